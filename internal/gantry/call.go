@@ -1,0 +1,98 @@
+package gantry
+
+import "time"
+
+// Boundary is the side on which a call leaves gantry.
+type Boundary uint8
+
+// The boundaries. The numbers stand in the database.
+const (
+	AtSource Boundary = iota
+	AtProcessor
+	AtSink
+)
+
+var boundaryNames = [...]string{"source", "processor", "sink"}
+
+// String gives the boundary's name.
+func (b Boundary) String() string { return boundaryNames[b] }
+
+// Op is what a call does.
+type Op uint8
+
+// The operations. The numbers stand in the database.
+const (
+	OpGet Op = iota
+	OpProcess
+	OpPut
+	OpManifest
+)
+
+var opNames = [...]string{"get", "process", "put", "manifest"}
+
+// String gives the operation's name.
+func (o Op) String() string { return opNames[o] }
+
+// Intent is the record of a call before its first byte leaves. Without it there is no call.
+type Intent struct {
+	ID        UUID
+	Lease     // the task that it is for; task 0 before a task exists
+	Boundary  Boundary
+	Op        Op
+	Limiter   int32 // the target
+	Arrival   int64 // before a task exists; else 0
+	Pipeline  int32
+	Part      PartKey
+	Try       int16
+	ItemCount int32
+	ItemsSHA  Digest // over the ids of the items sent, and their digests where known
+}
+
+// Result says how a call ended.
+type Result uint8
+
+// The results. The numbers stand in the database. A call whose process died has no outcome at all
+// and is shown as lost.
+const (
+	ResultOK Result = iota
+	ResultFailed
+	ResultNotSent // given up between the intent and the first byte
+	ResultFenced  // answered, but the task belonged to another process by then
+)
+
+var resultNames = [...]string{"ok", "failed", "not_sent", "fenced"}
+
+// String gives the result's name.
+func (r Result) String() string { return resultNames[r] }
+
+// Outcome is the record of a call after it ended.
+type Outcome struct {
+	ID       UUID
+	Task     TaskID
+	Limiter  int32
+	Status   int32 // the protocol's own: an HTTP status; 0 if there was none
+	Result   Result
+	Kind     Kind
+	Sent     time.Duration // from the intent's making to the first byte
+	TTFB     time.Duration // from the first byte sent to the first received
+	Took     time.Duration // from the first byte sent to the last received
+	ReqSize  int64         // bytes of the body as sent
+	RespSize int64
+	ReqSHA   Digest
+	RespSHA  Digest
+	Code     Code
+}
+
+// Write is what one caller wants durable at once. The parts that belong to a task land only if
+// the lease still holds; an outcome always lands, since it is a fact.
+type Write struct {
+	Lease      Lease // of the task that items, marks and parts belong to
+	Intent     *Intent
+	Outcome    *Outcome
+	Items      []Item
+	Marks      []ItemMark
+	Plan       []Part // new parts; one that exists already stays as it is
+	Parts      []Part // results of parts
+	Cursor     int64  // if above 0, how far the effect got
+	Transition *Transition
+}

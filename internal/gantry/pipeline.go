@@ -1,0 +1,185 @@
+package gantry
+
+import (
+	"fmt"
+	"time"
+)
+
+// Pipeline is what a file under pipelines/ describes, checked and with every default filled in.
+type Pipeline struct {
+	Name        string
+	Description string
+	Version     Digest // of Resolved
+	Resolved    []byte // the file's own grammar as canonical JSON, without limits and priority
+	Priority    int16  // 0 first, 9 last
+	Sources     []Endpoint
+	Sinks       []Endpoint
+	Processors  []Processing
+	Stages      []Stage
+	Extract     Extract
+	InProgress  int // how many tasks at once, over all processes; 0: no limit
+	Timeouts    Timeouts
+	Retry       RetryPolicy
+	OnError     ErrorPolicy // of bad entries of an archive
+}
+
+// The priorities that a pipeline file names.
+const (
+	PriorityUrgent  int16 = 1
+	PriorityNormal  int16 = 5
+	PriorityOffPeak int16 = 8
+)
+
+// Endpoint is a source or a sink: a kind of driver with its settings.
+type Endpoint struct {
+	Name   string
+	Kind   string
+	Config any // the driver's own config type
+}
+
+// Processing is a processor: an inference service behind a driver.
+type Processing struct {
+	Endpoint
+	Timeout time.Duration // of one call, from the first byte sent to the last received
+	Limits  Limits
+}
+
+// Limits bounds the calls to one target over all processes.
+type Limits struct {
+	Concurrency int     // calls at once; 0: DefaultConcurrency
+	Rate        float64 // calls begun per second; 0: no limit
+	Burst       int     // calls that may begin at once after a pause; 0: 1
+}
+
+// DefaultConcurrency is the number of calls at once to a target that declares none.
+const DefaultConcurrency = 4
+
+// Mode says what the processors of a stage read.
+type Mode string
+
+// Sequential reads what the previous stage left.
+const Sequential Mode = "sequential"
+
+// Each says what one call of a stage is about.
+type Each string
+
+// One call per origin, or one for the whole task.
+const (
+	EachPart Each = "part"
+	EachTask Each = "task"
+)
+
+// ErrorPolicy says what a bad entry or a failed part does to its task.
+type ErrorPolicy string
+
+// OnErrorFail ends the task; OnErrorSkip leaves a marked gap.
+const (
+	OnErrorFail ErrorPolicy = "fail"
+	OnErrorSkip ErrorPolicy = "skip"
+)
+
+// Stage is one step of inference.
+type Stage struct {
+	Name    string
+	Mode    Mode
+	Each    Each
+	Call    []string
+	OnError ErrorPolicy
+}
+
+// Extract bounds what one task may unpack, over all nesting.
+type Extract struct {
+	Archives   []string
+	Depth      int
+	MaxBytes   int64
+	MaxEntries int
+	MaxRatio   int
+}
+
+// Timeouts bound how long a task may be in a state, all tries and waits included.
+type Timeouts struct {
+	Queued, Extracting, Ingesting, Inferring, Responding time.Duration
+}
+
+// Of gives the time limit of a state; 0 for a final one.
+func (t Timeouts) Of(s State) time.Duration {
+	switch s {
+	case Queued:
+		return t.Queued
+	case Extracting:
+		return t.Extracting
+	case Ingesting:
+		return t.Ingesting
+	case Inferring:
+		return t.Inferring
+	case Responding:
+		return t.Responding
+	}
+	return 0
+}
+
+// RetryPolicy says how often and after what pauses a part or an effect is tried again.
+type RetryPolicy struct {
+	Attempts int // tries in all
+	Initial  time.Duration
+	Factor   float64
+	Max      time.Duration
+}
+
+// Pause is the delay before the try after attempt failed ones: full jitter over an exponential,
+// r being uniform in [0, 1), and never less than what the peer asked for, up to Max.
+func (p RetryPolicy) Pause(attempt int, r float64, retryAfter time.Duration) time.Duration {
+	top := float64(p.Initial)
+	for i := 1; i < attempt && top < float64(p.Max); i++ {
+		top *= p.Factor
+	}
+	d := time.Duration(r * min(top, float64(p.Max)))
+	return max(d, min(retryAfter, p.Max), time.Millisecond)
+}
+
+// MayRetry tells whether a failure of this kind is worth another try after attempt tries.
+func (p RetryPolicy) MayRetry(k Kind, attempt int) bool {
+	if k == BadResponse {
+		return attempt < min(2, p.Attempts)
+	}
+	return k.Retryable() && attempt < p.Attempts
+}
+
+// Processor finds a processor by its name.
+func (p *Pipeline) Processor(name string) (Processing, error) {
+	for _, x := range p.Processors {
+		if x.Name == name {
+			return x, nil
+		}
+	}
+	return Processing{}, fmt.Errorf("pipeline %s: no processor %q", p.Name, name)
+}
+
+// Target is where a driver's calls go. Its key names the limiter row: aliases in pipeline files
+// and versions do not count.
+type Target struct {
+	Scheme string // http, https, dir
+	Host   string // without port; a folder's path for dir
+	Port   string
+	Model  string
+}
+
+// Key is the target's name in the limiter table and in records.
+func (t Target) Key() string {
+	if t.Scheme == "dir" {
+		return "dir:" + t.Host
+	}
+	k := t.Scheme + "://" + t.Host
+	if t.Port != "" {
+		k += ":" + t.Port
+	}
+	if t.Model != "" {
+		k += "/" + t.Model
+	}
+	return k
+}
+
+// Targeted is a driver's config: it says where its calls go.
+type Targeted interface {
+	Target() Target
+}

@@ -1,0 +1,94 @@
+package gantry
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+)
+
+// Egress is the only way from a driver to a socket. It enforces the declared target and fills the
+// running call's record; without a running call in ctx it refuses.
+type Egress interface {
+	// Transport reaches the driver's declared target over HTTP: no redirects, no proxy from the
+	// environment, no silent gunzip, capped headers and bodies, TLS 1.2 or later. Its errors are
+	// *Error and classified.
+	Transport() http.RoundTripper
+	// DialContext opens a connection to the declared target for other protocols.
+	DialContext(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// Source announces objects and reads them.
+type Source interface {
+	// Watch calls announce for each object, concurrently if it likes, until ctx ends or the source
+	// fails for good. An object whose announce returned nil is safe; one whose announce failed is
+	// announced again later, and any object may be announced more than once.
+	Watch(ctx context.Context, announce func(context.Context, Object) error) error
+	// Open reads an object. One that is gone is a NotFound error with code source_gone.
+	Open(ctx context.Context, ref string) (io.ReadCloser, error)
+}
+
+// Processor is an inference service behind some protocol.
+type Processor interface {
+	// Process sends one request and hands each output to req.Receive before it returns. It makes
+	// one try; errors are *Error with a Kind. It may be called again with the same Key.
+	Process(ctx context.Context, req *Request) error
+}
+
+// Request is one call of a processor.
+type Request struct {
+	Key   string // the Idempotency-Key: the same for every try of the same part
+	Items []Item
+	// Open reads the bytes of Items[i] from the start.
+	Open func(ctx context.Context, i int) (io.ReadCloser, error)
+	// Receive takes one output; size is -1 if not known. It reads body to its end, and never
+	// past the limit on answers.
+	Receive func(ctx context.Context, media string, size int64, body io.Reader) error
+}
+
+// Sink takes a finished task's outputs.
+type Sink interface {
+	// Deliver makes one output durable at its path. It may be called again with the same path and
+	// bytes, and must then change nothing and succeed; other bytes under a path that is taken
+	// are a Permanent error with code conflict. The manifest comes last.
+	Deliver(ctx context.Context, out Delivery) error
+}
+
+// Delivery is one file for a sink.
+type Delivery struct {
+	Path     string // slash-separated, below the task's own prefix; made by gantry, safe as it is
+	Media    string
+	Size     int64
+	SHA      Digest
+	Manifest bool
+	Open     func(ctx context.Context) (io.ReadCloser, error)
+}
+
+// Blobs keeps bytes that nobody else keeps.
+type Blobs interface {
+	// Stage reads r to its end, at most limit bytes (over it: Illegal, code too_large), without
+	// making it durable. size is a hint, -1 if not known.
+	Stage(ctx context.Context, r io.Reader, size, limit int64) (Staged, error)
+	// Open reads a blob by the location that Commit gave. The digest is checked by whoever reads
+	// to the end.
+	Open(ctx context.Context, location string) (Blob, error)
+}
+
+// Staged is a blob that is complete but not durable.
+type Staged interface {
+	Size() int64
+	SHA() Digest
+	// Inline gives the bytes if there are at most InlineLimit of them, else nil.
+	Inline() []byte
+	// Commit makes the blob durable and says where it lies. It may be called once.
+	Commit(ctx context.Context) (location string, err error)
+	// Discard gives up the memory or file of a blob that was not committed. It is safe after Commit.
+	Discard()
+}
+
+// Blob is an open blob.
+type Blob interface {
+	io.ReaderAt
+	io.Closer
+	Size() int64
+}

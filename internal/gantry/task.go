@@ -1,0 +1,102 @@
+package gantry
+
+import "time"
+
+// TaskID is a task's key in the database. Outside it a task goes by its public id.
+type TaskID int64
+
+// WorkerID names one run of one process. It is never used again.
+type WorkerID int64
+
+// Lease is a process's hold on a task. Seq is raised by every claim, transition and rescue, so
+// a process that lost its lease cannot write: the store compares Seq and owner.
+type Lease struct {
+	Task TaskID
+	Seq  int32
+}
+
+// Task is one arrival travelling through one version of one pipeline, as the process that
+// claimed it sees it.
+type Task struct {
+	Lease
+	PublicID  string
+	Pipeline  int32 // the row of pipeline_version
+	Name      string
+	Leg       int16
+	Delivery  int16
+	State     State
+	Stage     int16 // the stage of inference that it is in; 0 before
+	Attempt   int16 // failed tries of the present state or stage
+	Crashes   int16 // deaths of a process while it held this task
+	Priority  int16
+	Lane      int32
+	Cursor    int64         // how far an effect got, as it wrote down itself
+	Remaining time.Duration // until the present state's time is up, when it was claimed
+	CreatedAt time.Time
+}
+
+// Change is what a transition does to the phase.
+type Change uint8
+
+// The kinds of transition. The numbers stand in transition.sql.
+const (
+	Advance Change = iota // another state or stage; the process keeps the lease
+	Retry                 // the same state again after a delay; raises the attempt
+	Park                  // the same state after a delay, nothing having failed
+	Release               // hand the task back as it is
+	End                   // a final state; the hot row goes
+)
+
+// Transition is one step of one task, committed whole or not at all.
+type Transition struct {
+	Lease
+	From, To State
+	Stage    int16
+	Change   Change
+	After    time.Duration // Retry, Park: how long nothing is to be done
+	Within   time.Duration // Advance: how long the state entered may last; 0 keeps what was left
+	Code     Code          // why, for Retry and for an End that failed
+	Kind     Kind
+	Detail   string // text for people, without patient data
+}
+
+// Object is something that a source announces.
+type Object struct {
+	Ref       string // where the source finds it again; may hold names of people, so it is never logged
+	Name      string // what people call it
+	Version   string // the source's own version or etag; empty: the SHA-256 of the bytes
+	Sequencer string // changes whenever the object may have changed; cheap to learn
+	Size      int64
+}
+
+// Arrival is one announced object, made durable. Its row is the dedupe record.
+type Arrival struct {
+	ID        int64
+	Source    string // pipeline/source
+	RefMAC    Digest
+	Version   string
+	Name      string // erasable
+	Size      int64
+	SHA       Digest
+	Location  string // where the copy of the bytes lies in the blob store
+	Sequencer string
+	Media     string
+}
+
+// Admission turns an arrival into a task of one pipeline.
+type Admission struct {
+	Arrival  Arrival
+	PublicID string
+	Pipeline int32
+	Lane     int32
+	Run      string
+	Priority int16
+	Within   time.Duration // how long it may stay queued
+}
+
+// Worker is a process's lease on the right to hold tasks.
+type Worker struct {
+	ID   WorkerID
+	Host string
+	PID  int
+}
