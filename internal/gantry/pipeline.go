@@ -35,6 +35,21 @@ type Endpoint struct {
 	Name   string
 	Kind   string
 	Config any // the driver's own config type
+	Auth   *Credential
+}
+
+// SecretRef is a reference to a secret: ${env:NAME} or ${file:/absolute/path}. It is resolved at
+// use and never stored; it is no secret itself.
+type SecretRef string
+
+// Credential is a named block of auth: what a driver's requests are signed with. The driver never
+// sees it.
+type Credential struct {
+	Name     string
+	Kind     string    // bearer or basic
+	Token    SecretRef // bearer
+	Username string    // basic
+	Password SecretRef // basic
 }
 
 // Processing is a processor: an inference service behind a driver.
@@ -182,4 +197,14 @@ func (t Target) Key() string {
 // Targeted is a driver's config: it says where its calls go.
 type Targeted interface {
 	Target() Target
+}
+
+// Checked is a driver's config with rules beyond the types of its fields.
+type Checked interface {
+	Check() []FieldProblem
+}
+
+// FieldProblem is a mistake in one field of a config. Key is the field's YAML key; "" is the whole.
+type FieldProblem struct {
+	Key, Text string
 }
