@@ -100,3 +100,25 @@ type Worker struct {
 	Host string
 	PID  int
 }
+
+// Want asks for up to N tasks of a lane.
+type Want struct {
+	Lane int32
+	N    int
+}
+
+// Lane is what admission counts: a pipeline and one of its sources.
+type Lane struct {
+	ID       int32
+	Pipeline string
+	Source   string
+	Limiter  int32 // the row of pipeline:NAME
+}
+
+// LimiterSpec is what a limiter's row allows.
+type LimiterSpec struct {
+	MaxUnits int           // below 0: no limit; 0: paused
+	Rate     float64       // starts per second; 0: no limit
+	Burst    float64       // at least 1
+	Hold     time.Duration // how long calls of a dead process may still run
+}

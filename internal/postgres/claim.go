@@ -1,0 +1,73 @@
+package postgres
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+//go:embed claim.sql
+var claimSQL string
+
+type claimRow struct {
+	ID        int64
+	Seq       int32
+	State     int16
+	Stage     int16
+	Leg       int16
+	Attempt   int16
+	Crashes   int16
+	Priority  int16
+	Lane      int32
+	Cursor    int64
+	Remaining float64
+	PublicID  string
+	Pipeline  int32
+	Delivery  int16
+	CreatedAt time.Time
+}
+
+// Claim takes at most want[i].N ready tasks of each lane for w. A worker whose lease has run out
+// gets nothing.
+func (s *Store) Claim(ctx context.Context, w gantry.WorkerID, want []gantry.Want) ([]gantry.Task, error) {
+	lanes, ns := make([]int32, len(want)), make([]int32, len(want))
+	for i, x := range want {
+		lanes[i], ns[i] = x.Lane, int32(x.N)
+	}
+	rows, err := s.pool.Query(ctx, claimSQL, lanes, ns, int64(w))
+	if err != nil {
+		return nil, fmt.Errorf("claim: %w", err)
+	}
+	tasks, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (gantry.Task, error) {
+		r, err := pgx.RowToStructByPos[claimRow](row)
+		return r.task(), err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("claim: %w", err)
+	}
+	return tasks, nil
+}
+
+func (r claimRow) task() gantry.Task {
+	return gantry.Task{
+		Lease:     gantry.Lease{Task: gantry.TaskID(r.ID), Seq: r.Seq},
+		PublicID:  r.PublicID,
+		Pipeline:  r.Pipeline,
+		Leg:       r.Leg,
+		Delivery:  r.Delivery,
+		State:     gantry.State(r.State),
+		Stage:     r.Stage,
+		Attempt:   r.Attempt,
+		Crashes:   r.Crashes,
+		Priority:  r.Priority,
+		Lane:      r.Lane,
+		Cursor:    r.Cursor,
+		Remaining: time.Duration(r.Remaining * float64(time.Second)),
+		CreatedAt: r.CreatedAt,
+	}
+}

@@ -1,0 +1,25 @@
+-- Claims up to k ready tasks of each lane for a worker whose lease still runs.
+-- $1 lanes, $2 k of each, $3 worker.
+--
+-- "= any (array(...))" and not "from c": with a join the planner cannot see k, expects a tenth of the
+-- table and scans it whole on every claim. "materialized" keeps the single evaluation that SKIP LOCKED
+-- with LIMIT needs.
+with c as materialized (
+  select r.id
+  from unnest($1::int[], $2::int[]) as w(lane, k)
+  cross join lateral (
+    select id from task_hot
+    where phase = 0 and lane = w.lane
+    order by priority, id
+    limit w.k
+    for update skip locked) r),
+u as (
+  update task_hot h set phase = 1, owner = $3, seq = h.seq + 1
+  where h.id = any (array(select id from c))
+    and exists (select 1 from worker where id = $3 and expires_at > now())
+  returning h.*)
+select u.id, u.seq, u.state, u.stage, u.leg, u.attempt, u.crashes, u.priority, u.lane, u.cursor,
+       coalesce(extract(epoch from u.state_until - now()), 0)::float8 as remaining,
+       t.public_id, t.pipeline, t.delivery, t.created_at
+from u join task t on t.id = u.id
+order by u.priority, u.id

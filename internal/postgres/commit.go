@@ -1,0 +1,98 @@
+package postgres
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+//go:embed results.sql
+var resultsSQL string
+
+//go:embed calls.sql
+var callsSQL string
+
+//go:embed transition.sql
+var transitionSQL string
+
+// Commit makes a batch of writes of worker w durable in one transaction and one round trip, and
+// tells for each whether it landed. One that did not land was fenced, except its outcome, which
+// is kept as a fact. On an error nothing landed, or nobody knows: ask Landed.
+func (s *Store) Commit(ctx context.Context, w gantry.WorkerID, writes []*gantry.Write) ([]bool, error) {
+	var (
+		b       pgx.Batch
+		landed  = make([]bool, len(writes))
+		results = newResultColumns(writes)
+		calls   = newCallColumns(writes)
+		moves   = newTransitionColumns(writes)
+		held    = map[int64]bool{}
+		sent    = map[gantry.UUID]bool{}
+		moved   = map[int64]bool{}
+	)
+	if !results.empty() {
+		b.Queue(resultsSQL, results.args(w)...).Query(collectKeys(held))
+	}
+	if !calls.empty() {
+		b.Queue(callsSQL, calls.args(w)...).Query(collectUUIDs(sent))
+	}
+	if !moves.empty() {
+		b.Queue(transitionSQL, moves.args(w)...).Query(collectKeys(moved))
+	}
+	if err := s.pool.SendBatch(ctx, &b).Close(); err != nil {
+		return nil, fmt.Errorf("commit: %w", err)
+	}
+	for i, x := range writes {
+		landed[i] = (!hasResults(x) || held[int64(x.Lease.Task)]) &&
+			(x.Intent == nil || sent[x.Intent.ID]) &&
+			(x.Transition == nil || moved[int64(x.Transition.Task)])
+	}
+	return landed, nil
+}
+
+// Landed tells, after a Commit whose end is not known, which writes are in the database. Only
+// those with an intent or a transition are looked for: the others may simply be written again.
+func (s *Store) Landed(ctx context.Context, w gantry.WorkerID, writes []*gantry.Write) ([]bool, error) {
+	landed := make([]bool, len(writes))
+	for i, x := range writes {
+		var q string
+		var args []any
+		switch {
+		case x.Transition != nil:
+			q = `select exists (select from task_event where task_id = $1 and seq = $2 and worker = $3)`
+			args = []any{int64(x.Transition.Task), x.Transition.Seq + 1, int64(w)}
+		case x.Intent != nil:
+			q = `select exists (select from call_intent where task_id = $1 and id = $2 and worker = $3)`
+			args = []any{int64(x.Intent.Task), [16]byte(x.Intent.ID), int64(w)}
+		default:
+			continue
+		}
+		if err := s.pool.QueryRow(ctx, q, args...).Scan(&landed[i]); err != nil {
+			return nil, fmt.Errorf("look up commit: %w", err)
+		}
+	}
+	return landed, nil
+}
+
+func collectKeys(into map[int64]bool) func(pgx.Rows) error {
+	return func(rows pgx.Rows) error {
+		var id int64
+		_, err := pgx.ForEachRow(rows, []any{&id}, func() error { into[id] = true; return nil })
+		return err
+	}
+}
+
+func collectUUIDs(into map[gantry.UUID]bool) func(pgx.Rows) error {
+	return func(rows pgx.Rows) error {
+		var id [16]byte
+		_, err := pgx.ForEachRow(rows, []any{&id}, func() error { into[id] = true; return nil })
+		return err
+	}
+}
+
+func hasResults(x *gantry.Write) bool {
+	return len(x.Items)+len(x.Marks)+len(x.Plan)+len(x.Parts) > 0 || x.Cursor > 0
+}

@@ -1,0 +1,102 @@
+package postgres
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+//go:embed enqueue.sql
+var enqueueSQL string
+
+// ArrivalIDs takes n ids for arrivals that are about to be read.
+func (s *Store) ArrivalIDs(ctx context.Context, n int) ([]int64, error) {
+	rows, err := s.pool.Query(ctx, `select nextval(pg_get_serial_sequence('gantry.arrival', 'id')) from generate_series(1, $1)`, n)
+	if err != nil {
+		return nil, fmt.Errorf("number arrivals: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[int64])
+}
+
+// Known tells whether an object of a source was accepted with this very sequencer before.
+func (s *Store) Known(ctx context.Context, source string, ref gantry.Digest, sequencer string) (bool, error) {
+	var yes bool
+	err := s.pool.QueryRow(ctx, `select exists (select from arrival where source = $1 and ref_mac = $2 and sequencer = $3)`,
+		source, ref[:], sequencer).Scan(&yes)
+	return yes, err
+}
+
+// Enqueue makes arrivals and their tasks durable, all or none, and says how many tasks are new.
+// The same arrival and public id may be given again; then nothing changes.
+func (s *Store) Enqueue(ctx context.Context, list []gantry.Admission) (made int, err error) {
+	var (
+		ids, sizes, within            []int64
+		sources, versions, names      []string
+		macs, shas                    [][]byte
+		locations, sequencers, public []string
+		pipelines, lanes              []int32
+		runs                          []string
+		priorities                    []int16
+	)
+	for i := range list {
+		x := &list[i]
+		a := &x.Arrival
+		ids, sources, macs, versions = append(ids, a.ID), append(sources, a.Source), append(macs, a.RefMAC[:]), append(versions, a.Version)
+		names, sizes, shas = append(names, a.Name), append(sizes, a.Size), append(shas, digestOrNull(a.SHA))
+		locations, sequencers = append(locations, a.Location), append(sequencers, a.Sequencer)
+		public, pipelines, lanes = append(public, x.PublicID), append(pipelines, x.Pipeline), append(lanes, x.Lane)
+		runs, priorities, within = append(runs, x.Run), append(priorities, x.Priority), append(within, micros(x.Within))
+	}
+	tag, err := s.pool.Exec(ctx, enqueueSQL, ids, sources, macs, versions, names, sizes, shas, locations, sequencers,
+		public, pipelines, lanes, runs, priorities, within)
+	if err != nil {
+		return 0, fmt.Errorf("enqueue: %w", err)
+	}
+	return int(tag.RowsAffected()), nil
+}
+
+// EnsurePipeline makes the row of a pipeline version, or finds it.
+func (s *Store) EnsurePipeline(ctx context.Context, p *gantry.Pipeline) (int32, error) {
+	var id int32
+	err := s.pool.QueryRow(ctx, `with n as (
+			insert into pipeline_version(name, version, resolved) values ($1, $2, $3) on conflict do nothing returning id)
+		select id from n union all select id from pipeline_version where name = $1 and version = $2 limit 1`,
+		p.Name, p.Version[:], string(p.Resolved)).Scan(&id)
+	if errors.Is(err, pgx.ErrNoRows) { // another process made it at this moment
+		err = s.pool.QueryRow(ctx, `select id from pipeline_version where name = $1 and version = $2`, p.Name, p.Version[:]).Scan(&id)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("record pipeline %s: %w", p.Name, err)
+	}
+	return id, nil
+}
+
+// ResolvedPipeline gives what EnsurePipeline recorded.
+func (s *Store) ResolvedPipeline(ctx context.Context, id int32) ([]byte, error) {
+	var text string
+	if err := s.pool.QueryRow(ctx, `select resolved from pipeline_version where id = $1`, id).Scan(&text); err != nil {
+		return nil, fmt.Errorf("read pipeline version %d: %w", id, err)
+	}
+	return []byte(text), nil
+}
+
+// EnsureLane makes or finds the lane of a pipeline and a source; private lanes, of one process
+// alone, are always new.
+func (s *Store) EnsureLane(ctx context.Context, pipeline, source string, limiter int32, private gantry.WorkerID) (int32, error) {
+	var id int32
+	q, args := `insert into lane(pipeline, source, limiter, private_worker) values ($1, $2, $3, $4) returning id`,
+		[]any{pipeline, source, limiter, int64(private)}
+	if private == 0 {
+		q, args = `insert into lane(pipeline, source, limiter) values ($1, $2, $3)
+			on conflict (pipeline, source) where private_worker is null do update set limiter = excluded.limiter returning id`, args[:3]
+	}
+	if err := s.pool.QueryRow(ctx, q, args...).Scan(&id); err != nil {
+		return 0, fmt.Errorf("make lane of %s/%s: %w", pipeline, source, err)
+	}
+	return id, nil
+}

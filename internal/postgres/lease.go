@@ -1,0 +1,162 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+// Register gives this process a new worker id whose lease lasts ttl.
+func (s *Store) Register(ctx context.Context, host string, pid int, ttl time.Duration) (gantry.WorkerID, error) {
+	var id int64
+	err := s.pool.QueryRow(ctx, `insert into worker(host, pid, expires_at)
+		values ($1, $2, now() + $3 * interval '1 us') returning id`, host, pid, micros(ttl)).Scan(&id)
+	if err != nil {
+		return 0, fmt.Errorf("register worker: %w", err)
+	}
+	return gantry.WorkerID(id), nil
+}
+
+// Heartbeat renews a lease. False means that it ran out: the process is dead to all others and
+// must register anew.
+func (s *Store) Heartbeat(ctx context.Context, w gantry.WorkerID, ttl time.Duration) (bool, error) {
+	tag, err := s.pool.Exec(ctx, `update worker set expires_at = now() + $2 * interval '1 us'
+		where id = $1 and expires_at > now()`, int64(w), micros(ttl))
+	if err != nil {
+		return false, fmt.Errorf("renew lease: %w", err)
+	}
+	return tag.RowsAffected() == 1, nil
+}
+
+// Resign ends a lease cleanly. The caller holds no task any more, and none of its calls run.
+func (s *Store) Resign(ctx context.Context, w gantry.WorkerID) error {
+	_, err := s.pool.Exec(ctx, `with g as (delete from limit_grant where worker = $1) delete from worker where id = $1`, int64(w))
+	if err != nil {
+		return fmt.Errorf("resign: %w", err)
+	}
+	return nil
+}
+
+// reapSQL takes dead workers off the books. Their tasks keep their states and are ready again.
+// Units of tasks in progress go back at once; units of calls are held for as long as the calls
+// may still run. $1: how many workers at most.
+const reapSQL = `
+with dead as (
+  delete from worker where id = any (array(
+    select id from worker where expires_at < now() order by id limit $1 for update skip locked)) returning id),
+g as (
+  delete from limit_grant g using dead, limiter l
+  where g.worker = dead.id and l.id = g.limiter and (l.key like 'pipeline:%' or g.units = 0)),
+hold as (
+  update limit_grant g set want = 0, held_until = now() + l.hold
+  from dead, limiter l where g.worker = dead.id and l.id = g.limiter and l.key not like 'pipeline:%' and g.units > 0),
+old as (delete from limit_grant where held_until < now()),
+r as (
+  update task_hot h set phase = 0, owner = null, seq = h.seq + 1, crashes = h.crashes + 1
+  from dead where h.phase = 1 and h.owner = dead.id
+  returning h.id, h.seq, h.leg, h.state, h.stage, h.attempt, h.lane, dead.id as worker),
+e as (
+  insert into task_event(task_id, seq, leg, from_state, to_state, stage, attempt, worker, change, code)
+  select id, seq, leg, state, state, stage, attempt, worker, 9, 'rescued' from r)
+select distinct lane from r`
+
+// orphanSQL cancels the tasks of lanes whose only process is gone. The lane goes when it is empty.
+const orphanSQL = `
+with gone as (
+  select l.id from lane l where l.private_worker is not null
+    and not exists (select 1 from worker w where w.id = l.private_worker)
+    and exists (select 1 from task_hot h where h.lane = l.id)),
+d as (
+  delete from task_hot h using gone where h.lane = gone.id and h.phase <> 1
+  returning h.id, h.seq + 1 as seq, h.leg, h.state, h.stage, h.attempt),
+c as (
+  update task set final_state = 7, finished_at = clock_timestamp(), error_code = 'runner_gone',
+    error = 'the process that ran it is gone; the input is kept' from d where task.id = d.id)
+insert into task_event(task_id, seq, leg, from_state, to_state, stage, attempt, worker, change, code)
+select id, seq, leg, state, 7, stage, attempt, 0, 4, 'runner_gone' from d`
+
+// Reap rescues the tasks of dead processes and says in which lanes there is work now.
+func (s *Store) Reap(ctx context.Context) (lanes []int32, err error) {
+	rows, err := s.pool.Query(ctx, reapSQL, 4)
+	if err == nil {
+		lanes, err = pgx.CollectRows(rows, pgx.RowTo[int32])
+	}
+	if err == nil {
+		_, err = s.pool.Exec(ctx, orphanSQL)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reap: %w", err)
+	}
+	return lanes, nil
+}
+
+const promoteSQL = `
+with c as materialized (
+  select id from task_hot where phase = 2 and run_at <= now() order by run_at limit $1 for update skip locked),
+u as (
+  update task_hot set phase = 0, run_at = null where id = any (array(select id from c)) returning lane)
+select distinct lane from u`
+
+// Promote makes delayed tasks ready whose time has come, at most limit of them, and says in which
+// lanes. next is how long it is until the next one is due; below 0 if there is none.
+func (s *Store) Promote(ctx context.Context, limit int) (lanes []int32, next time.Duration, err error) {
+	rows, err := s.pool.Query(ctx, promoteSQL, limit)
+	if err == nil {
+		lanes, err = pgx.CollectRows(rows, pgx.RowTo[int32])
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("promote: %w", err)
+	}
+	var secs *float64
+	if err := s.pool.QueryRow(ctx, `select extract(epoch from min(run_at) - clock_timestamp())::float8
+		from task_hot where phase = 2`).Scan(&secs); err != nil {
+		return nil, 0, fmt.Errorf("promote: %w", err)
+	}
+	if secs == nil {
+		return lanes, -1, nil
+	}
+	return lanes, max(0, time.Duration(*secs*float64(time.Second))), nil
+}
+
+// Lanes lists the lanes that w may claim from: the shared ones, or its own private ones alone.
+func (s *Store) Lanes(ctx context.Context, w gantry.WorkerID, private bool) ([]gantry.Lane, error) {
+	rows, err := s.pool.Query(ctx, `select id, pipeline, source, limiter from lane
+		where case when $2 then private_worker = $1 else private_worker is null end order by id`, int64(w), private)
+	if err != nil {
+		return nil, fmt.Errorf("list lanes: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[gantry.Lane])
+}
+
+// Notify wakes the processes that listen: there is work in these lanes. It runs outside of any
+// other transaction, since a pending notification serialises commits.
+func (s *Store) Notify(ctx context.Context, lanes string) error {
+	_, err := s.pool.Exec(ctx, `select pg_notify('gantry_wake', $1)`, lanes)
+	return err
+}
+
+// Listen calls wake once it listens and then for each notification, until ctx ends or the
+// connection breaks.
+func (s *Store) Listen(ctx context.Context, wake func(lanes string)) error {
+	c, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	conn := c.Hijack()
+	defer conn.Close(context.WithoutCancel(ctx))
+	if _, err := conn.Exec(ctx, `listen gantry_wake`); err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	wake("")
+	for {
+		n, err := conn.WaitForNotification(ctx)
+		if err != nil {
+			return fmt.Errorf("listen: %w", err)
+		}
+		wake(n.Payload)
+	}
+}

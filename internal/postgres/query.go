@@ -1,0 +1,217 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// TaskRow is a task as people see it.
+type TaskRow struct {
+	ID         string     `json:"id"`
+	Pipeline   string     `json:"pipeline"`
+	Version    string     `json:"version"`
+	State      string     `json:"state"`
+	Phase      string     `json:"phase"`
+	Stage      int        `json:"stage"`
+	Attempt    int        `json:"attempt"`
+	Source     string     `json:"source"`
+	Items      int        `json:"items"`
+	CreatedAt  time.Time  `json:"created_at"`
+	FinishedAt *time.Time `json:"finished_at"`
+	Error      *TaskError `json:"error"`
+	Key        int64      `json:"-"`
+}
+
+// TaskError says why a task ended as it did.
+type TaskError struct {
+	Code    string `json:"code"`
+	Kind    string `json:"kind"`
+	Message string `json:"message"`
+}
+
+// EventRow is one recorded transition.
+type EventRow struct {
+	Seq     int       `json:"seq"`
+	At      time.Time `json:"at"`
+	From    string    `json:"from"`
+	To      string    `json:"to"`
+	Stage   int       `json:"stage"`
+	Change  string    `json:"change"`
+	Attempt int       `json:"attempt"`
+	Worker  int64     `json:"worker"`
+	Code    string    `json:"code,omitempty"`
+	Detail  string    `json:"detail,omitempty"`
+}
+
+// CallRow is one recorded call: its intent, and its outcome if it has one.
+type CallRow struct {
+	ID             string    `json:"id"`
+	Task           string    `json:"task"`
+	Part           int       `json:"part"`
+	Stage          string    `json:"stage"`
+	Processor      string    `json:"processor,omitempty"`
+	Source         string    `json:"source,omitempty"`
+	Sink           string    `json:"sink,omitempty"`
+	Boundary       string    `json:"boundary"`
+	Operation      string    `json:"operation"`
+	Attempt        int       `json:"attempt"`
+	Target         string    `json:"target"`
+	StartedAt      time.Time `json:"started_at"`
+	DurationMS     float64   `json:"duration_ms"`
+	Status         int       `json:"status"`
+	Outcome        string    `json:"outcome"`
+	ErrorKind      string    `json:"error_kind,omitempty"`
+	ErrorCode      string    `json:"error_code,omitempty"`
+	RequestSHA256  string    `json:"request_sha256"`
+	RequestBytes   int64     `json:"request_bytes"`
+	ResponseSHA256 string    `json:"response_sha256"`
+	ResponseBytes  int64     `json:"response_bytes"`
+	Worker         int64     `json:"worker"`
+	Version        string    `json:"pipeline_version"`
+}
+
+// Filter selects tasks and calls. Empty fields do not select; Limit 0 is no limit.
+type Filter struct {
+	Task      string // public id, or an unambiguous beginning of one
+	Pipeline  string
+	State     string
+	Processor string
+	Boundary  string
+	Outcome   string
+	Since     time.Time
+	Limit     int
+	Tasks     []string // public ids
+}
+
+const stateNameSQL = `(array['queued','extracting','ingesting','inferring','responding','done','failed','cancelled'])[%s + 1]`
+const kindNameSQL = `(array['transient','timeout','unavailable','bad_response','denied','not_found','permanent','illegal'])[%s + 1]`
+
+var listTasksSQL = `
+select t.public_id, pv.name, encode(pv.version, 'hex'), ` + fmt.Sprintf(stateNameSQL, `coalesce(h.state, t.final_state)`) + ` as state,
+  coalesce((array['ready','owned','delayed','waiting'])[h.phase + 1], ''), coalesce(h.stage, 0)::int, coalesce(h.attempt, 0)::int,
+  coalesce(a.source, ''), (select count(*)::int from item i where i.task_id = t.id), t.created_at, t.finished_at,
+  coalesce(t.error_code, ''), coalesce(` + fmt.Sprintf(kindNameSQL, `t.error_kind`) + `, ''), coalesce(t.error, ''), t.id
+from task t join pipeline_version pv on pv.id = t.pipeline
+left join task_hot h on h.id = t.id left join arrival a on a.id = t.arrival
+where ($1 = '' or t.public_id like $1 || '%') and ($2 = '' or pv.name = $2)
+  and ($3 = '' or ` + fmt.Sprintf(stateNameSQL, `coalesce(h.state, t.final_state)`) + ` = $3)
+  and t.created_at >= $4 and ($6::text[] is null or t.public_id = any ($6))
+order by t.id desc limit nullif($5, 0)`
+
+// Tasks lists tasks, the newest first.
+func (s *Store) Tasks(ctx context.Context, f Filter) ([]TaskRow, error) {
+	rows, err := s.pool.Query(ctx, listTasksSQL, f.Task, f.Pipeline, f.State, f.Since, f.Limit, f.Tasks)
+	if err != nil {
+		return nil, fmt.Errorf("list tasks: %w", err)
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (t TaskRow, err error) {
+		var e TaskError
+		err = row.Scan(&t.ID, &t.Pipeline, &t.Version, &t.State, &t.Phase, &t.Stage, &t.Attempt, &t.Source, &t.Items,
+			&t.CreatedAt, &t.FinishedAt, &e.Code, &e.Kind, &e.Message, &t.Key)
+		if e.Code != "" {
+			t.Error = &e
+		}
+		return t, err
+	})
+}
+
+// Task finds one task by its public id or the beginning of it.
+func (s *Store) Task(ctx context.Context, id string) (TaskRow, error) {
+	list, err := s.Tasks(ctx, Filter{Task: id, Limit: 2})
+	switch {
+	case err != nil:
+		return TaskRow{}, err
+	case len(list) == 0:
+		return TaskRow{}, fmt.Errorf("no task %s", id)
+	case len(list) > 1:
+		return TaskRow{}, fmt.Errorf("more than one task begins with %s", id)
+	}
+	return list[0], nil
+}
+
+// Events lists a task's transitions in order.
+func (s *Store) Events(ctx context.Context, key int64) ([]EventRow, error) {
+	rows, err := s.pool.Query(ctx, `select seq, at, `+fmt.Sprintf(stateNameSQL, `from_state`)+`, `+fmt.Sprintf(stateNameSQL, `to_state`)+`,
+		stage, coalesce((array['advance','retry','park','release','end'])[change + 1], 'rescued'), attempt, worker,
+		coalesce(code, ''), coalesce(detail, '')
+		from task_event where task_id = $1 order by seq`, key)
+	if err != nil {
+		return nil, fmt.Errorf("list events: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[EventRow])
+}
+
+// Names of stages and processors come from the pipeline version that the call was made under.
+var listCallsSQL = `
+select i.id::text, coalesce(t.public_id, ''), i.part, coalesce(r.doc -> 'stages' -> i.stage::int ->> 'name', ''),
+  case i.boundary when 1 then coalesce(r.doc -> 'stages' -> i.stage::int -> 'call' ->> i.processor::int, '') else '' end,
+  case i.boundary when 0 then coalesce(a.source, '') else '' end,
+  case i.boundary when 2 then coalesce((select k from json_object_keys(r.doc -> 'sinks') with ordinality as s(k, n) where n = i.processor + 1), 'out') else '' end,
+  (array['source','processor','sink'])[i.boundary + 1], (array['get','process','put','manifest'])[i.op + 1], i.try::int, l.key,
+  to_timestamp(('x' || substr(replace(i.id::text, '-', ''), 1, 12))::bit(48)::bigint / 1000.0) + coalesce(o.sent_us, 0) * interval '1 us',
+  coalesce(o.took_us, 0) / 1000.0, coalesce(o.status, 0),
+  case when o.id is not null then (array['ok','failed','not_sent','fenced'])[o.result + 1]
+       when exists (select from worker w where w.id = i.worker and w.expires_at > now()) then 'running' else 'lost' end as outcome,
+  case when o.result in (1, 2) then ` + fmt.Sprintf(kindNameSQL, `o.kind`) + ` else '' end, coalesce(o.error_code, ''),
+  coalesce(encode(o.req_sha, 'hex'), ''), coalesce(o.req_size, 0), coalesce(encode(o.resp_sha, 'hex'), ''), coalesce(o.resp_size, 0),
+  i.worker, coalesce(encode(pv.version, 'hex'), '')
+from call_intent i
+join limiter l on l.id = i.limiter
+left join call_outcome o on o.task_id = i.task_id and o.id = i.id
+left join task t on t.id = i.task_id
+left join arrival a on a.id = i.arrival
+left join pipeline_version pv on pv.id = i.pipeline
+left join lateral (select pv.resolved::json as doc) r on true
+where i.id >= u7floor($1) and ($2 = 0 or i.task_id = $2) and ($3 = '' or pv.name = $3)
+  and ($4 = '' or (array['source','processor','sink'])[i.boundary + 1] = $4)
+  and ($5 = '' or (i.boundary = 1 and r.doc -> 'stages' -> i.stage::int -> 'call' ->> i.processor::int = $5))
+  and ($6 = '' or case when o.id is not null then (array['ok','failed','not_sent','fenced'])[o.result + 1] else 'lost' end = $6)
+  and ($8::text[] is null or t.public_id = any ($8))
+order by i.id desc limit nullif($7, 0)`
+
+// Calls lists recorded calls, the newest first.
+func (s *Store) Calls(ctx context.Context, f Filter) ([]CallRow, error) {
+	var key int64
+	since := f.Since
+	if f.Task != "" {
+		t, err := s.Task(ctx, f.Task)
+		if err != nil {
+			return nil, err
+		}
+		key = t.Key
+		since = t.CreatedAt.Add(-time.Minute)
+	}
+	if since.IsZero() {
+		since = time.Unix(0, 0)
+	}
+	rows, err := s.pool.Query(ctx, listCallsSQL, since, key, f.Pipeline, f.Boundary, f.Processor, f.Outcome, f.Limit, f.Tasks)
+	if err != nil {
+		return nil, fmt.Errorf("list calls: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[CallRow])
+}
+
+// Call finds one call by its id.
+func (s *Store) Call(ctx context.Context, id string) (CallRow, error) {
+	var at time.Time
+	if err := s.pool.QueryRow(ctx, `select at from call_intent where id = $1::uuid`, id).Scan(&at); err != nil {
+		if errors.Is(err, pgx.ErrNoRows) {
+			return CallRow{}, fmt.Errorf("no call %s", id)
+		}
+		return CallRow{}, fmt.Errorf("read call: %w", err)
+	}
+	list, err := s.Calls(ctx, Filter{Since: at.Add(-time.Hour)})
+	if err != nil {
+		return CallRow{}, err
+	}
+	for _, c := range list {
+		if c.ID == id {
+			return c, nil
+		}
+	}
+	return CallRow{}, fmt.Errorf("no call %s", id)
+}

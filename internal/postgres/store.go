@@ -1,0 +1,158 @@
+// Package postgres is the store: everything gantry remembers, on PostgreSQL 15 or later through
+// pgx. Read store.go, then claim.sql and claim.go, transition.sql, results.sql, calls.sql and
+// commit.go (how a batch of writes becomes durable), lease.go (heartbeat, reaper, promoter),
+// limit.go (units and rate slots), enqueue.go, and query.go for what people ask.
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+
+	"github.com/gantry-imaging/gantry/migrations"
+)
+
+// MinVersion is the oldest server that gantry runs on, as server_version_num has it.
+const MinVersion = 150000
+
+// Store is a connection pool on a migrated database. All its methods may be called concurrently.
+type Store struct {
+	pool *pgxpool.Pool
+}
+
+// Open connects to the database named by dsn. It changes nothing; see Migrate.
+func Open(ctx context.Context, dsn string) (*Store, error) {
+	cfg, err := pgxpool.ParseConfig(dsn)
+	if err != nil {
+		return nil, fmt.Errorf("read database url: %w", err)
+	}
+	if cfg.MaxConns < 8 {
+		cfg.MaxConns = 8
+	}
+	set := cfg.ConnConfig.RuntimeParams
+	set["search_path"] = "gantry"
+	set["application_name"] = "gantry"
+	set["timezone"] = "UTC"
+	// The statements of the scheduler have one right plan; a custom plan for a long array is how a
+	// claim comes to scan the whole table.
+	set["plan_cache_mode"] = "force_generic_plan"
+	set["statement_timeout"] = "30s"
+	set["idle_in_transaction_session_timeout"] = "10s"
+	set["lock_timeout"] = "5s"
+	cfg.AfterConnect = takeRole
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("connect to database: %w", err)
+	}
+	s := &Store{pool: pool}
+	if err := s.checkVersion(ctx); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// takeRole drops to the application's role, which cannot change the record. Where the roles could
+// not be made, the connecting role serves.
+func takeRole(ctx context.Context, c *pgx.Conn) error {
+	_, err := c.Exec(ctx, `select set_config('role', 'gantry_app', false) from pg_roles
+		where rolname = 'gantry_app' and pg_has_role(current_user, oid, 'member') and to_regclass('gantry.task_hot') is not null`)
+	return err
+}
+
+func (s *Store) checkVersion(ctx context.Context) error {
+	var v int
+	if err := s.pool.QueryRow(ctx, `select current_setting('server_version_num')::int`).Scan(&v); err != nil {
+		return fmt.Errorf("connect to database: %w", err)
+	}
+	if v < MinVersion {
+		return fmt.Errorf("database is PostgreSQL %d; gantry needs %d or later", v/10000, MinVersion/10000)
+	}
+	return nil
+}
+
+// Close gives back all connections.
+func (s *Store) Close() { s.pool.Close() }
+
+// Migrate brings the database named by dsn to this version's schema and says how many migrations
+// it applied. Several processes may call it at once.
+func Migrate(ctx context.Context, dsn string) (int, error) {
+	cfg, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return 0, fmt.Errorf("read database url: %w", err)
+	}
+	if err := bootstrap(ctx, cfg.Copy()); err != nil {
+		return 0, err
+	}
+	cfg.RuntimeParams["search_path"] = "gantry"
+	cfg.RuntimeParams["timezone"] = "UTC"
+	db := stdlib.OpenDB(*cfg)
+	defer db.Close()
+	return applyAll(ctx, db)
+}
+
+func bootstrap(ctx context.Context, cfg *pgx.ConnConfig) error {
+	c, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return fmt.Errorf("connect to database: %w", err)
+	}
+	defer c.Close(ctx)
+	for try := 0; ; try++ {
+		_, err = c.Exec(ctx, migrations.Bootstrap)
+		// Two databases of one cluster may be making the roles at the same moment.
+		if pe, ok := errors.AsType[*pgconn.PgError](err); ok && pe.Code == "XX000" && try < 5 {
+			continue
+		}
+		break
+	}
+	if err != nil {
+		return fmt.Errorf("make roles and schema: %w", err)
+	}
+	return nil
+}
+
+func applyAll(ctx context.Context, db *sql.DB) (int, error) {
+	locker, err := lock.NewPostgresSessionLocker()
+	if err != nil {
+		return 0, err
+	}
+	p, err := goose.NewProvider(goose.DialectPostgres, db, fs.FS(migrations.FS), goose.WithSessionLocker(locker))
+	if err != nil {
+		return 0, fmt.Errorf("read migrations: %w", err)
+	}
+	done, err := p.Up(ctx)
+	if err != nil {
+		return len(done), fmt.Errorf("migrate: %w", err)
+	}
+	return len(done), nil
+}
+
+// Durable tells whether the server keeps what it acknowledged through a crash: fsync and
+// synchronous_commit are on.
+func (s *Store) Durable(ctx context.Context) (bool, error) {
+	var ok bool
+	err := s.pool.QueryRow(ctx, `select current_setting('fsync') = 'on' and current_setting('synchronous_commit') <> 'off'
+		and current_setting('full_page_writes') = 'on'`).Scan(&ok)
+	return ok, err
+}
+
+// MakePartitions makes the partitions of the record that are needed soon.
+func (s *Store) MakePartitions(ctx context.Context) error {
+	_, err := s.pool.Exec(ctx, `select make_partitions()`)
+	return err
+}
+
+// Pool gives the connections, for benchmarks and tests of this repository.
+func (s *Store) Pool() *pgxpool.Pool { return s.pool }
+
+func micros(d time.Duration) int64 { return d.Microseconds() }

@@ -1,0 +1,35 @@
+-- Commits a batch of transitions, each fenced by (id, seq, owner). An id that does not come back was fenced.
+-- $1 worker; then, by transition: $2 id, $3 seq, $4 from, $5 to, $6 stage, $7 change, $8 after (us),
+-- $9 within (us), $10 kind, $11 code, $12 detail.
+-- change: 0 advance, 1 retry, 2 park, 3 release, 4 end.
+with i as (
+  select * from unnest($2::bigint[], $3::int[], $4::smallint[], $5::smallint[], $6::smallint[], $7::smallint[],
+                       $8::bigint[], $9::bigint[], $10::smallint[], $11::text[], $12::text[])
+    as i(id, seq, f, t, stage, change, after_us, within_us, kind, code, detail)),
+u as (
+  update task_hot h set
+    state       = i.t,
+    stage       = i.stage,
+    seq         = h.seq + 1,
+    phase       = case i.change when 0 then 1 when 1 then 2 when 2 then 2 else 0 end,
+    owner       = case i.change when 0 then h.owner end,
+    attempt     = case i.change when 0 then 0 when 1 then h.attempt + 1 else h.attempt end,
+    cursor      = case i.change when 0 then 0 else h.cursor end,
+    run_at      = case when i.change in (1, 2) then now() + i.after_us * interval '1 us' else h.run_at end,
+    state_until = case when i.change = 0 and i.within_us > 0 then now() + i.within_us * interval '1 us' else h.state_until end
+  from i
+  where i.change < 4 and h.id = i.id and h.seq = i.seq and h.owner = $1
+  returning h.id, h.seq, h.leg, h.attempt, i.f, i.t, i.stage, i.change, i.kind, i.code, i.detail),
+d as (
+  delete from task_hot h using i
+  where i.change = 4 and h.id = i.id and h.seq = i.seq and h.owner = $1
+  returning h.id, h.seq + 1 as seq, h.leg, h.attempt, i.f, i.t, i.stage, i.change, i.kind, i.code, i.detail),
+c as (
+  update task set final_state = d.t, finished_at = clock_timestamp(),
+    error_code = nullif(d.code, ''), error_kind = case when d.t = 6 then d.kind end, error = nullif(d.detail, '')
+  from d where task.id = d.id),
+x as (select * from u union all select * from d),
+e as (
+  insert into task_event(task_id, seq, leg, from_state, to_state, stage, attempt, worker, change, kind, code, detail)
+  select id, seq, leg, f, t, stage, attempt, $1, change, case when code <> '' then kind end, nullif(code, ''), nullif(detail, '') from x)
+select id from x
