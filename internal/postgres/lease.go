@@ -160,3 +160,13 @@ func (s *Store) Listen(ctx context.Context, wake func(lanes string)) error {
 		wake(n.Payload)
 	}
 }
+
+// ReadyLanes says which of these lanes have a task to claim. It only reads.
+func (s *Store) ReadyLanes(ctx context.Context, lanes []int32) ([]int32, error) {
+	rows, err := s.pool.Query(ctx, `select l from unnest($1::int[]) l
+		where exists (select 1 from task_hot where phase = 0 and lane = l)`, lanes)
+	if err != nil {
+		return nil, fmt.Errorf("look for ready tasks: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[int32])
+}

@@ -87,12 +87,18 @@ func (s *Store) Grant(ctx context.Context, w gantry.WorkerID, limiter int32, wan
 	return units, nil
 }
 
-// Contended tells whether other processes want more of a limiter than is left of it.
-func (s *Store) Contended(ctx context.Context, w gantry.WorkerID, limiter int32) (bool, error) {
-	var yes bool
-	err := s.pool.QueryRow(ctx, `select coalesce(bool_or(want > units), false) from limit_grant
-		where limiter = $1 and worker <> $2 and held_until is null`, limiter, int64(w)).Scan(&yes)
-	return yes, err
+// Share says how many units of a limiter worker w is entitled to when it wants so many: all that
+// there are, unless another process waits for units.
+func (s *Store) Share(ctx context.Context, w gantry.WorkerID, limiter int32, want int) (int, error) {
+	var units int
+	err := s.pool.QueryRow(ctx, `select case when o.short then ceil(l.max::numeric * $3::int / greatest(1, o.want + $3::int))::int else l.max end
+		from (select coalesce(max_units, 1000000) as max from limiter where id = $1) l,
+		     (select coalesce(bool_or(want > units), false) as short, coalesce(sum(want), 0)::int as want
+		      from limit_grant where limiter = $1 and worker <> $2 and held_until is null) o`, limiter, int64(w), want).Scan(&units)
+	if err != nil {
+		return 0, fmt.Errorf("share of limit %d: %w", limiter, err)
+	}
+	return units, nil
 }
 
 // Reserve books the next n starts of a limiter with a rate (GCRA, ITU-T I.371, on the database's

@@ -1,0 +1,298 @@
+package postgres_test
+
+import (
+	"context"
+	"crypto/rand"
+	"testing"
+	"time"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+	"github.com/gantry-imaging/gantry/internal/postgres"
+	"github.com/gantry-imaging/gantry/internal/postgres/postgrestest"
+)
+
+// bed is a store with one pipeline, one lane, one limiter and a registered worker.
+type bed struct {
+	*postgres.Store
+	t        *testing.T
+	pipeline int32
+	limiter  int32
+	lane     int32
+	worker   gantry.WorkerID
+	ids      *gantry.IDs
+}
+
+func newBed(t *testing.T) *bed {
+	t.Helper()
+	b := &bed{Store: postgrestest.New(t), t: t, ids: gantry.NewIDs(time.Now, rand.Reader)}
+	p := &gantry.Pipeline{Name: "p", Version: gantry.Digest{1}, Resolved: []byte(`{"stages":[{"name":"s","call":["qa"]}],"sinks":{"out":{}}}`)}
+	b.pipeline = must(b.EnsurePipeline(t.Context(), p))(t)
+	b.limiter = must(b.EnsureLimiter(t.Context(), "pipeline:p", gantry.LimiterSpec{MaxUnits: -1}))(t)
+	b.lane = must(b.EnsureLane(t.Context(), "p", "in", b.limiter, 0))(t)
+	b.worker = b.register(time.Minute)
+	return b
+}
+
+func must[T any](v T, err error) func(*testing.T) T {
+	return func(t *testing.T) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+func (b *bed) register(ttl time.Duration) gantry.WorkerID {
+	b.t.Helper()
+	return must(b.Register(b.t.Context(), "host", 1, ttl))(b.t)
+}
+
+func (b *bed) enqueue(n int) {
+	b.t.Helper()
+	var list []gantry.Admission
+	for _, id := range must(b.ArrivalIDs(b.t.Context(), n))(b.t) {
+		mac := gantry.MAC([]byte("k"), b.ids.New().String())
+		list = append(list, gantry.Admission{
+			Arrival:  gantry.Arrival{ID: id, Source: "p/in", RefMAC: mac, Version: "v", Name: "a.png", Size: 3},
+			PublicID: gantry.PublicID([]byte("k"), mac.String()), Pipeline: b.pipeline, Lane: b.lane, Priority: 5, Within: time.Hour})
+	}
+	if made := must(b.Enqueue(b.t.Context(), list))(b.t); made != n {
+		b.t.Fatalf("enqueued %d of %d", made, n)
+	}
+}
+
+func (b *bed) claim(w gantry.WorkerID, n int) []gantry.Task {
+	b.t.Helper()
+	return must(b.Claim(b.t.Context(), w, []gantry.Want{{Lane: b.lane, N: n}}))(b.t)
+}
+
+func (b *bed) commit(w gantry.WorkerID, writes ...*gantry.Write) []bool {
+	b.t.Helper()
+	return must(b.Commit(b.t.Context(), w, writes))(b.t)
+}
+
+func (b *bed) count(q string, args ...any) int {
+	b.t.Helper()
+	var n int
+	if err := b.Pool().QueryRow(b.t.Context(), q, args...).Scan(&n); err != nil {
+		b.t.Fatal(err)
+	}
+	return n
+}
+
+func (b *bed) exec(q string, args ...any) {
+	b.t.Helper()
+	if _, err := b.Pool().Exec(context.Background(), q, args...); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func advance(t gantry.Task, to gantry.State) *gantry.Write {
+	return &gantry.Write{Transition: &gantry.Transition{Lease: t.Lease, From: t.State, To: to, Change: gantry.Advance, Within: time.Minute}}
+}
+
+func TestClaimTakesEachTaskOnce(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.enqueue(10)
+	seen := map[gantry.TaskID]bool{}
+	for range 5 {
+		for _, task := range b.claim(b.worker, 3) {
+			if seen[task.Task] {
+				t.Errorf("task %d was claimed twice", task.Task)
+			}
+			seen[task.Task] = true
+			if task.Seq != 1 || task.State != gantry.Queued || task.Remaining <= 0 || len(task.PublicID) != 26 {
+				t.Errorf("claimed %+v", task)
+			}
+		}
+	}
+	if len(seen) != 10 {
+		t.Errorf("claimed %d of 10", len(seen))
+	}
+}
+
+func TestDeadWorkerClaimsNothing(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.enqueue(1)
+	dead := b.register(-time.Second)
+	if got := b.claim(dead, 1); len(got) != 0 {
+		t.Errorf("a worker without a lease claimed %+v", got)
+	}
+	if ok := must(b.Heartbeat(t.Context(), dead, time.Minute))(t); ok {
+		t.Error("a lease that ran out was renewed")
+	}
+}
+
+func TestEnqueueIsIdempotent(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	a := gantry.Admission{Arrival: gantry.Arrival{ID: must(b.ArrivalIDs(t.Context(), 1))(t)[0], Source: "p/in", RefMAC: gantry.Digest{7}, Version: "v1", Sequencer: "s1"},
+		PublicID: "x", Pipeline: b.pipeline, Lane: b.lane, Priority: 5, Within: time.Hour}
+	if n := must(b.Enqueue(t.Context(), []gantry.Admission{a}))(t); n != 1 {
+		t.Fatalf("made %d tasks", n)
+	}
+	a.Arrival.ID = must(b.ArrivalIDs(t.Context(), 1))(t)[0]
+	if n := must(b.Enqueue(t.Context(), []gantry.Admission{a}))(t); n != 0 {
+		t.Errorf("the same arrival made %d more tasks", n)
+	}
+	if n := b.count(`select count(*) from arrival`); n != 1 {
+		t.Errorf("%d arrivals", n)
+	}
+	if !must(b.Known(t.Context(), "p/in", gantry.Digest{7}, "s1"))(t) || must(b.Known(t.Context(), "p/in", gantry.Digest{7}, "s2"))(t) {
+		t.Error("Known does not tell sequencers apart")
+	}
+}
+
+func TestTransitionsAreFenced(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.enqueue(2)
+	tasks := b.claim(b.worker, 2)
+	other := b.register(time.Minute)
+	stale := tasks[1]
+	stale.Seq--
+	if got := b.commit(b.worker, advance(tasks[0], gantry.Extracting), advance(stale, gantry.Extracting)); !got[0] || got[1] {
+		t.Errorf("landed %v, want the first alone", got)
+	}
+	if got := b.commit(other, advance(tasks[1], gantry.Extracting)); got[0] {
+		t.Error("another worker moved the task")
+	}
+	if n := b.count(`select count(*) from task_event`); n != 1 {
+		t.Errorf("%d events, want 1", n)
+	}
+}
+
+func TestTransitionKinds(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		change  gantry.Change
+		to      gantry.State
+		phase   gantry.Phase
+		attempt int
+	}{
+		{gantry.Advance, gantry.Extracting, gantry.Owned, 0},
+		{gantry.Retry, gantry.Queued, gantry.Delayed, 1},
+		{gantry.Park, gantry.Queued, gantry.Delayed, 0},
+		{gantry.Release, gantry.Queued, gantry.Ready, 0},
+	} {
+		b := newBed(t)
+		b.enqueue(1)
+		task := b.claim(b.worker, 1)[0]
+		tr := &gantry.Transition{Lease: task.Lease, From: gantry.Queued, To: c.to, Change: c.change, After: time.Minute}
+		if got := b.commit(b.worker, &gantry.Write{Transition: tr}); !got[0] {
+			t.Fatalf("change %d did not land", c.change)
+		}
+		n := b.count(`select count(*) from task_hot where phase = $1 and state = $2 and attempt = $3 and seq = 2
+			and (owner is null) = ($1 <> 1) and (phase <> 2 or run_at between now() + interval '50 s' and now() + interval '70 s')`,
+			int(c.phase), int(c.to), c.attempt)
+		if n != 1 {
+			t.Errorf("change %d left another row than wanted", c.change)
+		}
+	}
+}
+
+func TestEndRemovesTheHotRow(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.enqueue(1)
+	task := b.claim(b.worker, 1)[0]
+	b.commit(b.worker, &gantry.Write{Transition: &gantry.Transition{Lease: task.Lease, To: gantry.Failed, Change: gantry.End,
+		Code: "empty", Kind: gantry.Illegal, Detail: "no bytes"}})
+	if n := b.count(`select count(*) from task_hot`); n != 0 {
+		t.Errorf("%d hot rows are left", n)
+	}
+	list := must(b.Tasks(t.Context(), postgres.Filter{}))(t)
+	if len(list) != 1 || list[0].State != "failed" || list[0].Error == nil || list[0].Error.Code != "empty" || list[0].Error.Kind != "illegal" || list[0].FinishedAt == nil {
+		t.Errorf("task ended as %+v", list)
+	}
+	events := must(b.Events(t.Context(), list[0].Key))(t)
+	if len(events) != 1 || events[0].To != "failed" || events[0].Change != "end" {
+		t.Errorf("events %+v", events)
+	}
+}
+
+func TestResultsAndCalls(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.enqueue(1)
+	task := b.claim(b.worker, 1)[0]
+	part := gantry.Part{PartKey: gantry.PartKey{Ordinal: 4}, First: 0, Count: 1, DueIn: -1}
+	item := gantry.Item{ID: 0, Parent: gantry.NoItem, Stage: gantry.OriginalStage, Name: "secret name", Media: gantry.MediaPNG, Size: 9, Body: []byte("body")}
+	if got := b.commit(b.worker, &gantry.Write{Lease: task.Lease, Items: []gantry.Item{item}, Plan: []gantry.Part{part}, Cursor: 7}); !got[0] {
+		t.Fatal("plan did not land")
+	}
+	in := &gantry.Intent{ID: b.ids.New(), Lease: task.Lease, Boundary: gantry.AtProcessor, Op: gantry.OpProcess, Limiter: b.limiter,
+		Pipeline: b.pipeline, Part: part.PartKey, Try: 1, ItemCount: 1}
+	if got := b.commit(b.worker, &gantry.Write{Intent: in}); !got[0] {
+		t.Fatal("intent did not land")
+	}
+	if got := b.commit(b.worker, &gantry.Write{Intent: in}); got[0] {
+		t.Error("an intent landed twice")
+	}
+	if got := must(b.Landed(t.Context(), b.worker, []*gantry.Write{{Intent: in}}))(t); !got[0] {
+		t.Error("Landed does not find the intent")
+	}
+	done := part
+	done.Status, done.Attempt = gantry.PartOK, 1
+	out := &gantry.Outcome{ID: in.ID, Task: task.Task, Limiter: b.limiter, Status: 200, ReqSize: 9, ReqSHA: gantry.Digest{1}}
+	mark := gantry.ItemMark{ID: 0, SHA: gantry.Digest{5}, Size: 9}
+	if got := b.commit(b.worker, &gantry.Write{Lease: task.Lease, Outcome: out, Parts: []gantry.Part{done}, Marks: []gantry.ItemMark{mark}}); !got[0] {
+		t.Fatal("outcome did not land")
+	}
+	parts := must(b.Parts(t.Context(), task.Task, 0))(t)
+	if len(parts) != 1 || parts[0].Status != gantry.PartOK || parts[0].Ordinal != 4 || parts[0].DueIn != -1 {
+		t.Errorf("parts %+v", parts)
+	}
+	// Planning again must not undo an answer.
+	b.commit(b.worker, &gantry.Write{Lease: task.Lease, Plan: []gantry.Part{part}})
+	if parts := must(b.Parts(t.Context(), task.Task, 0))(t); parts[0].Status != gantry.PartOK {
+		t.Errorf("planning again made %+v", parts[0])
+	}
+	items := must(b.Items(t.Context(), task.Task))(t)
+	if len(items) != 1 || items[0].SHA != mark.SHA || string(items[0].Body) != "body" || items[0].Name != "secret name" {
+		t.Errorf("items %+v", items)
+	}
+	calls := must(b.Calls(t.Context(), postgres.Filter{}))(t)
+	if len(calls) != 1 || calls[0].Stage != "s" || calls[0].Processor != "qa" || calls[0].Outcome != "ok" || calls[0].Status != 200 || calls[0].Task != task.PublicID {
+		t.Errorf("calls %+v", calls)
+	}
+	if c := must(b.Call(t.Context(), in.ID.String()))(t); c.RequestBytes != 9 {
+		t.Errorf("call %+v", c)
+	}
+}
+
+func TestZombieWritesNothingButItsOutcome(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.enqueue(1)
+	zombie := b.register(time.Minute)
+	task := b.claim(zombie, 1)[0]
+	in := &gantry.Intent{ID: b.ids.New(), Lease: task.Lease, Boundary: gantry.AtProcessor, Limiter: b.limiter, Pipeline: b.pipeline}
+	b.commit(zombie, &gantry.Write{Intent: in})
+	b.exec(`update worker set expires_at = now() - interval '1 s' where id = $1`, int64(zombie))
+	if lanes := must(b.Reap(t.Context()))(t); len(lanes) != 1 || lanes[0] != b.lane {
+		t.Fatalf("reaped lanes %v", lanes)
+	}
+	late := &gantry.Write{Lease: task.Lease, Outcome: &gantry.Outcome{ID: in.ID, Task: task.Task, Limiter: b.limiter},
+		Items: []gantry.Item{{ID: 3}}, Parts: []gantry.Part{{Status: gantry.PartOK, Attempt: 1, DueIn: -1}}}
+	next := *in
+	next.ID = b.ids.New()
+	got := b.commit(zombie, late, &gantry.Write{Intent: &next}, advance(task, gantry.Extracting))
+	if got[0] || got[1] || got[2] {
+		t.Errorf("a zombie's writes landed: %v", got)
+	}
+	if n := b.count(`select (select count(*) from item) + (select count(*) from part)`); n != 0 {
+		t.Errorf("%d rows of a zombie", n)
+	}
+	calls := must(b.Calls(t.Context(), postgres.Filter{}))(t)
+	if len(calls) != 1 || calls[0].Outcome != "fenced" {
+		t.Errorf("calls %+v, want one that was fenced", calls)
+	}
+	again := b.claim(b.worker, 1)
+	if len(again) != 1 || again[0].Crashes != 1 || again[0].Seq != task.Seq+2 {
+		t.Errorf("claimed again as %+v", again)
+	}
+}

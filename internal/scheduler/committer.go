@@ -1,0 +1,212 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+const (
+	maxBatchWrites = 2000
+	maxBatchBytes  = 1 << 20 // of bodies, so that bulky rows never delay an intent for long
+	pace           = 2 * time.Millisecond
+	queueSize      = 4096
+)
+
+// committer makes writes durable in batches: whatever was queued while the last commit ran goes
+// into the next. One statement batch is in flight at a time.
+type committer struct {
+	store  Store
+	worker gantry.WorkerID
+	log    *slog.Logger
+	busy   func() bool // many calls wait for units: a little patience makes bigger batches
+	queue  chan *request
+	closed chan struct{} // nobody serves the queue any more
+
+	mu      sync.Mutex
+	flushes int64
+	rows    int64
+}
+
+type request struct {
+	write *gantry.Write
+	done  chan error
+}
+
+func newCommitter(store Store, w gantry.WorkerID, log *slog.Logger, busy func() bool) *committer {
+	return &committer{store: store, worker: w, log: log, busy: busy, queue: make(chan *request, queueSize), closed: make(chan struct{})}
+}
+
+// Commit returns when w is durable; ErrFenced if the task is no longer this process's. Once a
+// write is queued it waits for the result, whatever becomes of ctx.
+func (c *committer) Commit(ctx context.Context, w *gantry.Write) error {
+	r := &request{write: w, done: make(chan error, 1)}
+	select {
+	case c.queue <- r:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-c.closed:
+		return ErrStopping
+	}
+	select {
+	case err := <-r.done:
+		return err
+	case <-c.closed:
+	}
+	select {
+	case err := <-r.done:
+		return err
+	default:
+		return ErrStopping
+	}
+}
+
+// run serves the queue until ctx ends, then what is still in it.
+func (c *committer) run(ctx context.Context) {
+	defer close(c.closed)
+	var last time.Time
+	for {
+		var first *request
+		select {
+		case first = <-c.queue:
+		case <-ctx.Done():
+			select {
+			case first = <-c.queue:
+			default:
+				return
+			}
+		}
+		if wait := pace - time.Since(last); wait > 0 && c.busy() {
+			time.Sleep(wait)
+		}
+		batch := c.gather(first)
+		last = time.Now()
+		c.flush(context.WithoutCancel(ctx), batch)
+	}
+}
+
+func (c *committer) gather(first *request) []*request {
+	batch := []*request{first}
+	size := bodyBytes(first.write)
+	for len(batch) < maxBatchWrites && size < maxBatchBytes {
+		select {
+		case r := <-c.queue:
+			batch = append(batch, r)
+			size += bodyBytes(r.write)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+func bodyBytes(w *gantry.Write) int {
+	n := 0
+	for i := range w.Items {
+		n += len(w.Items[i].Body)
+	}
+	return n
+}
+
+// flush commits a batch. A batch that the database refuses is halved until the row at fault stands
+// alone; one whose end is not known is looked up before it is tried again.
+func (c *committer) flush(ctx context.Context, batch []*request) {
+	for try := 0; len(batch) > 0; try++ {
+		landed, err := c.commit(ctx, batch)
+		if err == nil {
+			c.count(len(batch))
+			answer(batch, landed)
+			return
+		}
+		if refused(err) {
+			if len(batch) == 1 {
+				batch[0].done <- fmt.Errorf("commit refused: %w", err)
+				return
+			}
+			half := len(batch) / 2
+			c.flush(ctx, batch[:half])
+			batch = batch[half:]
+			continue
+		}
+		c.log.Warn("commit", "rows", len(batch), "try", try, "err", err)
+		if try >= 20 {
+			for _, r := range batch {
+				r.done <- fmt.Errorf("commit: %w", err)
+			}
+			return
+		}
+		time.Sleep(min(time.Second, 10*time.Millisecond<<min(try, 10)))
+		batch = c.lookUp(ctx, batch)
+	}
+}
+
+func (c *committer) commit(ctx context.Context, batch []*request) ([]bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	return c.store.Commit(ctx, c.worker, writesOf(batch))
+}
+
+// lookUp answers the writes of a lost commit that landed after all, and returns the others.
+func (c *committer) lookUp(ctx context.Context, batch []*request) []*request {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	landed, err := c.store.Landed(ctx, c.worker, writesOf(batch))
+	if err != nil {
+		return batch
+	}
+	var rest []*request
+	for i, r := range batch {
+		if landed[i] {
+			r.done <- nil
+		} else {
+			rest = append(rest, r)
+		}
+	}
+	return rest
+}
+
+func (c *committer) count(n int) {
+	c.mu.Lock()
+	c.flushes, c.rows = c.flushes+1, c.rows+int64(n)
+	c.mu.Unlock()
+}
+
+func writesOf(batch []*request) []*gantry.Write {
+	out := make([]*gantry.Write, len(batch))
+	for i, r := range batch {
+		out[i] = r.write
+	}
+	return out
+}
+
+func answer(batch []*request, landed []bool) {
+	for i, r := range batch {
+		if landed[i] {
+			r.done <- nil
+		} else {
+			r.done <- gantry.ErrFenced
+		}
+	}
+}
+
+// refused tells whether the database read the statement and said no to its rows, as opposed to
+// being away, restarting or cutting the line.
+func refused(err error) bool {
+	e, ok := errors.AsType[interface {
+		error
+		SQLState() string
+	}](err)
+	if !ok {
+		return false
+	}
+	switch s := e.SQLState(); s[:2] {
+	case "22", "23", "42", "54": // data, constraint, statement, program limit
+		return true
+	}
+	return false
+}

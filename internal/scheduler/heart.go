@@ -1,0 +1,58 @@
+package scheduler
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+// heart keeps the lease. It counts the lease's life from before the heartbeat was sent, on its own
+// monotonic clock, and calls it lost a fifth early: others begin to take over at its true end.
+type heart struct {
+	store  Store
+	worker gantry.WorkerID
+	ttl    time.Duration
+	origin time.Time
+	beat   atomic.Int64 // of the last good heartbeat, from origin
+}
+
+func newHeart(store Store, w gantry.WorkerID, ttl time.Duration, first time.Time) *heart {
+	return &heart{store: store, worker: w, ttl: ttl, origin: first}
+}
+
+func (h *heart) alive() bool {
+	return time.Since(h.origin)-time.Duration(h.beat.Load()) < h.ttl*4/5
+}
+
+// run beats until ctx ends or the lease is lost.
+func (h *heart) run(ctx context.Context) error {
+	every := h.ttl / 3
+	timer := time.NewTimer(every)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		}
+		next := every
+		sent := time.Since(h.origin)
+		bctx, cancel := context.WithTimeout(ctx, h.ttl/2)
+		ok, err := h.store.Heartbeat(bctx, h.worker, h.ttl)
+		cancel()
+		switch {
+		case err == nil && ok:
+			h.beat.Store(int64(sent))
+		case err == nil, !h.alive():
+			if ctx.Err() != nil {
+				return nil
+			}
+			return ErrLeaseLost
+		default:
+			next = min(every, 200*time.Millisecond)
+		}
+		timer.Reset(next)
+	}
+}

@@ -1,0 +1,226 @@
+package scheduler
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+const (
+	surplusAfter = 50 * time.Millisecond  // how long unused units are kept
+	shareEvery   = 250 * time.Millisecond // how often a full bucket looks whether others wait
+	specEvery    = 2 * time.Second        // how often limits are read again
+	askMin       = 10 * time.Millisecond  // between two asks for units that were not to be had
+	askMax       = 100 * time.Millisecond
+	bookAhead    = 250 * time.Millisecond // how much of a rate is booked at a time
+	slotLate     = 100 * time.Millisecond // a start missed by more is lost
+)
+
+// keeper holds this process's share of every limit it has met. Units are leased from the database
+// when demand changes, never per call.
+type keeper struct {
+	store  Store
+	worker gantry.WorkerID
+	log    *slog.Logger
+	group  *errgroup.Group
+	ctx    context.Context // of the tending goroutines
+
+	mu      sync.Mutex
+	buckets map[int32]*bucket
+}
+
+func newKeeper(ctx context.Context, g *errgroup.Group, store Store, w gantry.WorkerID, log *slog.Logger) *keeper {
+	return &keeper{store: store, worker: w, log: log, group: g, ctx: ctx, buckets: map[int32]*bucket{}}
+}
+
+// Acquire waits for one unit of a limiter and for its next start, and gives the function that gives
+// the unit back. That function may be called more than once.
+func (k *keeper) Acquire(ctx context.Context, limiter int32, priority int16) (release func(), err error) {
+	b, err := k.bucket(ctx, limiter)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.acquire(ctx, priority); err != nil {
+		return nil, err
+	}
+	release = sync.OnceFunc(func() { b.release(1) })
+	if err := k.start(ctx, b); err != nil {
+		release()
+		return nil, err
+	}
+	return release, nil
+}
+
+// waiting counts the callers that wait for units of any limiter.
+func (k *keeper) waiting() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	n := 0
+	for _, b := range k.buckets {
+		n += b.waiting()
+	}
+	return n
+}
+
+func (k *keeper) bucket(ctx context.Context, id int32) (*bucket, error) {
+	k.mu.Lock()
+	b := k.buckets[id]
+	k.mu.Unlock()
+	if b != nil {
+		return b, nil
+	}
+	spec, err := k.store.Limit(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if b := k.buckets[id]; b != nil {
+		return b, nil
+	}
+	b = newBucket(id, spec)
+	k.buckets[id] = b
+	k.group.Go(func() error { k.tend(b); return nil })
+	return b, nil
+}
+
+// tend keeps a bucket's units near its demand until the process ends.
+func (k *keeper) tend(b *bucket) {
+	timer := time.NewTimer(specEvery)
+	defer timer.Stop()
+	pause, shared, read := askMin, time.Now(), time.Now()
+	for {
+		select {
+		case <-k.ctx.Done():
+			return
+		case <-b.poke:
+		case <-timer.C:
+		}
+		if time.Since(read) > specEvery {
+			k.readSpec(b)
+			read = time.Now()
+		}
+		if time.Since(shared) > shareEvery {
+			k.share(b)
+			shared = time.Now()
+		}
+		next := specEvery
+		switch d := b.demand(); {
+		case b.unlimited():
+		case d.granted < d.booked && d.inUse <= d.granted, d.want > d.granted && d.granted == d.booked:
+			k.grant(b)
+			if d = b.demand(); d.want > d.granted {
+				next, pause = pause, min(2*pause, askMax)
+			} else {
+				next, pause = shareEvery, askMin
+			}
+		case d.want < d.booked && time.Since(d.idle) >= surplusAfter:
+			k.grant(b)
+			next = shareEvery
+		case d.want < d.booked:
+			next = surplusAfter
+		case d.granted > 0:
+			next = shareEvery
+		}
+		timer.Reset(next)
+	}
+}
+
+func (k *keeper) readSpec(b *bucket) {
+	if spec, err := k.store.Limit(k.ctx, b.id); err == nil {
+		b.setSpec(spec)
+	}
+}
+
+// share gives way to processes that wait for units while this one has more than its share.
+func (k *keeper) share(b *bucket) {
+	d := b.demand()
+	if b.unlimited() || d.granted == 0 {
+		return
+	}
+	if units, err := k.store.Share(k.ctx, k.worker, b.id, d.want); err == nil && units < d.granted {
+		b.shrink(units)
+	}
+}
+
+func (k *keeper) grant(b *bucket) {
+	want, inUse := b.ask()
+	units, err := k.store.Grant(k.ctx, k.worker, b.id, want, inUse)
+	if err != nil {
+		// Whether it was booked is not known; the least that may be booked is what is in use.
+		if k.ctx.Err() == nil {
+			k.log.Warn("grant", "limiter", b.id, "err", err)
+		}
+		units = inUse
+	}
+	b.settle(units)
+}
+
+// start waits for the next booked start of a limiter with a rate. The caller holds a unit, so that
+// a start is booked only for a call that can be made.
+func (k *keeper) start(ctx context.Context, b *bucket) error {
+	if b.rate() <= 0 {
+		return nil
+	}
+	for {
+		at, err := k.nextSlot(ctx, b)
+		if err != nil {
+			return err
+		}
+		if err := sleepUntil(ctx, at); err != nil {
+			return err
+		}
+		if time.Since(at) < slotLate {
+			return nil
+		}
+	}
+}
+
+func (k *keeper) nextSlot(ctx context.Context, b *bucket) (time.Time, error) {
+	b.addStarter(1)
+	defer b.addStarter(-1)
+	select {
+	case b.turn <- struct{}{}:
+	case <-ctx.Done():
+		return time.Time{}, context.Cause(ctx)
+	}
+	defer func() { <-b.turn }()
+	for len(b.slots) > 0 && time.Since(b.slots[0]) >= slotLate {
+		b.slots = b.slots[1:]
+	}
+	if len(b.slots) == 0 {
+		n := max(1, min(b.startersNow(), int(b.rate()*bookAhead.Seconds())))
+		first, step, err := k.store.Reserve(ctx, b.id, n)
+		if err != nil {
+			return time.Time{}, fmt.Errorf("wait for a start: %w", err)
+		}
+		now := time.Now()
+		for i := range n {
+			b.slots = append(b.slots, now.Add(max(0, first+time.Duration(i)*step)))
+		}
+	}
+	at := b.slots[0]
+	b.slots = b.slots[1:]
+	return at, nil
+}
+
+func sleepUntil(ctx context.Context, at time.Time) error {
+	d := time.Until(at)
+	if d <= 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
