@@ -48,6 +48,13 @@ type Intent struct {
 	ItemsSHA  Digest // over the ids of the items sent, and their digests where known
 }
 
+// CallSpec says what a call is about and what bounds it.
+type CallSpec struct {
+	Intent   Intent        // without its id
+	Timeout  time.Duration // from the first byte sent to the last received; 0: only ctx bounds it
+	Priority int16
+}
+
 // Result says how a call ended.
 type Result uint8
 

@@ -125,3 +125,7 @@ func RetryAfterOf(err error) time.Duration {
 // ErrFenced is the answer to every write of a process that no longer holds the task: its lease
 // ran out and another process may have the task. Nothing was written; nothing more may be.
 var ErrFenced = errors.New("fenced: the lease on the task is lost")
+
+// ErrNotRecorded means that the database did not take a call's record for a reason other than a
+// lost lease. Whatever the call brought is not kept.
+var ErrNotRecorded = errors.New("call not recorded")

@@ -25,8 +25,9 @@ var ErrStopping = errors.New("stopping")
 // if the task is no longer this process's.
 type Step func(ctx context.Context, t gantry.Task) gantry.Transition
 
-// Begin is called once for a task that was claimed; the Step is called for each state after.
-type Begin func(t gantry.Task) Step
+// Begin is called once for a task that was claimed. The Step is called for each state after, and
+// end when the process lets go of the task.
+type Begin func(t gantry.Task) (step Step, end func())
 
 // Options of a scheduler; the zero value is sane.
 type Options struct {
@@ -179,7 +180,9 @@ func (s *Session) start(ctx context.Context, t gantry.Task, begin Begin) {
 		defer s.claims.finished(t)
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		s.run(ctx, t, begin(t))
+		step, end := begin(t)
+		defer end()
+		s.run(ctx, t, step)
 	})
 }
 

@@ -1,0 +1,233 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+// Store is the engine's side of the database.
+type Store interface {
+	Original(ctx context.Context, task gantry.TaskID) (gantry.Arrival, error)
+	Items(ctx context.Context, task gantry.TaskID) ([]gantry.Item, error)
+	Parts(ctx context.Context, task gantry.TaskID, leg int16) ([]gantry.Part, error)
+}
+
+// Session is the engine's side of the process that it runs in.
+type Session interface {
+	Commit(ctx context.Context, w *gantry.Write) error
+	Stopping() <-chan struct{}
+}
+
+// Caller makes recorded calls; package gate implements it.
+type Caller interface {
+	Call(ctx context.Context, spec gantry.CallSpec, send func(context.Context) error, seal func(context.Context, error) (*gantry.Write, error)) error
+}
+
+// Plans finds the pipeline version of a task, with its drivers opened.
+type Plans interface {
+	Plan(ctx context.Context, id int32) (*Plan, error)
+}
+
+// Plan is a pipeline version that can be run.
+type Plan struct {
+	*gantry.Pipeline
+	ID    int32
+	Calls [][]Call // by stage, then as in the stage's list
+	Sinks []Sink
+}
+
+// Call is one processor as a stage uses it.
+type Call struct {
+	Name      string
+	Limiter   int32
+	Timeout   time.Duration
+	Units     int // how many calls at once its target allows; 0: no limit
+	Processor gantry.Processor
+}
+
+// Sink is one sink of a plan.
+type Sink struct {
+	Name    string
+	Limiter int32
+	Sink    gantry.Sink
+	// Count wraps what the sink reads, for drivers whose bytes no egress counts; nil otherwise.
+	Count func(ctx context.Context, r body) body
+}
+
+// Options of an engine.
+type Options struct {
+	Store   Store
+	Session Session
+	Caller  Caller
+	Blobs   gantry.Blobs
+	Plans   Plans
+	Rand    func() float64
+	Scratch string // a folder for caches that may be lost at any time
+	Log     *slog.Logger
+}
+
+// Engine runs the effects of one session. It may be used concurrently.
+type Engine struct {
+	Options
+	cpu *semaphore.Weighted // scans at once
+
+	mu     sync.Mutex
+	flight map[int32]*semaphore.Weighted // by limiter: parts between their intent and their outcome
+}
+
+// New makes the engine of one session.
+func New(o Options) *Engine {
+	return &Engine{Options: o, cpu: semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0))), flight: map[int32]*semaphore.Weighted{}}
+}
+
+// effects say what is done on entering a state. Each reports the event that leads on.
+var effects = map[gantry.State]func(*work, context.Context) (gantry.Event, error){
+	gantry.Queued:     (*work).leaveQueue,
+	gantry.Extracting: (*work).extract,
+	gantry.Ingesting:  (*work).ingest,
+	gantry.Inferring:  (*work).infer,
+	gantry.Responding: (*work).respond,
+}
+
+// errStop ends an effect because the process is asked to stop: nothing failed.
+var errStop = errors.New("stopping")
+
+// parked ends an effect that has nothing to do before a time.
+type parked struct{ after time.Duration }
+
+func (p parked) Error() string { return fmt.Sprintf("nothing to do for %s", p.after) }
+
+// ended ends the task for good: whatever may be tried again was, part by part.
+type ended struct{ error }
+
+// Unwrap gives the reason.
+func (e ended) Unwrap() error { return e.error }
+
+// Begin takes up a task that was claimed. The function it gives runs the effect of the task's state
+// and says which transition follows, or a zero one if the lease is lost.
+func (e *Engine) Begin(t gantry.Task) (step func(context.Context, gantry.Task) gantry.Transition, end func()) {
+	w := &work{e: e, task: t, shelf: newShelf(e)}
+	return w.step, w.shelf.close
+}
+
+func (w *work) step(ctx context.Context, t gantry.Task) gantry.Transition {
+	w.task = t
+	var event gantry.Event
+	err := w.load(ctx)
+	if err == nil && ctx.Err() == nil {
+		event, err = effects[t.State](w, ctx)
+	}
+	if err == nil && event == "" {
+		err = context.Cause(ctx)
+	}
+	if err == nil {
+		return w.leave(event)
+	}
+	return w.settle(ctx, err)
+}
+
+// leave makes the transition of an event.
+func (w *work) leave(event gantry.Event) gantry.Transition {
+	t := w.task
+	to, err := t.State.Next(event)
+	if err != nil {
+		return w.fail(gantry.Errorf(gantry.Illegal, "", "%w", err))
+	}
+	tr := gantry.Transition{Lease: t.Lease, From: t.State, To: to, Stage: t.Stage, Within: w.plan.Timeouts.Of(to)}
+	switch {
+	case event == gantry.Next:
+		tr.Stage, tr.Within = t.Stage+1, 0 // the time is for all stages together
+	case to.Final():
+		tr.Change = gantry.End
+	}
+	return tr
+}
+
+// settle says what becomes of a task whose effect did not complete.
+func (w *work) settle(ctx context.Context, err error) gantry.Transition {
+	t := w.task
+	tr := gantry.Transition{Lease: t.Lease, From: t.State, To: t.State, Stage: t.Stage}
+	p, isParked := errors.AsType[parked](err)
+	switch {
+	case errors.Is(err, gantry.ErrFenced), errors.Is(context.Cause(ctx), gantry.ErrFenced):
+		return gantry.Transition{}
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return w.fail(gantry.Errorf(gantry.Timeout, gantry.CodeStateTimeout, "not done with %s in time", t.State))
+	case errors.Is(err, errStop), ctx.Err() != nil:
+		tr.Change = gantry.Release
+		return tr
+	case isParked:
+		tr.Change, tr.After = gantry.Park, p.after
+		return tr
+	}
+	kind := gantry.KindOf(err)
+	_, final := errors.AsType[ended](err)
+	if final || w.plan == nil || !w.plan.Retry.MayRetry(kind, int(t.Attempt)+1) {
+		return w.fail(err)
+	}
+	tr.Change, tr.Kind, tr.Code, tr.Detail = gantry.Retry, kind, gantry.CodeOf(err), detail(err)
+	tr.After = w.plan.Retry.Pause(int(t.Attempt)+1, w.e.Rand(), gantry.RetryAfterOf(err))
+	return tr
+}
+
+func (w *work) fail(err error) gantry.Transition {
+	t := w.task
+	to, nerr := t.State.Next(gantry.Abandon)
+	if nerr != nil {
+		to = gantry.Failed
+	}
+	return gantry.Transition{Lease: t.Lease, From: t.State, To: to, Stage: t.Stage, Change: gantry.End,
+		Kind: gantry.KindOf(err), Code: gantry.CodeOf(err), Detail: detail(err)}
+}
+
+// detail is an error's text for the record, bounded, and fit for a text column.
+func detail(err error) string {
+	s := []byte(err.Error())
+	if len(s) > 500 {
+		s = s[:500]
+	}
+	for i, c := range s {
+		if c < ' ' || c == 0x7f {
+			s[i] = ' '
+		}
+	}
+	return string(bytesToValid(s))
+}
+
+func (w *work) leaveQueue(context.Context) (gantry.Event, error) { return gantry.Start, nil }
+
+// stopping tells whether the process is asked to stop.
+func (e *Engine) stopping() bool {
+	select {
+	case <-e.Session.Stopping():
+		return true
+	default:
+		return false
+	}
+}
+
+// room bounds the parts between intent and outcome to 2.5 times the target's units: enough that the
+// next is ready when a unit comes back, few enough that a crash leaves few intents behind.
+func (e *Engine) room(limiter int32, units int) *semaphore.Weighted {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := e.flight[limiter]
+	if s == nil {
+		n := 256
+		if units > 0 {
+			n = min(n, max(2, units*5/2))
+		}
+		s = semaphore.NewWeighted(int64(n))
+		e.flight[limiter] = s
+	}
+	return s
+}

@@ -1,0 +1,207 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"io"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/gantry-imaging/gantry/internal/dicom"
+	"github.com/gantry-imaging/gantry/internal/gantry"
+	"github.com/gantry-imaging/gantry/internal/media"
+)
+
+// extract finds out what the original is and lists what is in it. It indexes and does not copy. The
+// same original always gives the same items with the same ids, so that a second run after a crash
+// only fills in what is missing.
+func (w *work) extract(ctx context.Context) (gantry.Event, error) {
+	w.items, w.last = nil, gantry.NoItem
+	a, err := w.e.Store.Original(ctx, w.task.Task)
+	if err != nil {
+		return "", err
+	}
+	root := gantry.Item{ID: w.nextID(), Parent: gantry.NoItem, Origin: 0, Stage: gantry.OriginalStage, Leg: w.task.Leg,
+		Name: a.Name, Size: a.Size, SHA: a.SHA, Location: a.Location}
+	if err := w.identify(ctx, &root); err != nil {
+		return "", err
+	}
+	x := &extraction{work: w, budget: media.NewBudget(w.limits())}
+	if err := x.add(ctx, root); err != nil {
+		return "", err
+	}
+	if root.Media == gantry.MediaZIP && !root.Rejected {
+		if err := x.archive(ctx, root, 1); err != nil {
+			if gantry.KindOf(err) == gantry.Illegal {
+				err = errors.Join(err, x.flush(ctx))
+			}
+			return "", err
+		}
+	}
+	if err := x.flush(ctx); err != nil {
+		return "", err
+	}
+	if err := w.verdict(); err != nil {
+		return "", err
+	}
+	return gantry.Finish, nil
+}
+
+// identify sets an item's media type by its first bytes, or why it cannot be taken.
+func (w *work) identify(ctx context.Context, x *gantry.Item) error {
+	switch {
+	case x.Rejected:
+		return nil
+	case x.Size == 0:
+		x.Reason, x.Rejected = gantry.CodeEmpty, true
+		return nil
+	}
+	head, err := w.head(ctx, *x)
+	if err != nil {
+		if gantry.KindOf(err) != gantry.Illegal {
+			return err
+		}
+		x.Reason, x.Rejected = gantry.CodeOf(err), true
+		return nil
+	}
+	x.Media = media.Detect(head)
+	switch {
+	case x.Media == "" && x.Parent == gantry.NoItem:
+		// An archive may lie behind other bytes, as in a self-extracting one.
+		x.Media, err = w.detectWhole(ctx, *x)
+		if err != nil {
+			return err
+		}
+	case x.Media == gantry.MediaZIP && !slices.Contains(w.plan.Extract.Archives, "zip"):
+		x.Media = ""
+	}
+	switch {
+	case x.Media == "":
+		x.Reason, x.Rejected = unknownKind(x.Name), true
+	case x.Reason == "" && media.ExtensionMismatch(x.Name, x.Media):
+		x.Reason = media.CodeExtensionMismatch
+	}
+	return nil
+}
+
+func (w *work) head(ctx context.Context, x gantry.Item) ([]byte, error) {
+	r, err := w.open(ctx, x)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	head := make([]byte, media.HeadSize)
+	n, err := io.ReadFull(r, head)
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return head[:n], err
+}
+
+func (w *work) detectWhole(ctx context.Context, x gantry.Item) (string, error) {
+	at, size, closeIt, err := w.bytesOf(ctx, x)
+	if err != nil {
+		return "", err
+	}
+	defer closeIt()
+	return media.DetectAt(at, size)
+}
+
+// extraction walks the archives of one task, one budget for all nesting.
+type extraction struct {
+	*work
+	budget  *media.Budget
+	pending []gantry.Item
+}
+
+// archive lists an archive's entries, and those of archives among them right after each.
+func (x *extraction) archive(ctx context.Context, of gantry.Item, depth int) error {
+	v, err := x.openVolume(ctx, of, depth, x.budget)
+	if err != nil {
+		return err
+	}
+	v.users++
+	x.shelf.put(of.ID, v)
+	defer x.shelf.release(v)
+	for _, e := range v.zip.Entries() {
+		if x.e.stopping() {
+			return errStop
+		}
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		if err := x.entry(ctx, of, e, depth); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (x *extraction) entry(ctx context.Context, of gantry.Item, e media.Entry, depth int) error {
+	item := gantry.Item{ID: x.nextID(), Parent: of.ID, Ordinal: int32(e.Ordinal), Stage: gantry.OriginalStage, Leg: x.task.Leg,
+		Name: e.Name, Transform: zipEntry, Locator: strconv.Itoa(e.Ordinal), Size: e.Size, Reason: e.Reason, Rejected: e.Rejected}
+	item.Origin = item.ID
+	if err := x.identify(ctx, &item); err != nil {
+		return err
+	}
+	if err := x.add(ctx, item); err != nil {
+		return err
+	}
+	if item.Rejected || item.Media != gantry.MediaZIP {
+		return nil
+	}
+	err := x.archive(ctx, item, depth+1)
+	// A nested archive that breaks a rule of its own is a bad entry; one that breaks the task's
+	// budget ends the task.
+	if err != nil && gantry.KindOf(err) == gantry.Illegal && entryScope(gantry.CodeOf(err)) {
+		x.refuse(item.ID, gantry.CodeOf(err))
+		return nil
+	}
+	return err
+}
+
+// refuse marks an item that was added as not to be taken.
+func (x *extraction) refuse(id gantry.ItemID, code gantry.Code) {
+	item, _ := x.item(id)
+	x.mark(gantry.ItemMark{ID: id, Size: item.Size, Reason: code, Rejected: true})
+	for i := range x.pending {
+		if x.pending[i].ID == id {
+			x.pending[i].Reason, x.pending[i].Rejected = code, true
+		}
+	}
+}
+
+// entryScope tells reasons of one archive from those of the whole task's budget.
+func entryScope(c gantry.Code) bool {
+	return c != media.CodeArchiveBomb && c != media.CodeTooManyEntries && c != media.CodeTooDeep
+}
+
+func (x *extraction) add(ctx context.Context, item gantry.Item) error {
+	x.addItems(item)
+	x.pending = append(x.pending, item)
+	if len(x.pending) >= chunk {
+		return x.flush(ctx)
+	}
+	return nil
+}
+
+func (x *extraction) flush(ctx context.Context) error {
+	if len(x.pending) == 0 {
+		return nil
+	}
+	err := x.commit(ctx, &gantry.Write{Items: x.pending, Cursor: int64(x.last) + 1})
+	x.pending = nil
+	return err
+}
+
+// unknownKind is the reason for bytes of no kind that is taken: a file that calls itself DICOM is
+// told that it is none.
+func unknownKind(name string) gantry.Code {
+	switch strings.ToLower(path.Ext(name)) {
+	case ".dcm", ".dicom", ".ima":
+		return dicom.CodeNotDICOM
+	}
+	return gantry.CodeUnsupportedFormat
+}

@@ -1,0 +1,113 @@
+package engine
+
+import (
+	"context"
+	"io"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/gantry-imaging/gantry/internal/dicom"
+	"github.com/gantry-imaging/gantry/internal/gantry"
+	"github.com/gantry-imaging/gantry/internal/media"
+)
+
+// ingest looks at every piece of media before any of it goes out: DICOM files are scanned whole,
+// images by their headers. What it finds is marked on the items.
+func (w *work) ingest(ctx context.Context) (gantry.Event, error) {
+	leaves := w.leaves()
+	for len(leaves) > 0 {
+		if w.e.stopping() {
+			return "", errStop
+		}
+		n := min(chunk, len(leaves))
+		marks, err := w.scan(ctx, leaves[:n])
+		if err != nil {
+			return "", err
+		}
+		if len(marks) > 0 {
+			if err := w.commit(ctx, &gantry.Write{Marks: marks}); err != nil {
+				return "", err
+			}
+		}
+		for _, m := range marks {
+			w.mark(m)
+		}
+		leaves = leaves[n:]
+	}
+	if err := w.verdict(); err != nil {
+		return "", err
+	}
+	return gantry.Finish, nil
+}
+
+// scan looks at items side by side, as many as there are processors in this machine.
+func (w *work) scan(ctx context.Context, items []gantry.Item) ([]gantry.ItemMark, error) {
+	var mu sync.Mutex
+	var marks []gantry.ItemMark
+	g, ctx := errgroup.WithContext(ctx)
+	for _, x := range items {
+		if x.Rejected {
+			continue
+		}
+		if err := w.e.cpu.Acquire(ctx, 1); err != nil {
+			break
+		}
+		g.Go(func() error {
+			defer w.e.cpu.Release(1)
+			m, err := w.examine(ctx, x)
+			if err != nil || m == nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			marks = append(marks, *m)
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return marks, context.Cause(ctx)
+}
+
+// examine gives what is to be marked on an item, nil if nothing is. A verdict on the item is a
+// mark; an error is that it could not be read.
+func (w *work) examine(ctx context.Context, x gantry.Item) (*gantry.ItemMark, error) {
+	m, err := w.look(ctx, x)
+	if err != nil {
+		if gantry.KindOf(err) != gantry.Illegal {
+			return nil, err
+		}
+		return &gantry.ItemMark{ID: x.ID, Size: x.Size, Reason: gantry.CodeOf(err), Rejected: true}, nil
+	}
+	return m, nil
+}
+
+func (w *work) look(ctx context.Context, x gantry.Item) (*gantry.ItemMark, error) {
+	r, err := w.open(ctx, x)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	switch x.Media {
+	case gantry.MediaDICOM:
+		info, err := dicom.Scan(readerWith(ctx, r), x.Size, dicom.DefaultLimits())
+		if err != nil {
+			return nil, err
+		}
+		m := &gantry.ItemMark{ID: x.ID, SHA: info.SHA, Size: info.Size, Reason: x.Reason}
+		if len(info.Warnings) > 0 {
+			m.Reason = info.Warnings[0]
+		}
+		return m, nil
+	case gantry.MediaPNG:
+		head := make([]byte, media.HeadSize)
+		n, err := io.ReadFull(r, head)
+		if err != nil && n == 0 {
+			return nil, err
+		}
+		return nil, media.CheckPNG(head[:n])
+	}
+	return nil, nil
+}

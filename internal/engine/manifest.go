@@ -1,0 +1,92 @@
+package engine
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+// manifest is the record that goes beside the outputs, the commit point for whoever reads them. It
+// is a pure function of what was committed before the task began to respond: no times, no tries,
+// no names of files.
+type manifest struct {
+	Gantry   string           `json:"gantry"`
+	Task     string           `json:"task"`
+	Pipeline string           `json:"pipeline"`
+	Version  string           `json:"version"`
+	Input    manifestInput    `json:"input"`
+	Items    []manifestItem   `json:"items"`
+	Outputs  []manifestOutput `json:"outputs"`
+	Errors   []manifestError  `json:"errors"`
+}
+
+type manifestInput struct {
+	SHA256 string `json:"sha256"`
+	Size   int64  `json:"size"`
+	Media  string `json:"media"`
+}
+
+type manifestItem struct {
+	Path   string `json:"path"`
+	SHA256 string `json:"sha256"`
+	Bytes  int64  `json:"bytes"`
+	Media  string `json:"media"`
+	Remark string `json:"remark,omitempty"`
+}
+
+type manifestOutput struct {
+	Path      string `json:"path"`
+	SHA256    string `json:"sha256"`
+	Bytes     int64  `json:"bytes"`
+	Media     string `json:"media"`
+	Stage     string `json:"stage"`
+	Processor string `json:"processor"`
+	Parent    string `json:"parent"`
+	Call      string `json:"call"`
+}
+
+type manifestError struct {
+	Item  string `json:"item"`
+	Stage string `json:"stage,omitempty"`
+	Code  string `json:"code"`
+}
+
+func (w *work) manifest(outputs []delivered) ([]byte, error) {
+	root, _ := w.item(0)
+	m := manifest{Gantry: "manifest/v1", Task: w.task.PublicID, Pipeline: w.plan.Name, Version: w.plan.Version.String(),
+		Input: manifestInput{SHA256: root.SHA.String(), Size: root.Size, Media: root.Media},
+		Items: []manifestItem{}, Outputs: []manifestOutput{}, Errors: []manifestError{}}
+	for _, x := range w.leaves() {
+		if x.Rejected {
+			m.Errors = append(m.Errors, manifestError{Item: w.path(x), Code: string(x.Reason)})
+			continue
+		}
+		m.Items = append(m.Items, manifestItem{Path: w.path(x), SHA256: x.SHA.String(), Bytes: x.Size, Media: x.Media, Remark: string(x.Reason)})
+	}
+	for s := range w.plan.Stages {
+		for _, x := range w.leaves() {
+			if p, bad := w.failedPart(int16(s), x.ID); bad {
+				m.Errors = append(m.Errors, manifestError{Item: w.path(x), Stage: w.plan.Stages[s].Name, Code: string(p.Reason)})
+			}
+		}
+	}
+	strip := len(w.prefix())
+	for _, x := range outputs {
+		st := w.plan.Stages[x.Stage]
+		parent := "input"
+		if p, ok := w.item(x.Origin); ok {
+			parent = w.path(p)
+		}
+		m.Outputs = append(m.Outputs, manifestOutput{Path: x.path[strip:], SHA256: x.SHA.String(), Bytes: x.Size, Media: x.Media,
+			Stage: st.Name, Processor: st.Call[x.Processor], Parent: parent, Call: x.key})
+	}
+	b, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return nil, gantry.Errorf(gantry.Illegal, "", "write manifest: %w", err)
+	}
+	return append(b, '\n'), nil
+}
+
+func bytesBody(b []byte) body { return io.NopCloser(bytes.NewReader(b)) }

@@ -1,0 +1,220 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"hash"
+	"io"
+	"slices"
+	"sync"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+	"github.com/gantry-imaging/gantry/internal/media"
+)
+
+// maxAnswer is the largest output of a processor, in bytes.
+const maxAnswer = 1 << 30
+
+// answer is what came back for one part, staged but not durable.
+type answer struct {
+	outputs []output
+
+	mu    sync.Mutex // the body may still be sent when the answer is there
+	marks []gantry.ItemMark
+}
+
+// note keeps the digest of an input that was read whole for the first time.
+func (a *answer) note(m gantry.ItemMark) {
+	a.mu.Lock()
+	a.marks = append(a.marks, m)
+	a.mu.Unlock()
+}
+
+func (a *answer) noted() []gantry.ItemMark {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.marks)
+}
+
+type output struct {
+	media string
+	blob  gantry.Staged
+}
+
+func (a *answer) discard() {
+	for _, o := range a.outputs {
+		o.blob.Discard()
+	}
+}
+
+// runPart makes one try of one part. What comes of the try is committed with the call's outcome;
+// the error is one that stops the whole task.
+func (w *work) runPart(ctx context.Context, call Call, u unit) error {
+	p := u.Part
+	spec := gantry.CallSpec{Timeout: call.Timeout, Priority: w.task.Priority, Intent: gantry.Intent{
+		Lease: w.task.Lease, Boundary: gantry.AtProcessor, Op: gantry.OpProcess, Limiter: call.Limiter, Pipeline: w.plan.ID,
+		Part: p.PartKey, Try: p.Attempt + 1, ItemCount: int32(len(u.inputs)), ItemsSHA: itemsDigest(u.inputs)}}
+	a := &answer{}
+	defer a.discard()
+	var made []gantry.Item
+	err := w.e.Caller.Call(ctx, spec,
+		func(ctx context.Context) error { return call.Processor.Process(ctx, w.request(u, a)) },
+		func(ctx context.Context, err error) (*gantry.Write, error) {
+			if err == nil {
+				made, err = w.keep(context.WithoutCancel(ctx), u, a)
+			}
+			if err != nil {
+				if halted(ctx, err) {
+					return nil, err
+				}
+				p = w.afterFailure(p, err)
+				return &gantry.Write{Parts: []gantry.Part{p}}, err
+			}
+			p.Status, p.Attempt, p.DueIn, p.Reason = gantry.PartOK, p.Attempt+1, -1, ""
+			return &gantry.Write{Items: made, Parts: []gantry.Part{p}, Marks: a.noted()}, nil
+		})
+	if errors.Is(err, gantry.ErrFenced) || errors.Is(err, gantry.ErrNotRecorded) {
+		return err
+	}
+	if err == nil || p != u.Part {
+		w.setPart(p)
+		w.addItems(made...)
+		for _, m := range a.noted() {
+			w.mark(m)
+		}
+		return nil
+	}
+	return err
+}
+
+// halted tells an end of the try that says nothing about the part: the lease is lost, the process
+// stops, or the state's time is up.
+func halted(ctx context.Context, err error) bool {
+	return errors.Is(err, gantry.ErrFenced) || ctx.Err() != nil
+}
+
+// afterFailure is the part after a try that failed: due again after a pause, or failed for good.
+func (w *work) afterFailure(p gantry.Part, err error) gantry.Part {
+	p.Attempt++
+	p.Reason = gantry.CodeOf(err)
+	if w.plan.Retry.MayRetry(gantry.KindOf(err), int(p.Attempt)) {
+		p.DueIn = w.plan.Retry.Pause(int(p.Attempt), w.e.Rand(), gantry.RetryAfterOf(err)).Microseconds()
+		return p
+	}
+	p.Status, p.DueIn = gantry.PartFailed, -1
+	w.mu.Lock()
+	w.kinds[p.PartKey] = gantry.KindOf(err)
+	w.mu.Unlock()
+	return p
+}
+
+func (w *work) request(u unit, a *answer) *gantry.Request {
+	return &gantry.Request{
+		Key:   w.key(u.PartKey),
+		Items: u.inputs,
+		Open: func(ctx context.Context, i int) (body, error) {
+			r, err := w.open(ctx, u.inputs[i])
+			if err != nil || !u.inputs[i].SHA.IsZero() {
+				return r, err
+			}
+			return &firstRead{body: r, sum: sha256.New(), done: func(m gantry.ItemMark) {
+				m.ID, m.Reason = u.inputs[i].ID, u.inputs[i].Reason
+				a.note(m)
+			}}, nil
+		},
+		Receive: func(ctx context.Context, kind string, size int64, r io.Reader) error {
+			checked, err := checkContent(kind, r)
+			if err != nil {
+				return err
+			}
+			blob, err := w.e.Blobs.Stage(ctx, checked, size, maxAnswer)
+			if err != nil {
+				return err
+			}
+			a.outputs = append(a.outputs, output{media: kind, blob: blob})
+			return nil
+		},
+	}
+}
+
+// firstRead takes an item's digest while it is read to be sent.
+type firstRead struct {
+	body
+	sum  hash.Hash
+	n    int64
+	once sync.Once
+	done func(gantry.ItemMark)
+}
+
+// Read passes bytes on; at the end the digest is known.
+func (f *firstRead) Read(p []byte) (int, error) {
+	n, err := f.body.Read(p)
+	f.sum.Write(p[:n])
+	f.n += int64(n)
+	if err == io.EOF {
+		f.once.Do(func() { f.done(gantry.ItemMark{SHA: gantry.Digest(f.sum.Sum(nil)), Size: f.n}) })
+	}
+	return n, err
+}
+
+// checkContent holds an answer to the kind that it claims, by its first bytes and, for PNG, by its
+// structure. What does not hold is the service's fault.
+func checkContent(kind string, r io.Reader) (io.Reader, error) {
+	if kind == gantry.MediaJSON {
+		return r, nil
+	}
+	head := make([]byte, media.HeadSize)
+	n, err := io.ReadFull(r, head)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	if is := media.Detect(head[:n]); is != kind && (is != "" || kind == gantry.MediaPNG || kind == gantry.MediaDICOM) {
+		return nil, gantry.Errorf(gantry.BadResponse, "unexpected_content", "read answer: it says %s and is not", kind)
+	}
+	return blame{media.Verify(kind, io.MultiReader(bytes.NewReader(head[:n]), r))}, nil
+}
+
+// blame turns a verdict on an answer's bytes into a bad response: the input is not at fault.
+type blame struct{ r io.Reader }
+
+// Read passes bytes on.
+func (b blame) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if err != nil && gantry.KindOf(err) == gantry.Illegal {
+		err = gantry.Errorf(gantry.BadResponse, gantry.CodeOf(err), "read answer: %w", err)
+	}
+	return n, err
+}
+
+// keep makes the answer's outputs durable and gives their items.
+func (w *work) keep(ctx context.Context, u unit, a *answer) ([]gantry.Item, error) {
+	var made []gantry.Item
+	for i, o := range a.outputs {
+		x := gantry.Item{ID: w.nextID(), Parent: u.inputs[0].ID, Origin: u.First, Ordinal: int32(i), Leg: u.Leg, Stage: u.Stage,
+			Processor: u.Processor, Part: u.Ordinal, Generation: u.Generation, Media: o.media, Size: o.blob.Size(), SHA: o.blob.SHA()}
+		if x.Body = o.blob.Inline(); x.Body == nil {
+			location, err := o.blob.Commit(ctx)
+			if err != nil {
+				return nil, err
+			}
+			x.Location = location
+		}
+		made = append(made, x)
+	}
+	return made, nil
+}
+
+// itemsDigest is SHA-256 over the ids of the items and their digests, zero where not known.
+func itemsDigest(items []gantry.Item) gantry.Digest {
+	h := sha256.New()
+	var n [4]byte
+	for _, x := range items {
+		binary.BigEndian.PutUint32(n[:], uint32(x.ID))
+		h.Write(n[:])
+		h.Write(x.SHA[:])
+	}
+	return gantry.Digest(h.Sum(nil))
+}

@@ -1,0 +1,201 @@
+package engine
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+// deliverSide is how many outputs of one task go to a sink side by side.
+const deliverSide = 8
+
+// delivered is one output with its place at the sink.
+type delivered struct {
+	gantry.Item
+	path string
+	key  string
+}
+
+// respond delivers the outputs to every sink, the manifest last: a reader that finds a manifest
+// finds everything that it names.
+func (w *work) respond(ctx context.Context) (gantry.Event, error) {
+	outputs := w.outputs()
+	if err := w.digests(ctx); err != nil {
+		return "", err
+	}
+	manifest, err := w.manifest(outputs)
+	if err != nil {
+		return "", err
+	}
+	for i := range w.plan.Sinks {
+		if err := w.deliverAll(ctx, int16(i), outputs); err != nil {
+			return "", err
+		}
+		d := gantry.Delivery{Path: w.prefix() + "_manifest.json", Media: gantry.MediaJSON, Size: int64(len(manifest)),
+			SHA: sha256.Sum256(manifest), Manifest: true, Open: func(context.Context) (body, error) { return bytesBody(manifest), nil }}
+		if err := w.deliver(ctx, int16(i), gantry.OpManifest, int32(len(outputs)), nil, d); err != nil {
+			return "", err
+		}
+	}
+	return gantry.Finish, nil
+}
+
+// prefix is the task's own place at a sink. A redrive after a manifest gets another.
+func (w *work) prefix() string {
+	if w.task.Delivery > 0 {
+		return fmt.Sprintf("%s/r%d/", w.task.PublicID, w.task.Delivery)
+	}
+	return w.task.PublicID + "/"
+}
+
+// outputs lists what is delivered, in the order of stages, origins and answers: all data, and the
+// media that no later stage replaced. Their paths are made of stage names and indexes alone.
+func (w *work) outputs() []delivered {
+	place := map[gantry.ItemID]int{}
+	for i, x := range w.leaves() {
+		place[x.ID] = i + 1
+	}
+	final := map[gantry.ItemID]bool{}
+	_, of := w.reads(int16(len(w.plan.Stages)))
+	for _, items := range of {
+		for _, x := range items {
+			final[x.ID] = true
+		}
+	}
+	var out []delivered
+	for s, st := range w.plan.Stages {
+		made := w.madeBy(int16(s))
+		origins := []gantry.ItemID{0}
+		if st.Each == gantry.EachPart {
+			origins = origins[:0]
+			for _, x := range w.leaves() {
+				origins = append(origins, x.ID)
+			}
+		}
+		for _, o := range origins {
+			for _, x := range made[o] {
+				if x.Media != gantry.MediaJSON && !final[x.ID] {
+					continue
+				}
+				name := fmt.Sprintf("%06d", place[o])
+				if st.Each == gantry.EachTask {
+					name = "task"
+				}
+				if x.Ordinal > 0 {
+					name += fmt.Sprintf("-%d", x.Ordinal+1)
+				}
+				out = append(out, delivered{Item: x, path: w.prefix() + st.Name + "/" + name + suffix(x.Media),
+					key: w.key(gantry.PartKey{Leg: x.Leg, Stage: x.Stage, Processor: x.Processor, Ordinal: x.Part, Generation: x.Generation})})
+			}
+		}
+	}
+	return out
+}
+
+func suffix(kind string) string {
+	switch kind {
+	case gantry.MediaDICOM:
+		return ".dcm"
+	case gantry.MediaPNG:
+		return ".png"
+	case gantry.MediaJSON:
+		return ".json"
+	case "image/jpeg":
+		return ".jpg"
+	}
+	return ".bin"
+}
+
+func (w *work) deliverAll(ctx context.Context, sink int16, outputs []delivered) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(deliverSide)
+	for i, x := range outputs {
+		if w.e.stopping() {
+			g.Go(func() error { return errStop })
+			break
+		}
+		g.Go(func() error {
+			d := gantry.Delivery{Path: x.path, Media: x.Media, Size: x.Size, SHA: x.SHA,
+				Open: func(ctx context.Context) (body, error) { return w.open(ctx, x.Item) }}
+			return w.deliver(ctx, sink, gantry.OpPut, int32(i), []gantry.Item{x.Item}, d)
+		})
+	}
+	return g.Wait()
+}
+
+// deliver makes one recorded call of a sink.
+func (w *work) deliver(ctx context.Context, sink int16, op gantry.Op, ordinal int32, items []gantry.Item, d gantry.Delivery) error {
+	s := w.plan.Sinks[sink]
+	spec := gantry.CallSpec{Priority: w.task.Priority, Intent: gantry.Intent{
+		Lease: w.task.Lease, Boundary: gantry.AtSink, Op: op, Limiter: s.Limiter, Pipeline: w.plan.ID,
+		Part: gantry.PartKey{Leg: w.task.Leg, Stage: w.task.Stage, Processor: sink, Ordinal: ordinal},
+		Try:  w.task.Attempt + 1, ItemCount: int32(len(items)), ItemsSHA: itemsDigest(items)}}
+	return w.e.Caller.Call(ctx, spec, func(ctx context.Context) error {
+		if s.Count != nil {
+			open := d.Open
+			d.Open = func(ctx context.Context) (body, error) {
+				r, err := open(ctx)
+				if err != nil {
+					return nil, err
+				}
+				return s.Count(ctx, r), nil
+			}
+		}
+		return s.Sink.Deliver(ctx, d)
+	}, nil)
+}
+
+// digests fills in the SHA-256 of the task's own media that were never read whole, for the
+// manifest: those that no processor was sent.
+func (w *work) digests(ctx context.Context) error {
+	var marks []gantry.ItemMark
+	for _, x := range w.leaves() {
+		if x.Rejected || !x.SHA.IsZero() {
+			continue
+		}
+		if w.e.stopping() {
+			return errStop
+		}
+		sha, size, err := w.digest(ctx, x)
+		if err != nil {
+			return err
+		}
+		marks = append(marks, gantry.ItemMark{ID: x.ID, SHA: sha, Size: size, Reason: x.Reason})
+		if len(marks) == chunk {
+			if err := w.keepMarks(ctx, marks); err != nil {
+				return err
+			}
+			marks = nil
+		}
+	}
+	if len(marks) == 0 {
+		return nil
+	}
+	return w.keepMarks(ctx, marks)
+}
+
+func (w *work) keepMarks(ctx context.Context, marks []gantry.ItemMark) error {
+	if err := w.commit(ctx, &gantry.Write{Marks: marks}); err != nil {
+		return err
+	}
+	for _, m := range marks {
+		w.mark(m)
+	}
+	return nil
+}
+
+func (w *work) digest(ctx context.Context, x gantry.Item) (gantry.Digest, int64, error) {
+	r, err := w.open(ctx, x)
+	if err != nil {
+		return gantry.Digest{}, 0, err
+	}
+	defer r.Close()
+	h := sha256.New()
+	n, err := io.Copy(h, readerWith(ctx, r))
+	return gantry.Digest(h.Sum(nil)), n, err
+}

@@ -1,0 +1,223 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"strconv"
+	"sync"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+	"github.com/gantry-imaging/gantry/internal/media"
+)
+
+// zipEntry is the transform of an archive's entry: its locator is the ordinal in the directory.
+const zipEntry = "zip"
+
+// maxVolumes is how many archives of one task stay open while nobody reads them.
+const maxVolumes = 16
+
+// shelf keeps a task's archives open between reads.
+type shelf struct {
+	e       *Engine
+	mu      sync.Mutex
+	volumes map[gantry.ItemID]*volume
+}
+
+// volume is an open archive. Its mutex is held while it is being opened.
+type volume struct {
+	zip   *media.Zip
+	close func()
+	users int
+}
+
+func newShelf(e *Engine) *shelf { return &shelf{e: e, volumes: map[gantry.ItemID]*volume{}} }
+
+func (s *shelf) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, v := range s.volumes {
+		v.close()
+		delete(s.volumes, id)
+	}
+}
+
+// put keeps an archive that was opened elsewhere.
+func (s *shelf) put(id gantry.ItemID, v *volume) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.volumes[id] = v
+	s.trim()
+}
+
+// trim closes archives that nobody reads while there are too many; mu is held.
+func (s *shelf) trim() {
+	for id, v := range s.volumes {
+		if len(s.volumes) <= maxVolumes {
+			return
+		}
+		if v.users == 0 {
+			v.close()
+			delete(s.volumes, id)
+		}
+	}
+}
+
+func (s *shelf) get(id gantry.ItemID) *volume {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v := s.volumes[id]
+	if v != nil {
+		v.users++
+	}
+	return v
+}
+
+func (s *shelf) release(v *volume) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v.users--
+	s.trim()
+}
+
+// open reads an item from the start. What it reads is held to the item's format; a broken entry
+// shows as an Illegal error with its reason.
+func (w *work) open(ctx context.Context, x gantry.Item) (body, error) {
+	if x.Transform == zipEntry {
+		v, err := w.volume(ctx, x.Parent)
+		if err != nil {
+			return nil, err
+		}
+		n, err := strconv.Atoi(x.Locator)
+		if err != nil {
+			w.shelf.release(v)
+			return nil, gantry.Errorf(gantry.Illegal, gantry.CodeMalformed, "open %s: bad locator", w.path(x))
+		}
+		r, err := v.zip.Open(n)
+		if err != nil {
+			w.shelf.release(v)
+			return nil, err
+		}
+		done := sync.OnceFunc(func() { w.shelf.release(v) })
+		return &reading{Reader: media.Verify(x.Media, r), close: func() error { defer done(); return r.Close() }}, nil
+	}
+	at, size, closeIt, err := w.bytesOf(ctx, x)
+	if err != nil {
+		return nil, err
+	}
+	return &reading{Reader: media.Verify(x.Media, io.NewSectionReader(at, 0, size)), close: closeIt}, nil
+}
+
+type reading struct {
+	io.Reader
+	close func() error
+}
+
+// Close gives back what the reading held.
+func (r *reading) Close() error { return r.close() }
+
+// bytesOf opens an item that has bytes of its own.
+func (w *work) bytesOf(ctx context.Context, x gantry.Item) (io.ReaderAt, int64, func() error, error) {
+	if x.Location == "" {
+		return bytes.NewReader(x.Body), int64(len(x.Body)), func() error { return nil }, nil
+	}
+	b, err := w.e.Blobs.Open(ctx, x.Location)
+	if err != nil {
+		return nil, 0, nil, err
+	}
+	return b, b.Size(), b.Close, nil
+}
+
+// volume opens an archive of the task, or finds it open. The caller releases it.
+func (w *work) volume(ctx context.Context, id gantry.ItemID) (*volume, error) {
+	if v := w.shelf.get(id); v != nil {
+		return v, nil
+	}
+	x, ok := w.item(id)
+	if !ok {
+		return nil, gantry.Errorf(gantry.Illegal, gantry.CodeMalformed, "open archive %d: no such item", id)
+	}
+	// The whole was held to the limits when it was extracted; this budget is for what is read now.
+	v, err := w.openVolume(ctx, x, 1, media.NewBudget(w.limits()))
+	if err != nil {
+		return nil, err
+	}
+	w.shelf.put(id, v)
+	if got := w.shelf.get(id); got != nil {
+		return got, nil
+	}
+	return w.volume(ctx, id)
+}
+
+// openVolume opens an archive at a depth of nesting, under a budget.
+func (w *work) openVolume(ctx context.Context, x gantry.Item, depth int, b *media.Budget) (*volume, error) {
+	at, size, closeIt, err := w.random(ctx, x)
+	if err != nil {
+		return nil, err
+	}
+	z, err := media.OpenZip(at, size, depth, b)
+	if err != nil {
+		closeIt()
+		return nil, err
+	}
+	return &volume{zip: z, close: func() { closeIt() }}, nil
+}
+
+// random gives random access to an item: to its own bytes, to a stored entry within its archive, or
+// to a copy of a compressed one, which is made on the way and gone with the process.
+func (w *work) random(ctx context.Context, x gantry.Item) (io.ReaderAt, int64, func() error, error) {
+	if x.Transform != zipEntry {
+		return w.bytesOf(ctx, x)
+	}
+	v, err := w.volume(ctx, x.Parent)
+	if err != nil {
+		return nil, 0, nil, err
+	}
+	n, _ := strconv.Atoi(x.Locator)
+	if sec, ok := v.zip.Section(n); ok {
+		return sec, sec.Size(), sync.OnceValue(func() error { w.shelf.release(v); return nil }), nil
+	}
+	defer w.shelf.release(v)
+	r, err := v.zip.Open(n)
+	if err != nil {
+		return nil, 0, nil, err
+	}
+	defer r.Close()
+	return w.e.copyOut(ctx, r)
+}
+
+// copyOut makes a copy with random access, in a file without a name.
+func (e *Engine) copyOut(ctx context.Context, r io.Reader) (io.ReaderAt, int64, func() error, error) {
+	f, err := os.CreateTemp(e.Scratch, "nested-*")
+	if err != nil {
+		return nil, 0, nil, gantry.Errorf(gantry.Unavailable, "no_space", "make scratch file: %w", err)
+	}
+	os.Remove(f.Name())
+	n, err := io.Copy(f, readerWith(ctx, r))
+	if err != nil {
+		f.Close()
+		return nil, 0, nil, err
+	}
+	return f, n, f.Close, nil
+}
+
+type ctxReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func readerWith(ctx context.Context, r io.Reader) io.Reader { return ctxReader{ctx, r} }
+
+// Read stops when ctx ends.
+func (c ctxReader) Read(p []byte) (int, error) {
+	if c.ctx.Err() != nil {
+		return 0, context.Cause(c.ctx)
+	}
+	return c.r.Read(p)
+}
+
+func (w *work) limits() media.Limits {
+	x := w.plan.Extract
+	return media.Limits{Depth: x.Depth, MaxBytes: x.MaxBytes, MaxEntries: x.MaxEntries, MaxRatio: x.MaxRatio}
+}

@@ -1,0 +1,175 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"slices"
+	"strconv"
+	"sync"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+// body is an open stream of bytes.
+type body = io.ReadCloser
+
+// chunk is how many rows go into one commit of extraction, ingestion or planning.
+const chunk = 500
+
+// work is what is known of one task while this process holds it. Its steps run one after another;
+// within a step, parts run side by side.
+type work struct {
+	e     *Engine
+	task  gantry.Task
+	plan  *Plan
+	shelf *shelf
+
+	mu       sync.Mutex
+	items    []gantry.Item // in the order of their ids
+	parts    map[gantry.PartKey]gantry.Part
+	failures map[int16][]gantry.Part        // by stage
+	kinds    map[gantry.PartKey]gantry.Kind // of parts that failed here
+	last     gantry.ItemID                  // the highest id given out
+}
+
+// load reads what earlier steps, in whatever process, left.
+func (w *work) load(ctx context.Context) error {
+	if w.plan != nil {
+		return nil
+	}
+	plan, err := w.e.Plans.Plan(ctx, w.task.Pipeline)
+	if err != nil {
+		return err
+	}
+	w.last = gantry.NoItem
+	w.parts = map[gantry.PartKey]gantry.Part{}
+	w.failures = map[int16][]gantry.Part{}
+	w.kinds = map[gantry.PartKey]gantry.Kind{}
+	if w.task.State > gantry.Extracting {
+		if w.items, err = w.e.Store.Items(ctx, w.task.Task); err != nil {
+			return err
+		}
+		for _, x := range w.items {
+			w.last = max(w.last, x.ID)
+		}
+		parts, err := w.e.Store.Parts(ctx, w.task.Task, w.task.Leg)
+		if err != nil {
+			return err
+		}
+		for _, p := range parts {
+			w.notePart(p)
+		}
+	}
+	w.plan = plan
+	return nil
+}
+
+// commit makes results of this task durable.
+func (w *work) commit(ctx context.Context, x *gantry.Write) error {
+	x.Lease = w.task.Lease
+	return w.e.Session.Commit(ctx, x)
+}
+
+func (w *work) nextID() gantry.ItemID {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.last++
+	return w.last
+}
+
+func (w *work) addItems(items ...gantry.Item) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.items = append(w.items, items...)
+	if !slices.IsSortedFunc(w.items[max(0, len(w.items)-len(items)-1):], byID) {
+		slices.SortFunc(w.items, byID)
+	}
+}
+
+func byID(a, b gantry.Item) int { return int(a.ID) - int(b.ID) }
+
+// item finds an item; ok is false if there is none of that id.
+func (w *work) item(id gantry.ItemID) (gantry.Item, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	i, ok := slices.BinarySearchFunc(w.items, id, func(x gantry.Item, id gantry.ItemID) int { return int(x.ID) - int(id) })
+	if !ok {
+		return gantry.Item{}, false
+	}
+	return w.items[i], true
+}
+
+func (w *work) mark(m gantry.ItemMark) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	i, ok := slices.BinarySearchFunc(w.items, m.ID, func(x gantry.Item, id gantry.ItemID) int { return int(x.ID) - int(id) })
+	if ok {
+		x := &w.items[i]
+		if x.SHA.IsZero() {
+			x.SHA = m.SHA
+		}
+		x.Size, x.Reason, x.Rejected = m.Size, m.Reason, m.Rejected
+	}
+}
+
+// leaves are the pieces of the task's own media that were not split further, in order, the rejected
+// ones too.
+func (w *work) leaves() []gantry.Item {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	split := map[gantry.ItemID]bool{}
+	for _, x := range w.items {
+		if x.Stage == gantry.OriginalStage {
+			split[x.Parent] = true
+		}
+	}
+	var out []gantry.Item
+	for _, x := range w.items {
+		if x.Stage == gantry.OriginalStage && !split[x.ID] {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+// verdict applies the policy on bad entries once a state has looked at all of them: the task ends
+// with the first refusal, or goes on with what is sound if there is anything.
+func (w *work) verdict() error {
+	var first *gantry.Item
+	sound := 0
+	for _, x := range w.leaves() {
+		switch {
+		case !x.Rejected:
+			sound++
+		case first == nil:
+			first = &x
+		}
+	}
+	if first == nil || sound > 0 && w.plan.OnError == gantry.OnErrorSkip {
+		return nil
+	}
+	return gantry.Errorf(gantry.Illegal, first.Reason, "%s is refused: %s", w.path(*first), first.Reason)
+}
+
+// path names an item by indexes alone, since names may be those of people: input, input#3 for
+// the fourth entry, input#3#1 for an entry of an archive in it.
+func (w *work) path(x gantry.Item) string {
+	if x.Parent == gantry.NoItem {
+		return "input"
+	}
+	parent, ok := w.item(x.Parent)
+	if !ok {
+		return "input#?"
+	}
+	return w.path(parent) + "#" + strconv.Itoa(int(x.Ordinal))
+}
+
+// key is the Idempotency-Key of a part: the same for every try of it.
+func (w *work) key(k gantry.PartKey) string {
+	st := w.plan.Stages[k.Stage]
+	return w.task.PublicID + "/" + strconv.Itoa(int(k.Leg)) + "/" + st.Name + "/" + st.Call[k.Processor] + "/" +
+		strconv.Itoa(int(k.Ordinal)) + "/" + strconv.Itoa(int(k.Generation))
+}
+
+func bytesToValid(s []byte) []byte { return bytes.ToValidUTF8(s, []byte("?")) }

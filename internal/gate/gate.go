@@ -1,0 +1,136 @@
+package gate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+// Session is what a gate needs of the process that it stands in: how to write the record, how to
+// get a unit and a start of a limit, and whether the process still holds its lease.
+type Session interface {
+	Commit(ctx context.Context, w *gantry.Write) error
+	Acquire(ctx context.Context, limiter int32, priority int16) (release func(), err error)
+	Alive() bool
+}
+
+// Gate lets calls out. It may be used concurrently.
+type Gate struct {
+	session Session
+	ids     *gantry.IDs
+	now     func() time.Time
+}
+
+// New makes the gate of one session.
+func New(s Session, ids *gantry.IDs, now func() time.Time) *Gate {
+	return &Gate{session: s, ids: ids, now: now}
+}
+
+// Call makes one call, in the order that costs least and leaves no gap in the record: the intent is
+// committed; a unit and a start of the target's limit are waited for; lease, deadline and
+// cancellation are looked at again; send runs; the unit goes back at the answer's last byte; seal
+// makes the outputs durable and says what is to be committed along with the outcome.
+//
+// The error is ErrFenced if the task is lost, else send's or seal's. A call that was given up before
+// its first byte has the outcome not_sent. seal may be nil.
+func (g *Gate) Call(ctx context.Context, spec gantry.CallSpec, send func(context.Context) error, seal func(context.Context, error) (*gantry.Write, error)) error {
+	in := spec.Intent
+	in.ID = g.ids.New()
+	m := NewMeter(g.now)
+	if err := g.session.Commit(ctx, &gantry.Write{Intent: &in}); err != nil {
+		return notRecorded(ctx, err)
+	}
+	err := g.send(ctx, spec, m, send)
+	m.Close()
+	out := outcome(&in, m, err)
+	w := &gantry.Write{}
+	if seal != nil {
+		sealed, serr := seal(ctx, err)
+		if err == nil && serr != nil {
+			err = serr
+			out.Kind, out.Code = gantry.KindOf(serr), gantry.CodeOf(serr)
+		}
+		if sealed != nil {
+			w = sealed
+		}
+	}
+	w.Lease, w.Outcome = in.Lease, out
+	// The call was made: its record is written whatever became of ctx meanwhile.
+	if cerr := g.session.Commit(context.WithoutCancel(ctx), w); cerr != nil {
+		return notRecorded(context.WithoutCancel(ctx), cerr)
+	}
+	return err
+}
+
+func notRecorded(ctx context.Context, err error) error {
+	if errors.Is(err, gantry.ErrFenced) || ctx.Err() != nil {
+		return err
+	}
+	return fmt.Errorf("%w: %w", gantry.ErrNotRecorded, err)
+}
+
+func (g *Gate) send(ctx context.Context, spec gantry.CallSpec, m *Meter, send func(context.Context) error) error {
+	release, err := g.session.Acquire(ctx, spec.Intent.Limiter, spec.Priority)
+	if err != nil {
+		return err
+	}
+	defer release()
+	m.OnLastByte = release
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	if !g.session.Alive() {
+		return gantry.ErrFenced
+	}
+	if spec.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, spec.Timeout, gantry.Errorf(gantry.Timeout, "", "no answer within %s", spec.Timeout))
+		defer cancel()
+	} else {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+	}
+	err = send(WithMeter(ctx, m))
+	// What the driver saw as a broken call may be our own deadline.
+	if cause := context.Cause(ctx); err != nil && cause != nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {
+		return cause
+	}
+	return err
+}
+
+func outcome(in *gantry.Intent, m *Meter, err error) *gantry.Outcome {
+	out := m.Snapshot()
+	out.ID, out.Task, out.Limiter = in.ID, in.Task, in.Limiter
+	if err != nil {
+		out.Result, out.Kind, out.Code = gantry.ResultFailed, gantry.KindOf(err), gantry.CodeOf(err)
+		if !m.HasBegun() {
+			out.Result = gantry.ResultNotSent
+		}
+		if errors.Is(err, gantry.ErrFenced) {
+			out.Code = gantry.CodeFenced
+		}
+	}
+	return &out
+}
+
+// Local counts what a driver without a socket, such as a folder's, reads and writes.
+func Local(ctx context.Context, r io.ReadCloser, request bool) io.ReadCloser {
+	m := MeterFrom(ctx)
+	if m == nil {
+		return r
+	}
+	m.Began()
+	counted := m.CountResponse(r)
+	if request {
+		counted = m.CountRequest(r)
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{counted, r}
+}
