@@ -10,9 +10,9 @@ import (
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
-// EnsureLimiter makes or updates the row of a key: maxUnits below 0 is no limit, rate 0 is no
-// limit, hold is how long a dead process's calls may still run.
-func (s *Store) EnsureLimiter(ctx context.Context, key string, l gantry.LimiterSpec) (int32, error) {
+// EnsureLimiter makes the row of a key, or finds it. With declare the limits of a row that exists
+// are set to l; without, they stay, but that hold never shrinks.
+func (s *Store) EnsureLimiter(ctx context.Context, key string, l gantry.LimiterSpec, declare bool) (int32, error) {
 	var maxUnits *int
 	if l.MaxUnits >= 0 {
 		maxUnits = &l.MaxUnits
@@ -24,9 +24,11 @@ func (s *Store) EnsureLimiter(ctx context.Context, key string, l gantry.LimiterS
 	var id int32
 	err := s.pool.QueryRow(ctx, `insert into limiter as l (key, max_units, rate, burst, hold)
 		values ($1, $2, $3, $4, $5 * interval '1 us')
-		on conflict (key) do update set max_units = excluded.max_units, rate = excluded.rate, burst = excluded.burst,
-			hold = greatest(l.hold, excluded.hold)
-		returning id`, key, maxUnits, rate, max(1, l.Burst), micros(l.Hold)).Scan(&id)
+		on conflict (key) do update set hold = greatest(l.hold, excluded.hold),
+			max_units = case when $6 then excluded.max_units else l.max_units end,
+			rate = case when $6 then excluded.rate else l.rate end,
+			burst = case when $6 then excluded.burst else l.burst end
+		returning id`, key, maxUnits, rate, max(1, l.Burst), micros(l.Hold), declare).Scan(&id)
 	if err != nil {
 		return 0, fmt.Errorf("declare limit of %s: %w", key, err)
 	}

@@ -147,7 +147,8 @@ func (s *Store) Events(ctx context.Context, key int64) ([]EventRow, error) {
 
 // Names of stages and processors come from the pipeline version that the call was made under.
 var listCallsSQL = `
-select i.id::text, coalesce(t.public_id, ''), i.part, coalesce(r.doc -> 'stages' -> i.stage::int ->> 'name', ''),
+select i.id::text, coalesce(t.public_id, ''), i.part,
+  case i.boundary when 1 then coalesce(r.doc -> 'stages' -> i.stage::int ->> 'name', '') else '' end,
   case i.boundary when 1 then coalesce(r.doc -> 'stages' -> i.stage::int -> 'call' ->> i.processor::int, '') else '' end,
   case i.boundary when 0 then coalesce(a.source, '') else '' end,
   case i.boundary when 2 then coalesce((select k from json_object_keys(r.doc -> 'sinks') with ordinality as s(k, n) where n = i.processor + 1), 'out') else '' end,

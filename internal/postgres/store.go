@@ -156,3 +156,6 @@ func (s *Store) MakePartitions(ctx context.Context) error {
 func (s *Store) Pool() *pgxpool.Pool { return s.pool }
 
 func micros(d time.Duration) int64 { return d.Microseconds() }
+
+// Ping tells whether the database answers.
+func (s *Store) Ping(ctx context.Context) error { return s.pool.Ping(ctx) }

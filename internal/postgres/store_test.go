@@ -27,7 +27,7 @@ func newBed(t *testing.T) *bed {
 	b := &bed{Store: postgrestest.New(t), t: t, ids: gantry.NewIDs(time.Now, rand.Reader)}
 	p := &gantry.Pipeline{Name: "p", Version: gantry.Digest{1}, Resolved: []byte(`{"stages":[{"name":"s","call":["qa"]}],"sinks":{"out":{}}}`)}
 	b.pipeline = must(b.EnsurePipeline(t.Context(), p))(t)
-	b.limiter = must(b.EnsureLimiter(t.Context(), "pipeline:p", gantry.LimiterSpec{MaxUnits: -1}))(t)
+	b.limiter = must(b.EnsureLimiter(t.Context(), "pipeline:p", gantry.LimiterSpec{MaxUnits: -1}, true))(t)
 	b.lane = must(b.EnsureLane(t.Context(), "p", "in", b.limiter, 0))(t)
 	b.worker = b.register(time.Minute)
 	return b

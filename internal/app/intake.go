@@ -1,0 +1,184 @@
+package app
+
+import (
+	"context"
+	"strings"
+	"sync"
+
+	"github.com/gantry-imaging/gantry/internal/engine"
+	"github.com/gantry-imaging/gantry/internal/gantry"
+	"github.com/gantry-imaging/gantry/internal/gate"
+)
+
+// maxOriginal is the largest original that is copied, in bytes.
+const maxOriginal = 1 << 40
+
+// feed is one source of one pipeline, as tasks are made from it.
+type feed struct {
+	name    string // pipeline/source
+	plan    *engine.Plan
+	index   int16 // among the pipeline's sources
+	limiter int32
+	lane    int32
+	local   bool
+	source  gantry.Source
+}
+
+// intake turns announced objects into tasks.
+type intake struct {
+	app   *App
+	gate  *gate.Gate
+	blobs gantry.Blobs
+	wake  func(lanes ...int32)
+	queue chan *admission
+
+	mu  sync.Mutex
+	ids []int64 // numbers of arrivals taken from the database ahead
+}
+
+type admission struct {
+	gantry.Admission
+	done chan error
+}
+
+func newIntake(a *App, g *gate.Gate, b gantry.Blobs, wake func(...int32)) *intake {
+	return &intake{app: a, gate: g, blobs: b, wake: wake, queue: make(chan *admission, 256)}
+}
+
+// accept makes one object's bytes and its task durable; then the source may acknowledge it. run is
+// empty for arrivals that are to be told apart from themselves, and names a run of its own otherwise.
+func (in *intake) accept(ctx context.Context, f *feed, o gantry.Object, run string) (publicID string, err error) {
+	a := gantry.Arrival{Source: f.name, RefMAC: gantry.MAC(in.app.Key, "ref", f.name, o.Ref), Name: clean(o.Name), Version: o.Version, Sequencer: o.Sequencer}
+	if run == "" && o.Sequencer != "" {
+		known, err := in.app.Store.Known(ctx, a.Source, a.RefMAC, a.Sequencer)
+		if known || err != nil {
+			return "", err
+		}
+	}
+	if a.ID, err = in.nextID(ctx); err != nil {
+		return "", err
+	}
+	if err := in.copyIn(ctx, f, o, &a); err != nil {
+		return "", err
+	}
+	if a.Version == "" {
+		a.Version = a.SHA.String()
+	}
+	publicID = gantry.PublicID(in.app.Key, f.plan.Name, f.name, o.Ref, a.Version, run)
+	err = in.admit(ctx, gantry.Admission{Arrival: a, PublicID: publicID, Pipeline: f.plan.ID, Lane: f.lane, Run: run,
+		Priority: f.plan.Priority, Within: f.plan.Timeouts.Queued})
+	if err == nil {
+		in.wake(f.lane)
+	}
+	return publicID, err
+}
+
+// copyIn reads the object through the gate into the blob store.
+func (in *intake) copyIn(ctx context.Context, f *feed, o gantry.Object, a *gantry.Arrival) error {
+	var staged gantry.Staged
+	spec := gantry.CallSpec{Intent: gantry.Intent{Boundary: gantry.AtSource, Op: gantry.OpGet, Limiter: f.limiter, Arrival: a.ID,
+		Pipeline: f.plan.ID, Part: gantry.PartKey{Processor: f.index}, Try: 1}}
+	return in.gate.Call(ctx, spec,
+		func(ctx context.Context) error {
+			r, err := f.source.Open(ctx, o.Ref)
+			if err != nil {
+				return err
+			}
+			if f.local {
+				r = gate.Local(ctx, r, false)
+			}
+			defer r.Close()
+			staged, err = in.blobs.Stage(ctx, r, o.Size, maxOriginal)
+			return err
+		},
+		func(ctx context.Context, err error) (*gantry.Write, error) {
+			if err != nil {
+				return nil, err
+			}
+			defer staged.Discard()
+			a.SHA, a.Size = staged.SHA(), staged.Size()
+			a.Location, err = staged.Commit(ctx)
+			return nil, err
+		})
+}
+
+func (in *intake) nextID(ctx context.Context) (int64, error) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if len(in.ids) == 0 {
+		ids, err := in.app.Store.ArrivalIDs(ctx, 64)
+		if err != nil {
+			return 0, err
+		}
+		in.ids = ids
+	}
+	id := in.ids[0]
+	in.ids = in.ids[1:]
+	return id, nil
+}
+
+// admit makes a task durable, together with whatever else arrives at that moment.
+func (in *intake) admit(ctx context.Context, x gantry.Admission) error {
+	a := &admission{Admission: x, done: make(chan error, 1)}
+	select {
+	case in.queue <- a:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	select {
+	case err := <-a.done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// run writes admissions in batches until ctx ends.
+func (in *intake) run(ctx context.Context) {
+	for {
+		var batch []*admission
+		select {
+		case a := <-in.queue:
+			batch = append(batch, a)
+		case <-ctx.Done():
+			return
+		}
+	more:
+		for len(batch) < 500 {
+			select {
+			case a := <-in.queue:
+				batch = append(batch, a)
+			default:
+				break more
+			}
+		}
+		in.flush(context.WithoutCancel(ctx), batch)
+	}
+}
+
+func (in *intake) flush(ctx context.Context, batch []*admission) {
+	// One statement cannot make the same task twice.
+	rows := make([]gantry.Admission, 0, len(batch))
+	seen := map[string]bool{}
+	for _, a := range batch {
+		if !seen[a.PublicID] {
+			seen[a.PublicID] = true
+			rows = append(rows, a.Admission)
+		}
+	}
+	_, err := in.app.Store.Enqueue(ctx, rows)
+	if err != nil && len(batch) > 1 {
+		half := len(batch) / 2
+		in.flush(ctx, batch[:half])
+		in.flush(ctx, batch[half:])
+		return
+	}
+	for _, a := range batch {
+		a.done <- err
+	}
+}
+
+// clean makes a name fit for a text column.
+func clean(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "?"), "\x00", "?")
+}

@@ -1,0 +1,181 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/gantry-imaging/gantry/internal/auth"
+	"github.com/gantry-imaging/gantry/internal/engine"
+	"github.com/gantry-imaging/gantry/internal/gantry"
+	"github.com/gantry-imaging/gantry/internal/gate"
+	"github.com/gantry-imaging/gantry/internal/pipeline"
+)
+
+// plans holds the pipeline versions that this process has opened. A version that no file names any
+// more is opened again from the database for the tasks that still run on it.
+type plans struct {
+	app *App
+
+	mu    sync.Mutex
+	open  map[int32]*engine.Plan
+	sinks []gantry.Endpoint // in place of every pipeline's own, if not nil
+}
+
+func newPlans(a *App) *plans { return &plans{app: a, open: map[int32]*engine.Plan{}} }
+
+// Declare records a pipeline and its limits, opens its drivers, and makes it the version that new
+// tasks run on.
+func (p *plans) Declare(ctx context.Context, x *gantry.Pipeline) (*engine.Plan, error) {
+	id, err := p.app.Store.EnsurePipeline(ctx, x)
+	if err != nil {
+		return nil, err
+	}
+	plan, err := p.build(ctx, id, x, true)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.open[id] = plan
+	return plan, nil
+}
+
+// Plan finds a version by its row.
+func (p *plans) Plan(ctx context.Context, id int32) (*engine.Plan, error) {
+	p.mu.Lock()
+	plan := p.open[id]
+	p.mu.Unlock()
+	if plan != nil {
+		return plan, nil
+	}
+	doc, err := p.app.Store.ResolvedPipeline(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	x, err := pipeline.ParseResolved(doc, p.app.Drivers)
+	if err != nil {
+		return nil, gantry.Errorf(gantry.Illegal, "bad_pipeline", "read pipeline version %d: %w", id, err)
+	}
+	plan, err = p.build(ctx, id, x, false)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if known := p.open[id]; known != nil {
+		return known, nil
+	}
+	p.open[id] = plan
+	return plan, nil
+}
+
+// build opens the drivers of a pipeline. Limits stand outside of versions: only a pipeline that was
+// read from its file declares them.
+func (p *plans) build(ctx context.Context, id int32, x *gantry.Pipeline, declare bool) (*engine.Plan, error) {
+	plan := &engine.Plan{Pipeline: x, ID: id}
+	for _, st := range x.Stages {
+		var calls []engine.Call
+		for _, name := range st.Call {
+			c, err := p.call(ctx, x, name, declare)
+			if err != nil {
+				return nil, err
+			}
+			calls = append(calls, c)
+		}
+		plan.Calls = append(plan.Calls, calls)
+	}
+	sinks := x.Sinks
+	if p.sinks != nil {
+		sinks = p.sinks
+	}
+	for _, s := range sinks {
+		sink, err := p.sink(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		plan.Sinks = append(plan.Sinks, sink)
+	}
+	return plan, nil
+}
+
+func (p *plans) call(ctx context.Context, x *gantry.Pipeline, name string, declare bool) (engine.Call, error) {
+	proc, err := x.Processor(name)
+	if err != nil {
+		return engine.Call{}, err
+	}
+	units := proc.Limits.Concurrency
+	if units == 0 {
+		units = gantry.DefaultConcurrency
+	}
+	spec := gantry.LimiterSpec{MaxUnits: units, Rate: proc.Limits.Rate, Burst: float64(proc.Limits.Burst), Hold: proc.Timeout}
+	target := targetOf(proc.Config)
+	limiter, err := p.app.Store.EnsureLimiter(ctx, target.Key(), spec, declare)
+	if err != nil {
+		return engine.Call{}, err
+	}
+	egress, err := p.egress(target, proc.Auth)
+	if err != nil {
+		return engine.Call{}, fmt.Errorf("processor %s: %w", name, err)
+	}
+	driver, err := p.app.Drivers.NewProcessor(ctx, proc.Kind, proc.Config, egress)
+	if err != nil {
+		return engine.Call{}, fmt.Errorf("processor %s: %w", name, err)
+	}
+	return engine.Call{Name: name, Limiter: limiter, Timeout: proc.Timeout, Units: units, Processor: driver}, nil
+}
+
+func (p *plans) sink(ctx context.Context, e gantry.Endpoint) (engine.Sink, error) {
+	target := targetOf(e.Config)
+	limiter, err := p.app.Store.EnsureLimiter(ctx, target.Key(), gantry.LimiterSpec{MaxUnits: -1, Hold: time.Minute}, true)
+	if err != nil {
+		return engine.Sink{}, err
+	}
+	egress, err := p.egress(target, e.Auth)
+	if err != nil {
+		return engine.Sink{}, fmt.Errorf("sink %s: %w", e.Name, err)
+	}
+	driver, err := p.app.Drivers.NewSink(ctx, e.Kind, e.Config, egress)
+	if err != nil {
+		return engine.Sink{}, fmt.Errorf("sink %s: %w", e.Name, err)
+	}
+	s := engine.Sink{Name: e.Name, Limiter: limiter, Sink: driver}
+	if local(target) {
+		s.Count = func(ctx context.Context, r io.ReadCloser) io.ReadCloser { return gate.Local(ctx, r, true) }
+	}
+	return s, nil
+}
+
+func targetOf(config any) gantry.Target {
+	if t, ok := config.(gantry.Targeted); ok {
+		return t.Target()
+	}
+	return gantry.Target{}
+}
+
+// local tells whether no egress counts the target's bytes, since they cross no socket.
+func local(t gantry.Target) bool { return t.Scheme == "dir" }
+
+// egress makes a driver's way out, signed with its credential, which the driver never sees.
+func (p *plans) egress(t gantry.Target, c *gantry.Credential) (gantry.Egress, error) {
+	e := gate.NewEgress(t, gate.Policy{})
+	if c == nil {
+		return e, nil
+	}
+	rt, err := auth.Wrap(e.Transport(), c, p.app.Lookup)
+	if err != nil {
+		return nil, err
+	}
+	return signed{e, rt}, nil
+}
+
+type signed struct {
+	gantry.Egress
+	transport http.RoundTripper
+}
+
+// Transport signs every request.
+func (s signed) Transport() http.RoundTripper { return s.transport }

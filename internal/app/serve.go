@@ -1,0 +1,104 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+	"github.com/gantry-imaging/gantry/internal/scheduler"
+)
+
+// Serve watches the sources of the pipelines and runs tasks until ctx ends.
+func (a *App) Serve(ctx context.Context, pipelines []*gantry.Pipeline) error {
+	var feeds []*feed
+	for _, p := range pipelines {
+		fs, err := a.feeds(ctx, p)
+		if err != nil {
+			return fmt.Errorf("pipeline %s: %w", p.Name, err)
+		}
+		feeds = append(feeds, fs...)
+	}
+	return a.Work(ctx, func(ctx context.Context, _ *scheduler.Session, in *intake) error {
+		g, ctx := errgroup.WithContext(ctx)
+		for _, f := range feeds {
+			g.Go(func() error { return a.watch(ctx, in, f) })
+		}
+		return g.Wait()
+	})
+}
+
+// feeds declares a pipeline and opens its sources.
+func (a *App) feeds(ctx context.Context, p *gantry.Pipeline) ([]*feed, error) {
+	plan, err := a.plans.Declare(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	admit, err := a.Store.EnsureLimiter(ctx, "pipeline:"+p.Name, inProgress(p), true)
+	if err != nil {
+		return nil, err
+	}
+	var feeds []*feed
+	for i, s := range p.Sources {
+		f := &feed{name: p.Name + "/" + s.Name, plan: plan, index: int16(i)}
+		if err := a.openSource(ctx, s, f); err != nil {
+			return nil, fmt.Errorf("source %s: %w", s.Name, err)
+		}
+		if f.lane, err = a.Store.EnsureLane(ctx, p.Name, s.Name, admit, 0); err != nil {
+			return nil, err
+		}
+		feeds = append(feeds, f)
+	}
+	return feeds, nil
+}
+
+func inProgress(p *gantry.Pipeline) gantry.LimiterSpec {
+	spec := gantry.LimiterSpec{MaxUnits: -1}
+	if p.InProgress > 0 {
+		spec.MaxUnits = p.InProgress
+	}
+	return spec
+}
+
+func (a *App) openSource(ctx context.Context, e gantry.Endpoint, f *feed) error {
+	target := targetOf(e.Config)
+	egress, err := a.plans.egress(target, e.Auth)
+	if err != nil {
+		return err
+	}
+	f.local = local(target)
+	if f.limiter, err = a.Store.EnsureLimiter(ctx, target.Key(), gantry.LimiterSpec{MaxUnits: -1, Hold: time.Minute}, true); err != nil {
+		return err
+	}
+	f.source, err = a.Drivers.NewSource(ctx, e.Kind, e.Config, egress)
+	return err
+}
+
+// watch takes what a source announces. A source that fails is begun again after a pause: one
+// folder that is away must not stop the others.
+func (a *App) watch(ctx context.Context, in *intake, f *feed) error {
+	for pause := time.Second; ; pause = min(2*pause, time.Minute) {
+		err := f.source.Watch(ctx, func(ctx context.Context, o gantry.Object) error {
+			id, err := in.accept(ctx, f, o, "")
+			switch {
+			case err != nil && ctx.Err() == nil:
+				a.Log.Warn("accept", "source", f.name, "code", string(gantry.CodeOf(err)), "err", err)
+			case id != "":
+				a.Log.Info("accepted", "source", f.name, "task", id)
+			}
+			return err
+		})
+		if ctx.Err() != nil || err == nil || errors.Is(err, context.Canceled) {
+			return nil
+		}
+		a.Log.Error("watch", "source", f.name, "err", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
+		}
+	}
+}

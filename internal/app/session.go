@@ -1,0 +1,66 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/gantry-imaging/gantry/internal/engine"
+	"github.com/gantry-imaging/gantry/internal/gantry"
+	"github.com/gantry-imaging/gantry/internal/gate"
+	"github.com/gantry-imaging/gantry/internal/scheduler"
+)
+
+// life is what a command does during one lease besides working on tasks: it is started once the
+// session stands, and its context ends when the session does.
+type life func(ctx context.Context, s *scheduler.Session, in *intake) error
+
+// work holds one lease: it registers the process, runs tasks and what lives beside them, until
+// ctx ends or the lease is lost.
+func (a *App) work(ctx context.Context, opts scheduler.Options, beside life) error {
+	opts.Tasks, opts.TTL, opts.Grace, opts.Log, opts.Rand = a.Tasks, a.TTL, a.Grace, a.Log, a.rand
+	scratch, err := os.MkdirTemp("", "gantry-")
+	if err != nil {
+		return fmt.Errorf("make scratch folder: %w", err)
+	}
+	defer os.RemoveAll(scratch)
+	var group *errgroup.Group
+	err = scheduler.Run(ctx, a.Store, opts, func(loops context.Context, s *scheduler.Session) (scheduler.Begin, error) {
+		blobs, err := a.blobStore(ctx, s.Worker)
+		if err != nil {
+			return nil, err
+		}
+		g := gate.New(s, a.ids, time.Now)
+		in := newIntake(a, g, blobs, s.Wake)
+		living, end := context.WithCancel(loops)
+		context.AfterFunc(ctx, end)
+		group, living = errgroup.WithContext(living)
+		group.Go(func() error { in.run(living); return nil })
+		if beside != nil {
+			group.Go(func() error { return beside(living, s, in) })
+		}
+		e := engine.New(engine.Options{Store: a.Store, Session: s, Caller: g, Blobs: blobs, Plans: a.plans, Rand: a.rand, Scratch: scratch, Log: a.Log})
+		return func(t gantry.Task) (scheduler.Step, func()) { return e.Begin(t) }, nil
+	})
+	if group != nil {
+		if gerr := group.Wait(); gerr != nil && !errors.Is(gerr, context.Canceled) {
+			err = errors.Join(err, gerr)
+		}
+	}
+	return err
+}
+
+// Work runs tasks until ctx ends, with one lease after another.
+func (a *App) Work(ctx context.Context, beside life) error {
+	for {
+		err := a.work(ctx, scheduler.Options{}, beside)
+		if !errors.Is(err, scheduler.ErrLeaseLost) || ctx.Err() != nil {
+			return err
+		}
+		a.Log.Warn("begin again", "err", err)
+	}
+}
