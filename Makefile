@@ -1,0 +1,29 @@
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+export CGO_ENABLED = 0
+
+.PHONY: build demo test lint bench clean deps-demo deps-test
+
+build: ## bin/gantry
+	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/gantry ./cmd/gantry
+
+demo: deps-demo build ## everything on this machine, in one command
+	bin/gantry demo
+
+test: deps-test ## all tests, with what they need
+	sh test/run
+
+lint: ## gofmt, vet, staticcheck
+	sh test/lint
+
+bench: deps-test build ## audited calls beside a bare client, claims, memory
+	sh test/bench
+
+deps-demo:
+	@sh test/deps demo
+
+deps-test:
+	@sh test/deps test
+
+clean:
+	rm -rf bin out

@@ -1,0 +1,132 @@
+package internal
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/gantry-imaging/gantry/"
+
+// mayImport says which packages of this module each package may import. Tests may import more.
+var mayImport = map[string][]string{
+	"internal/gantry":                {},
+	"migrations":                     {},
+	"pipelines":                      {},
+	"internal/localpg":               {},
+	"internal/api":                   {},
+	"internal/dicom":                 {"internal/gantry"},
+	"internal/auth":                  {"internal/gantry"},
+	"internal/media":                 {"internal/gantry", "internal/dicom"},
+	"internal/blob":                  {"internal/gantry"},
+	"internal/gate":                  {"internal/gantry"},
+	"internal/pipeline":              {"internal/gantry"},
+	"internal/scheduler":             {"internal/gantry"},
+	"internal/driver":                {"internal/gantry"},
+	"internal/driver/*":              {"internal/gantry", "internal/auth", "internal/dicom"},
+	"internal/driver/all":            {"internal/driver", "internal/driver/*"},
+	"internal/driver/drivertest":     {"internal/gantry"},
+	"internal/engine":                {"internal/gantry", "internal/media", "internal/dicom"},
+	"internal/postgres":              {"internal/gantry", "migrations"},
+	"internal/postgres/postgrestest": {"internal/postgres", "internal/localpg", "migrations"},
+	"internal/models":                {"internal/gantry", "internal/dicom"},
+	"internal/sample":                {"internal/gantry", "internal/dicom"},
+	"internal/app":                   {"*"},
+	"cmd/gantry":                     {"*"},
+	"test/bench":                     {"*"},
+}
+
+// onlyIn says which packages may import a library, tests apart.
+var onlyIn = map[string][]string{
+	"github.com/jackc/pgx":         {"internal/postgres", "internal/localpg", "internal/postgres/postgrestest"},
+	"github.com/pressly/goose":     {"internal/postgres"},
+	"github.com/looplab/fsm":       {"internal/gantry"},
+	"github.com/suyashkumar/dicom": {"internal/dicom"},
+	"github.com/fsnotify/fsnotify": {"internal/driver/dir"},
+	"go.yaml.in/yaml":              {"internal/pipeline"},
+	"github.com/alecthomas/kong":   {"cmd/gantry"},
+	"golang.org/x/sync":            {"internal/engine", "internal/scheduler", "internal/app", "internal/blob", "cmd/gantry", "test/bench"},
+	"golang.org/x/term":            {"cmd/gantry"},
+}
+
+// TestDirection holds every import of the production code to the two tables.
+func TestDirection(t *testing.T) {
+	files := 0
+	err := filepath.WalkDir("..", func(file string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if e.IsDir() && (e.Name() == "testdata" || e.Name() == ".git") {
+			return fs.SkipDir
+		}
+		if !strings.HasSuffix(file, ".go") || strings.HasSuffix(file, "_test.go") {
+			return nil
+		}
+		files++
+		pkg := filepath.ToSlash(strings.TrimPrefix(filepath.Dir(file), ".."+string(filepath.Separator)))
+		f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		for _, spec := range f.Imports {
+			imported, _ := strconv.Unquote(spec.Path.Value)
+			if why := refuse(pkg, imported); why != "" {
+				t.Errorf("%s imports %s: %s", file, imported, why)
+			}
+		}
+		return nil
+	})
+	if err != nil || files < 50 {
+		t.Fatalf("looked at %d files: %v", files, err)
+	}
+}
+
+// refuse says why pkg may not import a path, or nothing.
+func refuse(pkg, imported string) string {
+	if own, ok := strings.CutPrefix(imported, module); ok {
+		rules, known := mayImport[pkg]
+		if !known {
+			rules, known = mayImport[path.Dir(pkg)+"/*"]
+		}
+		switch {
+		case !known:
+			return "the package has no row in the table of directions"
+		case slices.Contains(rules, "*"), slices.Contains(rules, own), own != pkg && slices.Contains(rules, path.Dir(own)+"/*"):
+			return ""
+		}
+		return "not allowed for " + pkg
+	}
+	for library, rooms := range onlyIn {
+		if strings.HasPrefix(imported, library) && !slices.Contains(rooms, pkg) {
+			return "only in " + strings.Join(rooms, ", ")
+		}
+	}
+	return ""
+}
+
+// TestRefuse shows that the tables can say no.
+func TestRefuse(t *testing.T) {
+	for _, c := range []struct {
+		pkg, imported string
+		ok            bool
+	}{
+		{"internal/driver/http", module + "internal/gantry", true},
+		{"internal/driver/http", module + "internal/gate", false},
+		{"internal/driver/http", module + "internal/driver/dir", false},
+		{"internal/gantry", module + "internal/postgres", false},
+		{"internal/engine", "github.com/jackc/pgx/v5", false},
+		{"internal/postgres", "github.com/jackc/pgx/v5/pgxpool", true},
+		{"internal/nobody", module + "internal/gantry", false},
+		{"internal/driver/all", module + "internal/driver/dir", true},
+	} {
+		if got := refuse(c.pkg, c.imported) == ""; got != c.ok {
+			t.Errorf("%s may import %s: %v, want %v", c.pkg, c.imported, got, c.ok)
+		}
+	}
+}
