@@ -1,0 +1,161 @@
+package blob
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+// A segment file is a header block and then records, each at a multiple of the block size:
+//
+//	header  "GANTSEG1", worker u64, number u64, length of id u8, id of the store
+//	record  "GBLB", version u32, length u64, SHA-256 (32 bytes), body, zeros up to the next block
+//
+// Numbers are big-endian. What lies after the last record is whatever a crash left; nothing names it.
+const (
+	block         = 4 << 10 // bytes; what O_DIRECT needs
+	recordHeader  = 48      // bytes
+	recordVersion = 1
+	segmentMagic  = "GANTSEG1"
+	recordMagic   = "GBLB"
+	maxStoreID    = 64
+)
+
+// recordSize is what a record takes in its segment.
+func recordSize(body int) int64 {
+	return (recordHeader + int64(body) + block - 1) / block * block
+}
+
+// putRecord writes a record into b, which is recordSize(len(body)) long.
+func putRecord(b, body []byte, sha gantry.Digest) {
+	copy(b, recordMagic)
+	binary.BigEndian.PutUint32(b[4:], recordVersion)
+	binary.BigEndian.PutUint64(b[8:], uint64(len(body)))
+	copy(b[16:recordHeader], sha[:])
+	n := copy(b[recordHeader:], body)
+	clear(b[recordHeader+n:])
+}
+
+// checkRecord tells whether b begins as a record of that length does.
+func checkRecord(b []byte, length int64) bool {
+	return len(b) >= recordHeader && string(b[:4]) == recordMagic &&
+		binary.BigEndian.Uint32(b[4:]) == recordVersion &&
+		binary.BigEndian.Uint64(b[8:]) == uint64(length)
+}
+
+// segmentID names a segment file.
+type segmentID struct {
+	worker gantry.WorkerID
+	number int64
+}
+
+func (i segmentID) path(root string) string {
+	return filepath.Join(root, "seg", strconv.FormatInt(int64(i.worker), 10), strconv.FormatInt(i.number, 10))
+}
+
+func (i segmentID) header(store string) []byte {
+	b := append([]byte(segmentMagic), make([]byte, 16)...)
+	binary.BigEndian.PutUint64(b[8:], uint64(i.worker))
+	binary.BigEndian.PutUint64(b[16:], uint64(i.number))
+	return append(append(b, byte(len(store))), store...)
+}
+
+// openSegment opens a segment for reading, if it is one and of this store.
+func openSegment(root, store string, id segmentID) (*os.File, error) {
+	f, err := os.Open(id.path(root))
+	if err != nil {
+		return nil, err
+	}
+	want := id.header(store)
+	got := make([]byte, len(want))
+	_, err = f.ReadAt(got, 0)
+	if err != nil && err != io.EOF {
+		f.Close()
+		return nil, err
+	}
+	if err == io.EOF || !bytes.Equal(got, want) {
+		f.Close()
+		return nil, gantry.Errorf(gantry.Illegal, CodeCorrupt, "open segment %d/%d: its header is damaged or another's", id.worker, id.number)
+	}
+	return f, nil
+}
+
+// segment is the file that the writer appends to.
+type segment struct {
+	id   segmentID
+	f    *os.File
+	end  int64 // where the next record goes; all before it is durable
+	size int64
+}
+
+// createSegment makes a segment with room for size bytes and makes its name durable. It asks for
+// direct writes and does without them if the filesystem knows none.
+func createSegment(w *writer, id segmentID, size int64) (*segment, error) {
+	path := id.path(w.dir.root)
+	if err := makeDir(filepath.Dir(path)); err != nil {
+		return nil, err
+	}
+	flags := os.O_RDWR | os.O_CREATE | os.O_EXCL
+	f, err := os.OpenFile(path, flags|directFlag, 0o600)
+	if errors.Is(err, syscall.EINVAL) {
+		os.Remove(path) // a refused flag may leave the file
+		f, err = os.OpenFile(path, flags, 0o600)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s := &segment{id: id, f: f, end: block, size: size}
+	if err := w.prepare(s); err != nil {
+		s.f.Close()
+		os.Remove(path)
+		return nil, err
+	}
+	return s, nil
+}
+
+// prepare reserves the segment's space and writes its header.
+func (w *writer) prepare(s *segment) error {
+	if err := reserve(s.f, s.size); err != nil {
+		return err
+	}
+	head := w.buf[:block]
+	clear(head)
+	copy(head, s.id.header(w.dir.id))
+	err := w.dir.env.write(s.f, head, 0)
+	if errors.Is(err, syscall.EINVAL) { // O_DIRECT was taken at open and is refused now
+		if s.f, err = reopen(s.f); err != nil {
+			return err
+		}
+		err = w.dir.env.write(s.f, head, 0)
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.f.Sync(); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(s.f.Name()))
+}
+
+// reopen gives the same file with buffered writes.
+func reopen(f *os.File) (*os.File, error) {
+	plain, err := os.OpenFile(f.Name(), os.O_RDWR, 0)
+	if err != nil {
+		return f, err
+	}
+	f.Close()
+	return plain, nil
+}
+
+// retire gives back the space after the last record. If that fails, it is only space.
+func (s *segment) retire() {
+	s.f.Truncate(s.end)
+	s.f.Close()
+}

@@ -1,0 +1,245 @@
+package blob
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+const (
+	maxRecord   = 8 << 20   // the largest blob that goes into a segment, bytes
+	unknownMost = 1 << 20   // what a blob of unknown size may grow to in memory
+	chunk       = 256 << 10 // how much of a file is written at once
+	maxEmpty    = 100       // reads in a row that may give nothing
+)
+
+// Stage reads r to its end into memory or, if it is large or memory is short, into a temporary
+// file. More than limit bytes are Illegal with code too_large, a full disk Unavailable with code
+// no_space; errors of r pass through. size is only a hint; -1 if not known.
+func (d *Dir) Stage(ctx context.Context, r io.Reader, size, limit int64) (gantry.Staged, error) {
+	if err := d.checkOpen(); err != nil {
+		return nil, err
+	}
+	limit = max(limit, 0)
+	s := &stager{dir: d, src: &capped{r: r, left: limit, limit: limit}, hash: sha256.New()}
+	defer s.drop() // what finish took is no longer there to drop
+	if err := s.begin(ctx, min(size, limit)); err != nil {
+		return nil, err
+	}
+	if err := s.read(ctx); err != nil {
+		return nil, err
+	}
+	return s.finish()
+}
+
+// stager reads one blob. Until there is a file, buf holds all of it; then, what is not yet written.
+type stager struct {
+	dir  *Dir
+	src  *capped
+	hash hash.Hash
+	buf  []byte
+	most int // buf may grow to this
+	file *os.File
+	size int64
+}
+
+func (s *stager) begin(ctx context.Context, size int64) error {
+	switch {
+	case size < 0:
+		s.most = unknownMost
+		s.buf = make([]byte, 0, gantry.InlineLimit)
+	case size <= gantry.InlineLimit:
+		s.most = unknownMost
+		s.buf = make([]byte, 0, max(size, 1))
+	case size <= maxRecord:
+		s.most = unknownMost
+		buf, err := s.dir.mem.get(ctx, int(size))
+		if err != nil {
+			return err
+		}
+		if s.buf = buf; buf != nil {
+			return nil
+		}
+		fallthrough
+	default:
+		s.most = gantry.InlineLimit
+		s.buf = make([]byte, 0, gantry.InlineLimit)
+	}
+	return nil
+}
+
+func (s *stager) read(ctx context.Context) error {
+	for {
+		n, err := s.fill(ctx, s.buf[len(s.buf):cap(s.buf)])
+		s.buf = s.buf[:len(s.buf)+n]
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		// The buffer is full. Only a byte more is a reason to need more room.
+		var more [1]byte
+		if _, err := s.fill(ctx, more[:]); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if err := s.makeRoom(ctx); err != nil {
+			return err
+		}
+		s.buf = append(s.buf, more[0])
+	}
+}
+
+// fill reads and hashes until p is full; io.EOF is the end of the blob.
+func (s *stager) fill(ctx context.Context, p []byte) (int, error) {
+	n, empty := 0, 0
+	for n < len(p) {
+		if err := ctx.Err(); err != nil {
+			return n, err
+		}
+		got, err := s.src.Read(p[n:])
+		s.hash.Write(p[n : n+got])
+		n += got
+		s.size += int64(got)
+		if err != nil {
+			return n, err
+		}
+		if empty++; got > 0 {
+			empty = 0
+		} else if empty >= maxEmpty {
+			return n, io.ErrNoProgress
+		}
+	}
+	return n, nil
+}
+
+// makeRoom makes buf larger or empties it into the file.
+func (s *stager) makeRoom(ctx context.Context) error {
+	if s.file != nil {
+		return s.flush()
+	}
+	if cap(s.buf) < gantry.InlineLimit {
+		s.buf = append(make([]byte, 0, gantry.InlineLimit), s.buf...)
+		return nil
+	}
+	if cap(s.buf) < s.most {
+		larger, err := s.dir.mem.get(ctx, min(4*cap(s.buf), s.most))
+		if err != nil {
+			return err
+		}
+		if larger != nil {
+			s.replace(larger)
+			return nil
+		}
+	}
+	var err error
+	if s.file, err = s.dir.temp(); err != nil {
+		return diskError("make temporary file", err)
+	}
+	if cap(s.buf) < chunk {
+		if larger := s.dir.mem.tryGet(chunk); larger != nil {
+			s.replace(larger)
+			return nil
+		}
+	}
+	return s.flush()
+}
+
+func (s *stager) replace(larger []byte) {
+	larger = append(larger, s.buf...)
+	s.dir.mem.put(s.buf)
+	s.buf = larger
+}
+
+func (s *stager) flush() error {
+	if _, err := s.file.Write(s.buf); err != nil {
+		return diskError("write temporary file", err)
+	}
+	s.buf = s.buf[:0]
+	return nil
+}
+
+func (s *stager) finish() (*staged, error) {
+	out := &staged{dir: s.dir, size: s.size, sha: gantry.Digest(s.hash.Sum(nil))}
+	switch {
+	case s.file != nil:
+		if err := s.flush(); err != nil {
+			return nil, err
+		}
+		out.file, s.file = s.file, nil
+	case s.size <= gantry.InlineLimit && cap(s.buf) > gantry.InlineLimit:
+		out.body = bytes.Clone(s.buf) // inline bytes outlive the buffer
+	default:
+		out.body, s.buf = s.buf, nil
+	}
+	return out, nil
+}
+
+func (s *stager) drop() {
+	s.dir.mem.put(s.buf)
+	if s.file != nil {
+		dropFile(s.file)
+	}
+}
+
+func dropFile(f *os.File) {
+	f.Close()
+	os.Remove(f.Name()) // one that stays is swept at a later start
+}
+
+// temp makes a temporary file in one of the shard folders by turns: a folder shared by all would
+// be a lock shared by all.
+func (d *Dir) temp() (*os.File, error) {
+	for {
+		n := d.temps.Add(1)
+		dir := shardDir(d.root, byte(n))
+		path := filepath.Join(dir, fmt.Sprintf("%s%d-%d", tempPrefix, d.worker, n))
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		switch {
+		case err == nil:
+			return f, nil
+		case errors.Is(err, fs.ErrNotExist):
+			err = os.Mkdir(dir, 0o700)
+		}
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+	}
+}
+
+// capped lets left bytes pass and reads at most one more to tell whether there is one. An error
+// that came with bytes comes after them.
+type capped struct {
+	r           io.Reader
+	left, limit int64
+	err         error
+}
+
+func (c *capped) Read(p []byte) (int, error) {
+	if c.err != nil {
+		return 0, c.err
+	}
+	if int64(len(p))-1 > c.left {
+		p = p[:c.left+1]
+	}
+	n, err := c.r.Read(p)
+	if int64(n) > c.left {
+		return 0, gantry.Errorf(gantry.Illegal, gantry.CodeTooLarge, "read blob: over the limit of %d bytes", c.limit)
+	}
+	c.left -= int64(n)
+	if n > 0 {
+		c.err, err = err, nil
+	}
+	return n, err
+}

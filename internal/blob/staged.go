@@ -1,0 +1,88 @@
+package blob
+
+import (
+	"context"
+	"os"
+	"sync/atomic"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+// staged is a blob in memory (body) or in a temporary file.
+type staged struct {
+	dir  *Dir
+	size int64
+	sha  gantry.Digest
+	body []byte
+	file *os.File
+	used atomic.Bool // committed or discarded: body and file belong to somebody else
+}
+
+func (s *staged) Size() int64        { return s.size }
+func (s *staged) SHA() gantry.Digest { return s.sha }
+
+// Inline gives the bytes of a small blob, also after Commit and Discard.
+func (s *staged) Inline() []byte {
+	if s.size > gantry.InlineLimit {
+		return nil
+	}
+	return s.body
+}
+
+// Commit packs a blob in memory into the segment, or gives a file its name by digest. A commit
+// that ctx cut short may or may not have happened; nothing names what it left.
+func (s *staged) Commit(ctx context.Context) (string, error) {
+	if !s.used.CompareAndSwap(false, true) {
+		return "", gantry.Errorf(gantry.Illegal, "", "commit blob: it was committed or discarded before")
+	}
+	if s.file == nil {
+		return s.dir.writer.commit(ctx, s.body, s.sha)
+	}
+	err := ctx.Err()
+	if err == nil {
+		err = s.dir.checkOpen()
+	}
+	if err == nil {
+		err = s.keepFile()
+	}
+	if err != nil {
+		dropFile(s.file)
+		return "", diskError("commit file", err)
+	}
+	return location{sha: s.sha}.String(), nil
+}
+
+// keepFile gives the file its name. Equal bytes that are there already stay; what was renamed
+// was synced before, but perhaps not its name.
+func (s *staged) keepFile() error {
+	if err := s.dir.keepShard(s.sha[0]); err != nil {
+		return err
+	}
+	path := location{sha: s.sha}.path(s.dir.root)
+	if fi, err := os.Stat(path); err == nil && fi.Mode().IsRegular() && fi.Size() == s.size {
+		dropFile(s.file)
+		return syncDir(shardDir(s.dir.root, s.sha[0]))
+	}
+	if err := s.dir.env.sync(s.file); err != nil {
+		return err
+	}
+	if err := os.Rename(s.file.Name(), path); err != nil {
+		return err
+	}
+	if err := syncDir(shardDir(s.dir.root, s.sha[0])); err != nil {
+		return err
+	}
+	return s.file.Close()
+}
+
+// Discard gives up a blob that was not committed.
+func (s *staged) Discard() {
+	if !s.used.CompareAndSwap(false, true) {
+		return
+	}
+	if s.file != nil {
+		dropFile(s.file)
+		return
+	}
+	s.dir.mem.put(s.body)
+}

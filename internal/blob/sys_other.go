@@ -1,0 +1,14 @@
+//go:build !linux
+
+package blob
+
+import "os"
+
+// directFlag is nothing here: segments are written through the page cache.
+const directFlag = 0
+
+// reserve leaves the file to grow with its records.
+func reserve(*os.File, int64) error { return nil }
+
+// syncData makes a file's bytes and size durable; on Darwin the library asks for F_FULLFSYNC.
+func syncData(f *os.File) error { return f.Sync() }

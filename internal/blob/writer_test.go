@@ -1,0 +1,348 @@
+package blob
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+// faults breaks the calls that decide about durability, as a test tells it to.
+type faults struct {
+	mu          sync.Mutex
+	write, sync error // the next call gives this once
+	syncs       int
+	hold        chan struct{} // if set, a sync waits until it is closed
+	held        chan struct{} // a sync that waits says so here
+}
+
+func (f *faults) install(e *env) {
+	write, sync := e.write, e.sync
+	e.write = func(file *os.File, b []byte, off int64) error {
+		f.mu.Lock()
+		err := f.write
+		f.write = nil
+		f.mu.Unlock()
+		if err != nil {
+			write(file, b[:len(b)/2/block*block], off) // a part reaches the disk
+			return err
+		}
+		return write(file, b, off)
+	}
+	e.sync = func(file *os.File) error {
+		f.mu.Lock()
+		err, hold, held := f.sync, f.hold, f.held
+		f.sync = nil
+		f.syncs++
+		f.mu.Unlock()
+		if hold != nil {
+			held <- struct{}{}
+			<-hold
+		}
+		if err != nil {
+			return err
+		}
+		return sync(file)
+	}
+}
+
+func (f *faults) set(write, sync error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.write, f.sync = write, sync
+}
+
+func TestFailedWritePoisonsSegment(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		write, sync error
+		kind        gantry.Kind
+		code        gantry.Code
+	}{
+		"write":         {write: syscall.EIO, kind: gantry.Transient, code: "transient"},
+		"sync":          {sync: syscall.EIO, kind: gantry.Transient, code: "transient"},
+		"full at write": {write: syscall.ENOSPC, kind: gantry.Unavailable, code: CodeNoSpace},
+		"full at sync":  {sync: syscall.ENOSPC, kind: gantry.Unavailable, code: CodeNoSpace},
+		"quota":         {write: syscall.EDQUOT, kind: gantry.Unavailable, code: CodeNoSpace},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var f faults
+			d := openTest(t, testOptions(t.TempDir()), f.install)
+			before := commit(t, d, body(20<<10, 1))
+			f.set(c.write, c.sync)
+			_, err := stage(t, d, body(30<<10, 2), -1).Commit(t.Context())
+			wantErr(t, err, c.kind, c.code)
+			after := commit(t, d, body(30<<10, 3))
+			if !strings.HasPrefix(before, "seg/7/0/") || !strings.HasPrefix(after, "seg/7/1/") {
+				t.Errorf("lie at %s and %s, want segments 0 and 1", before, after)
+			}
+			if !bytes.Equal(readBack(t, d, before), body(20<<10, 1)) || !bytes.Equal(readBack(t, d, after), body(30<<10, 3)) {
+				t.Error("other bytes")
+			}
+			fi, err := os.Stat(filepath.Join(d.root, "seg", "7", "0"))
+			if err != nil || fi.Size() != block+24<<10 {
+				t.Errorf("the broken segment has %d bytes (%v), want those that were acknowledged", fi.Size(), err)
+			}
+			allFree(t, d)
+		})
+	}
+}
+
+// The batch buffer is used again and again: what it held before must not come into the padding.
+func TestRecordIsPadded(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{0, 1, block - recordHeader, block - recordHeader + 1, 3 * block} {
+		b := bytes.Repeat([]byte{0xee}, int(recordSize(n)))
+		if len(b)%block != 0 || len(b) < n+recordHeader || len(b) >= n+recordHeader+block {
+			t.Errorf("a record of %d bytes takes %d", n, len(b))
+		}
+		putRecord(b, body(n, 1), gantry.Digest{1})
+		if !checkRecord(b, int64(n)) || checkRecord(b, int64(n+1)) || checkRecord(b[:recordHeader-1], int64(n)) {
+			t.Errorf("a record of %d bytes is not known again", n)
+		}
+		if !bytes.Equal(b[recordHeader:][:n], body(n, 1)) || len(bytes.Trim(b[recordHeader+n:], "\x00")) != 0 {
+			t.Errorf("a record of %d bytes holds others", n)
+		}
+	}
+}
+
+func TestFailedFileSync(t *testing.T) {
+	t.Parallel()
+	var f faults
+	dir := t.TempDir()
+	d := openTest(t, testOptions(dir), f.install)
+	s := stage(t, d, body(2<<20, 1), -1)
+	f.set(nil, syscall.ENOSPC)
+	_, err := s.Commit(t.Context())
+	wantErr(t, err, gantry.Unavailable, CodeNoSpace)
+	if _, err := d.Open(t.Context(), "sha/"+s.SHA().String()); gantry.KindOf(err) != gantry.NotFound {
+		t.Errorf("a file that was not synced has its name: %v", err)
+	}
+	if left := temps(t, dir); len(left) != 0 {
+		t.Errorf("temporary files left: %v", left)
+	}
+}
+
+// What waits while one batch is synced is the next batch, with one sync for all.
+func TestBatches(t *testing.T) {
+	t.Parallel()
+	f := faults{hold: make(chan struct{}), held: make(chan struct{}, 100)}
+	o := testOptions(t.TempDir())
+	o.SegmentSize = 8 << 20
+	d := openTest(t, o, f.install)
+	results := make(chan error, 33)
+	send := func(seed uint64) {
+		s := stage(t, d, body(20<<10, seed), -1)
+		go func() {
+			where, err := s.Commit(context.Background())
+			if err == nil {
+				err = d.Verify(context.Background(), where, s.SHA())
+			}
+			results <- err
+		}()
+	}
+	send(0)
+	<-f.held // the writer is in its first sync
+	for i := range 32 {
+		send(uint64(i + 1))
+	}
+	f.mu.Lock()
+	hold := f.hold
+	f.hold = nil
+	f.mu.Unlock()
+	close(hold)
+	for range 33 {
+		if err := <-results; err != nil {
+			t.Error(err)
+		}
+	}
+	// Those goroutines that came late may need batches of their own, but not all of them.
+	if f.syncs > 16 {
+		t.Errorf("%d syncs for 33 commits", f.syncs)
+	}
+	t.Logf("%d syncs for 33 commits", f.syncs)
+}
+
+// A batch that fails fails for everybody in it.
+func TestFailedBatchFailsAll(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	d := openTest(t, testOptions(dir), func(e *env) {
+		e.sync = func(*os.File) error { return syscall.EIO }
+	})
+	var wg sync.WaitGroup
+	for i := range 20 {
+		s := stage(t, d, body(20<<10, uint64(i)), -1)
+		wg.Go(func() {
+			if where, err := s.Commit(t.Context()); err == nil {
+				t.Errorf("%s was acknowledged without a sync", where)
+			}
+		})
+	}
+	wg.Wait()
+	allFree(t, d)
+}
+
+func TestCommitCancelled(t *testing.T) {
+	t.Parallel()
+	f := faults{hold: make(chan struct{}), held: make(chan struct{}, 100)}
+	dir := t.TempDir()
+	d := openTest(t, testOptions(dir), f.install)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, size := range []int{10, 20 << 10, unknownMost + 1} {
+		if _, err := stage(t, d, body(size, 1), -1).Commit(ended); !errors.Is(err, context.Canceled) {
+			t.Errorf("size %d with an ended context: %v", size, err)
+		}
+	}
+	// One is being synced and one is queued when their context ends; the third goes on.
+	ctx, cancel := context.WithCancel(t.Context())
+	results := make(chan error, 2)
+	first, second := stage(t, d, body(20<<10, 2), -1), stage(t, d, body(20<<10, 3), -1)
+	go func() { _, err := first.Commit(ctx); results <- err }()
+	<-f.held
+	go func() { _, err := second.Commit(ctx); results <- err }()
+	cancel()
+	for range 2 {
+		if err := <-results; !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled commit: %v", err)
+		}
+	}
+	f.mu.Lock()
+	hold := f.hold
+	f.hold = nil
+	f.mu.Unlock()
+	close(hold)
+	if where := commit(t, d, body(20<<10, 4)); !bytes.Equal(readBack(t, d, where), body(20<<10, 4)) {
+		t.Error("other bytes")
+	}
+	allFree(t, d)
+	if left := temps(t, dir); len(left) != 0 {
+		t.Errorf("temporary files left: %v", left)
+	}
+}
+
+// A request whose context ended in the queue is answered and leaves no record.
+func TestBatchLeavesOutEnded(t *testing.T) {
+	t.Parallel()
+	d := openTest(t, testOptions(t.TempDir()))
+	d.Close() // the test is the writer from here on
+	w := newWriter(d, 1<<20)
+	defer w.drop()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r := &request{ctx: ctx, body: []byte("x"), done: make(chan error, 1)}
+	if left := w.batch(r); left != nil {
+		t.Error("the request was given back")
+	}
+	if err := <-r.done; !errors.Is(err, context.Canceled) {
+		t.Errorf("answer %v", err)
+	}
+	if w.seg.end != block {
+		t.Errorf("the segment ends at %d", w.seg.end)
+	}
+}
+
+func TestSegmentsFollow(t *testing.T) {
+	t.Parallel()
+	o := testOptions(t.TempDir())
+	o.SegmentSize = 64<<10 - 100 // rounded up: header and three records of 20 KiB
+	d := openTest(t, o)
+	want := map[string][]byte{}
+	for i := range 8 {
+		b := body(19<<10, uint64(i))
+		want[commit(t, d, b)] = b
+	}
+	large := commit(t, d, body(1<<20, 99)) // larger than a segment: it gets one of its own
+	if !strings.HasPrefix(large, "seg/7/3/4096/") {
+		t.Errorf("the large record lies at %s", large)
+	}
+	want[large] = body(1<<20, 99)
+	d.Close()
+	// The same worker again, as in a test or after a fork of its state, writes over nothing.
+	d = openTest(t, o)
+	again := commit(t, d, body(19<<10, 50))
+	if again != "seg/7/4/4096/19456" {
+		t.Errorf("the next run writes at %s", again)
+	}
+	want[again] = body(19<<10, 50)
+	for where, b := range want {
+		if !bytes.Equal(readBack(t, d, where), b) {
+			t.Errorf("%s gives other bytes", where)
+		}
+	}
+	var sizes []int64
+	for n := range 4 {
+		fi, err := os.Stat(segmentID{7, int64(n)}.path(o.Dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sizes = append(sizes, fi.Size())
+	}
+	if sizes[0] != 64<<10 || sizes[1] != 64<<10 || sizes[2] != 44<<10 || sizes[3] != 1<<20+2*block {
+		t.Errorf("segments have %v bytes", sizes)
+	}
+}
+
+// Two stores with one worker id, which must not be, still do not write over each other.
+func TestSameWorkerTwice(t *testing.T) {
+	t.Parallel()
+	o := testOptions(t.TempDir())
+	o.SegmentSize = 64 << 10
+	a, b := openTest(t, o), openTest(t, o)
+	var wg sync.WaitGroup
+	for i, d := range []*Dir{a, b, a, b} {
+		wg.Go(func() {
+			for j := range 10 {
+				want := body(20<<10, uint64(i*100+j))
+				s, err := d.Stage(t.Context(), bytes.NewReader(want), -1, 1<<20)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				where, err := s.Commit(t.Context())
+				if err != nil || !bytes.Equal(readBack(t, d, where), want) {
+					t.Errorf("%s: %v", where, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// A filesystem that refuses direct writes only at the write gets buffered ones.
+func TestDirectRefusedAtWrite(t *testing.T) {
+	t.Parallel()
+	var f faults
+	d := openTest(t, testOptions(t.TempDir()), f.install)
+	f.set(syscall.EINVAL, nil)
+	where := commit(t, d, body(20<<10, 1))
+	if where != "seg/7/0/4096/20480" || !bytes.Equal(readBack(t, d, where), body(20<<10, 1)) {
+		t.Errorf("lies at %s", where)
+	}
+}
+
+func TestUnusableSegmentFolder(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	d := openTest(t, testOptions(dir))
+	path := filepath.Join(dir, "seg", "7")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := stage(t, d, body(20<<10, 1), -1).Commit(t.Context())
+	wantErr(t, err, gantry.Transient, "transient")
+	allFree(t, d)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	commit(t, d, body(20<<10, 1))
+}

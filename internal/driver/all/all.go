@@ -1,0 +1,17 @@
+// Package all lists the drivers that gantry has, one line each.
+package all
+
+import (
+	"github.com/gantry-imaging/gantry/internal/driver"
+	"github.com/gantry-imaging/gantry/internal/driver/dir"
+	"github.com/gantry-imaging/gantry/internal/driver/http"
+)
+
+// Drivers gives a register of every driver.
+func Drivers() *driver.Register {
+	r := driver.New()
+	driver.Source(r, "dir", dir.NewSource)
+	driver.Processor(r, "http", http.NewProcessor)
+	driver.Sink(r, "dir", dir.NewSink)
+	return r
+}

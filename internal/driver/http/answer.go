@@ -1,0 +1,190 @@
+package http
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+// Codes of answers. Beside them stands http_NNN for each status that is no success.
+const (
+	CodeRedirect       gantry.Code = "redirect"              // BadResponse
+	CodeMediaType      gantry.Code = "unexpected_media_type" // BadResponse
+	CodeEncoded        gantry.Code = "unexpected_encoding"   // BadResponse: compressed though identity was asked for
+	CodeAnsweredEarly  gantry.Code = "answered_early"        // BadResponse: a success before the input was sent
+	CodeConnectionLost gantry.Code = "connection_lost"       // Transient
+)
+
+const mediaJPEG = "image/jpeg"
+
+const (
+	drainLimit    = 64 << 10 // what is read of an answer that nobody wants, in bytes
+	maxRetryAfter = 10 * time.Minute
+)
+
+// answer judges an answer and hands its body on. cancel ends the request.
+func (p *processor) answer(ctx context.Context, cancel func(), resp *http.Response, in *input, req *gantry.Request) error {
+	if err := p.refusal(resp); err != nil {
+		stop := time.AfterFunc(p.drain, cancel)
+		defer stop.Stop()
+		io.CopyN(io.Discard, resp.Body, drainLimit)
+		return err
+	}
+	body := &answerBody{ctx: ctx, r: resp.Body}
+	buffered := bufio.NewReaderSize(body, bufferSize)
+	_, err := buffered.Peek(1)
+	if err != nil && err != io.EOF {
+		return err
+	}
+	if failed := in.failure(ctx); failed != nil {
+		return failed
+	}
+	if !in.isWhole() {
+		return gantry.Errorf(gantry.BadResponse, CodeAnsweredEarly, "read answer: it came before the input was sent")
+	}
+	if err == io.EOF { // nothing to say, as with 204
+		return nil
+	}
+	return hand(ctx, resp, buffered, body, req)
+}
+
+// hand gives the body to req.Receive.
+func hand(ctx context.Context, resp *http.Response, r io.Reader, body *answerBody, req *gantry.Request) error {
+	media, err := mediaType(resp.Header)
+	if err != nil {
+		return err
+	}
+	ended := body.ended
+	if media == gantry.MediaJSON {
+		checked := newJSONReader(r)
+		r, ended = checked, checked.ended
+	}
+	if err := req.Receive(ctx, media, resp.ContentLength, r); err != nil {
+		return err
+	}
+	return ended() // whatever Receive made of it, a body that broke off is no success
+}
+
+// refusal is the error that a status stands for; nil for a success.
+//
+// 202 and 206 are successes that bring no result: it comes later, or is a part of one.
+func (p *processor) refusal(resp *http.Response) error {
+	status := resp.StatusCode
+	e := gantry.Errorf(gantry.Permanent, gantry.Code(fmt.Sprintf("http_%03d", status)), "post: status %d", status)
+	switch {
+	case status == http.StatusAccepted, status == http.StatusPartialContent, status < 200, status > 599:
+		e.Kind = gantry.BadResponse
+	case status < 300:
+		return nil
+	case status < 400:
+		e.Kind, e.Code = gantry.BadResponse, CodeRedirect
+	case status == http.StatusRequestTimeout:
+		e.Kind = gantry.Timeout
+	case status == http.StatusTooEarly, status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable:
+		e.Kind, e.RetryAfter = gantry.Unavailable, retryAfter(resp.Header.Get("Retry-After"), p.now())
+	case status == http.StatusUnauthorized, status == http.StatusForbidden:
+		e.Kind = gantry.Denied
+	case status == http.StatusNotFound, status == http.StatusMethodNotAllowed, status == http.StatusGone:
+		e.Kind = gantry.NotFound
+	case status >= 500:
+		e.Kind = gantry.Transient
+	}
+	return e
+}
+
+// retryAfter reads Retry-After, seconds or a date (RFC 9110 section 10.2.3), up to ten minutes. What
+// makes no sense counts as nothing.
+func retryAfter(s string, now time.Time) time.Duration {
+	s = strings.TrimSpace(s)
+	if s != "" && strings.Trim(s, "0123456789") == "" {
+		n, err := strconv.ParseInt(s, 10, 64)
+		if err != nil || n > int64(maxRetryAfter/time.Second) {
+			return maxRetryAfter
+		}
+		return time.Duration(n) * time.Second
+	}
+	at, err := http.ParseTime(s)
+	if err != nil {
+		return 0
+	}
+	return min(max(at.Sub(now), 0), maxRetryAfter)
+}
+
+// mediaType gives the type of an answer that may be taken.
+func mediaType(h http.Header) (string, error) {
+	if e := h.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
+		return "", gantry.Errorf(gantry.BadResponse, CodeEncoded, "read answer: its body is encoded")
+	}
+	media, _, err := mime.ParseMediaType(h.Get("Content-Type"))
+	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
+		media = ""
+	}
+	switch media {
+	case gantry.MediaPNG, mediaJPEG, gantry.MediaDICOM, gantry.MediaJSON:
+		return media, nil
+	case "text/html", "text/plain", "application/octet-stream", gantry.MediaZIP: // words of ours, so they may be said
+	default:
+		media = "another or no media type"
+	}
+	return "", gantry.Errorf(gantry.BadResponse, CodeMediaType, "read answer: %s; only %s", media, defaultAccept)
+}
+
+// answerBody classifies the errors of an answer's body and keeps the first.
+type answerBody struct {
+	ctx context.Context
+	r   io.Reader
+	err error
+}
+
+// Read reads the body.
+func (b *answerBody) Read(p []byte) (int, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	n, err := b.r.Read(p)
+	if err != nil && err != io.EOF {
+		err = classify(b.ctx, "read answer", err)
+	}
+	b.err = err
+	return n, err
+}
+
+// ended is nil if the body was read to its end.
+func (b *answerBody) ended() error { return unended(b.err) }
+
+// unended says what is wrong with a body whose last Read said err.
+func unended(err error) error {
+	switch err {
+	case io.EOF:
+		return nil
+	case nil:
+		return gantry.Errorf(gantry.Transient, CodeConnectionLost, "read answer: it was not read to its end")
+	}
+	return err
+}
+
+// classify gives a meaning to an error of a transport that has none. Its text is ours: theirs
+// quote answers.
+func classify(ctx context.Context, doing string, err error) error {
+	if own, ok := errors.AsType[*gantry.Error](err); ok {
+		return own
+	}
+	var timed net.Error
+	switch cause := ctx.Err(); {
+	case errors.Is(cause, context.Canceled), errors.Is(err, context.Canceled):
+		return context.Canceled
+	case cause != nil, errors.As(err, &timed) && timed.Timeout():
+		return gantry.Errorf(gantry.Timeout, "", "%s: %w", doing, context.DeadlineExceeded)
+	}
+	return gantry.Errorf(gantry.Transient, CodeConnectionLost, "%s: the connection broke off", doing)
+}

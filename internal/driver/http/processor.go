@@ -1,0 +1,119 @@
+package http
+
+import (
+	"cmp"
+	"context"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+// Codes of requests that cannot be sent. They are Illegal, size_mismatch is Transient.
+const (
+	CodeBadConfig    gantry.Code = "bad_config"
+	CodeRawTakesOne  gantry.Code = "raw_takes_one"
+	CodeNoItems      gantry.Code = "no_items"
+	CodeSizeMismatch gantry.Code = "size_mismatch" // an item is not as long as it is known to be
+)
+
+// drainTime is how long the rest of an answer that nobody wants may take, so that its connection
+// can be used again.
+const drainTime = 2 * time.Second
+
+// processor is a service behind one URL.
+type processor struct {
+	url    *url.URL
+	zip    bool
+	header http.Header
+	rt     http.RoundTripper
+	now    func() time.Time
+	drain  time.Duration
+}
+
+// NewProcessor makes a processor. A config that does not Check is Illegal with code bad_config.
+func NewProcessor(_ context.Context, c ProcessorConfig, egress gantry.Egress) (gantry.Processor, error) {
+	for _, p := range c.Check() {
+		return nil, gantry.Errorf(gantry.Illegal, CodeBadConfig, "open processor: %s: %s", p.Key, p.Text)
+	}
+	u, err := url.Parse(c.URL)
+	if err != nil {
+		return nil, gantry.Errorf(gantry.Illegal, CodeBadConfig, "open processor: url: is no URL")
+	}
+	h := http.Header{}
+	for name, value := range c.Headers {
+		h.Set(name, value)
+	}
+	h.Set("Accept", cmp.Or(c.Accept, defaultAccept))
+	h.Set("Accept-Encoding", "identity") // what is kept is what was sent
+	if h.Get("User-Agent") == "" {
+		h.Set("User-Agent", "gantry")
+	}
+	return &processor{
+		url: u, zip: c.Body == bodyZip, header: h,
+		rt: egress.Transport(), now: time.Now, drain: drainTime,
+	}, nil
+}
+
+// Process posts the items and hands the answer on. It talks to the transport directly: a client
+// would follow redirects and wrap errors together with the URL.
+//
+// An error while reading an item comes out as it is, and the service then never got a whole
+// request. What the transport says is passed on if it is classified already.
+func (p *processor) Process(ctx context.Context, req *gantry.Request) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	in, err := p.open(ctx, req)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := p.request(ctx, req, in)
+	if err != nil {
+		return err
+	}
+	resp, err := p.rt.RoundTrip(out)
+	if failed := in.failure(ctx); failed != nil {
+		if resp != nil {
+			resp.Body.Close()
+		}
+		return failed
+	}
+	if err != nil {
+		return classify(ctx, "post", err)
+	}
+	defer resp.Body.Close()
+	return p.answer(ctx, cancel, resp, in, req)
+}
+
+// open opens the body. It is open before the request is made, so what cannot be read is never
+// begun.
+func (p *processor) open(ctx context.Context, req *gantry.Request) (*input, error) {
+	switch n := len(req.Items); {
+	case n == 0:
+		return nil, gantry.Errorf(gantry.Illegal, CodeNoItems, "post: there is nothing to send")
+	case p.zip:
+		return &input{content: newArchive(ctx, req), size: -1, media: gantry.MediaZIP}, nil
+	case n > 1:
+		return nil, gantry.Errorf(gantry.Illegal, CodeRawTakesOne, "post: a raw body takes one item, not %d; set body: zip", n)
+	}
+	r, err := req.Open(ctx, 0)
+	if err != nil {
+		return nil, err
+	}
+	item := req.Items[0]
+	return &input{content: newWhole(r, item.Size), size: item.Size, media: cmp.Or(item.Media, "application/octet-stream")}, nil
+}
+
+func (p *processor) request(ctx context.Context, req *gantry.Request, in *input) (*http.Request, error) {
+	out, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url.String(), in)
+	if err != nil {
+		return nil, gantry.Errorf(gantry.Illegal, CodeBadConfig, "post: the URL makes no request")
+	}
+	out.Header = p.header.Clone()
+	out.Header.Set("Content-Type", in.media)
+	out.Header.Set("Idempotency-Key", req.Key)
+	out.ContentLength = in.size
+	return out, nil
+}

@@ -1,0 +1,121 @@
+package media
+
+import (
+	"archive/zip"
+	"bytes"
+	"encoding/binary"
+	"hash/crc32"
+	"image/png"
+	"io"
+	"testing"
+	"testing/iotest"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+// Whatever the bytes: no panic, no more bytes than the budget, every complaint a verdict, and what
+// is taken is what the standard library reads too.
+func FuzzOpenZip(f *testing.F) {
+	two := new(maker).add(part{name: "a", data: object(0)}).add(part{name: "d/"}).
+		add(part{name: "M\x81", data: object(1), method: deflated, flags: 8})
+	for _, seed := range [][]byte{
+		two.bytes(), two.bytes64(), join([]byte("MZ"), two.bytes()), nest(3, stored), nest(4, deflated),
+		end(0, 0, 0, ""), overlapping(3), quoting(3), extraQuoting(), lying64(1<<60, 1<<60, deflated), encryptedDirectory(),
+		zipOf(deflated, make([]byte, 1<<20)),
+	} {
+		f.Add(seed)
+	}
+	limits := Limits{Depth: 3, MaxBytes: 256 << 10, MaxEntries: 32, MaxRatio: 100}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		w, err := walkBytes(data, limits)
+		if err != nil && (gantry.KindOf(err) != gantry.Illegal || gantry.CodeOf(err) == "") {
+			t.Fatalf("no verdict: %v", err)
+		}
+		if w.bytes > limits.MaxBytes {
+			t.Fatalf("%d bytes read, limit %d", w.bytes, limits.MaxBytes)
+		}
+		if media, err := DetectAt(bytes.NewReader(data), int64(len(data))); err != nil {
+			t.Fatalf("detect %q: %v", media, err)
+		}
+		compare(t, data, limits)
+	})
+}
+
+// compare checks that archive/zip reads the same bytes where it lists as many entries.
+func compare(t *testing.T, data []byte, limits Limits) {
+	r := bytes.NewReader(data)
+	z, err := OpenZip(r, r.Size(), 1, NewBudget(limits))
+	if err != nil {
+		return
+	}
+	theirs, err := zip.NewReader(r, r.Size())
+	if err != nil {
+		return
+	}
+	for _, e := range z.Entries() {
+		ours, err := readEntry(z, e.Ordinal)
+		if err != nil || e.Ordinal >= len(theirs.File) || theirs.File[e.Ordinal].Name != z.rawName(e.Ordinal) {
+			continue
+		}
+		s, err := theirs.File[e.Ordinal].Open()
+		if err != nil {
+			continue
+		}
+		got, err := io.ReadAll(s)
+		if err == nil && !bytes.Equal(got, ours) {
+			t.Fatalf("entry %d: %d bytes, archive/zip reads %d others", e.Ordinal, len(ours), len(got))
+		}
+	}
+}
+
+func (z *Zip) rawName(ordinal int) string {
+	f, err := z.find(ordinal)
+	if err != nil {
+		return ""
+	}
+	return f.raw
+}
+
+// What passes is unchanged and has a header that the standard library reads too; what does not
+// pass has a verdict. Each input is tried as it is and with true checksums, or little would get
+// past the first.
+func FuzzVerifyPNG(f *testing.F) {
+	for _, data := range encoded(f) {
+		f.Add(data)
+	}
+	f.Add(pngOf(ihdr(4, 4, 1, 3), chunk("PLTE", make([]byte, 6)), chunk("IDAT", nil), chunk("IEND", nil)))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, data := range [][]byte{data, sealed(data)} {
+			got, err := io.ReadAll(Verify(gantry.MediaPNG, iotest.HalfReader(bytes.NewReader(data))))
+			if err != nil {
+				if gantry.KindOf(err) != gantry.Illegal || gantry.CodeOf(err) == "" {
+					t.Fatalf("no verdict: %v", err)
+				}
+				continue
+			}
+			if !bytes.Equal(got, data) {
+				t.Fatal("other bytes come out than went in")
+			}
+			if err := CheckPNG(data[:min(len(data), HeadSize)]); err != nil {
+				t.Fatalf("passes, but its header does not: %v", err)
+			}
+			if _, err := png.DecodeConfig(bytes.NewReader(data)); err != nil && data[25] != 3 {
+				t.Fatalf("passes, but has no readable header: %v", err)
+			}
+		}
+	})
+}
+
+// sealed gives the same chunks with true checksums.
+func sealed(data []byte) []byte {
+	data = bytes.Clone(data)
+	for rest := data[min(8, len(data)):]; len(rest) >= 12; {
+		end := 8 + int(binary.BigEndian.Uint32(rest))
+		if end > len(rest)-4 {
+			break
+		}
+		binary.BigEndian.PutUint32(rest[end:], crc32.ChecksumIEEE(rest[4:end]))
+		rest = rest[end+4:]
+	}
+	return data
+}

@@ -1,0 +1,197 @@
+package pipeline
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+// file is the grammar of a pipeline file: what stands here with its tags is all there is. The tags
+// are explained in fields.go.
+type file struct {
+	Gantry      string              `yaml:"gantry" one:"v1" doc:"The version of this grammar: v1. It is the first key."`
+	Name        string              `yaml:"name" required:"true" doc:"The name in records, limits and output keys: 1 to 63 of a-z, 0-9 and -."`
+	Description string              `yaml:"description" version:"no" doc:"What it is for, in a sentence."`
+	Priority    priority            `yaml:"priority" default:"normal" version:"no" doc:"Which tasks go first: urgent, normal or offpeak."`
+	Sources     map[string]endpoint `yaml:"sources" names:"true" role:"source" doc:"Where objects come from. gantry run brings its own."`
+	Extract     extract             `yaml:"extract" doc:"What is unpacked, and how much of it, over all nesting."`
+	Limits      fileLimits          `yaml:"limits" version:"no" doc:"How much goes on at once, over all processes."`
+	Timeouts    timeouts            `yaml:"timeouts" doc:"How long a task may be in a state, with all tries and waits."`
+	Retry       retry               `yaml:"retry" doc:"How often, and after what pauses, a call is tried again."`
+	OnError     string              `yaml:"on_error" default:"fail" one:"fail skip" doc:"What a bad entry of an archive does to its task."`
+	Stages      []stage             `yaml:"stages" required:"true" doc:"The steps of inference in their order."`
+	Sinks       map[string]endpoint `yaml:"sinks" names:"true" role:"sink" doc:"Where results go. gantry run brings its own."`
+	Processors  map[string]process  `yaml:"processors" names:"true" role:"processor" doc:"The inference services that stages call."`
+	Auth        map[string]auth     `yaml:"auth" names:"true" role:"auth" doc:"What requests are signed with."`
+
+	_ struct{} `later:"group when deidentify move_if keep_input notify tests"`
+}
+
+// endpoint is a source or a sink. The keys of its kind's driver stand beside these.
+type endpoint struct {
+	Kind   string `yaml:"kind" required:"true" doc:"The driver."`
+	Auth   string `yaml:"auth" doc:"The name of a block under auth."`
+	Config any    `yaml:",kind"`
+
+	_ struct{} `later:"send rejoin commit discover async await"`
+}
+
+// process is a processor.
+type process struct {
+	endpoint
+	Timeout time.Duration `yaml:"timeout" default:"60s" min:"1ms" doc:"Of one call, from the first byte sent to the last received."`
+	Limits  callLimits    `yaml:"limits" version:"no" doc:"The calls to its target, over all processes."`
+}
+
+type callLimits struct {
+	Concurrency int  `yaml:"concurrency" default:"4" min:"1" max:"100000" doc:"Calls at once."`
+	Rate        Rate `yaml:"rate" doc:"Calls begun per second, minute or hour: 20/s, 100/m. Without it there is no such limit."`
+	Burst       int  `yaml:"burst" min:"1" max:"100000" doc:"Calls that may begin at once after a pause; 1 without it."`
+}
+
+// Check refuses a burst that nothing refers to.
+func (l callLimits) Check() []gantry.FieldProblem {
+	if l.Burst > 0 && l.Rate == 0 {
+		return []gantry.FieldProblem{{Key: "burst", Text: "it means nothing without rate"}}
+	}
+	return nil
+}
+
+type fileLimits struct {
+	InProgress int `yaml:"in_progress" min:"1" max:"1000000" doc:"Tasks at once. Without it there is no limit."`
+
+	_ struct{} `later:"queued extracting ingesting inferring responding"`
+}
+
+type extract struct {
+	Archives   []string `yaml:"archives" default:"zip" one:"zip" later:"tar tar.gz tar.zst 7z" doc:"The archives that are unpacked; others are media that nobody knows."`
+	Depth      int      `yaml:"depth" default:"3" min:"1" max:"16" doc:"Archives inside one another."`
+	MaxBytes   Size     `yaml:"max_bytes" default:"20GiB" min:"1B" max:"64TiB" doc:"Unpacked bytes."`
+	MaxEntries int      `yaml:"max_entries" default:"100000" min:"1" max:"10000000" doc:"Entries."`
+	MaxRatio   int      `yaml:"max_ratio" default:"200" min:"1" max:"1000000" doc:"Unpacked bytes per packed byte."`
+
+	_ struct{} `later:"frames video"`
+}
+
+type timeouts struct {
+	Queued     time.Duration `yaml:"queued" default:"12h" min:"1ms" doc:"Waiting to begin."`
+	Extracting time.Duration `yaml:"extracting" default:"15m" min:"1ms" doc:"Without progress in unpacking."`
+	Ingesting  time.Duration `yaml:"ingesting" default:"5m" min:"1ms" doc:"Reading what the media say about themselves."`
+	Inferring  time.Duration `yaml:"inferring" default:"1h" min:"1ms" doc:"All stages together."`
+	Responding time.Duration `yaml:"responding" default:"15m" min:"1ms" doc:"Delivering to the sinks."`
+}
+
+type retry struct {
+	Attempts int           `yaml:"attempts" default:"5" min:"1" max:"1000" doc:"Tries in all."`
+	Initial  time.Duration `yaml:"initial" default:"2s" min:"1ms" doc:"The longest pause after the first try."`
+	Factor   float64       `yaml:"factor" default:"2" min:"1" max:"100" doc:"How much longer each further pause may be."`
+	Max      time.Duration `yaml:"max" default:"5m" min:"1ms" doc:"The longest pause of all."`
+}
+
+// Check refuses a longest pause below the first.
+func (r retry) Check() []gantry.FieldProblem {
+	if r.Max < r.Initial {
+		return []gantry.FieldProblem{{Key: "max", Text: fmt.Sprintf("%s is shorter than initial, %s", formatDuration(r.Max), formatDuration(r.Initial))}}
+	}
+	return nil
+}
+
+type stage struct {
+	Name    string   `yaml:"name" required:"true" doc:"Its name in records."`
+	Mode    string   `yaml:"mode" default:"sequential" one:"sequential" later:"cumulative fanout" doc:"What its processor reads: sequential, what the previous stage left."`
+	Each    string   `yaml:"each" default:"part" one:"part task" later:"item batch" doc:"What one call is about: a part, or the whole task."`
+	Call    []string `yaml:"call" required:"true" single:"true" doc:"The processor."`
+	OnError string   `yaml:"on_error" default:"fail" one:"fail skip" doc:"What a part that failed for good does to its task."`
+
+	_ struct{} `later:"keep_if when need pass max shard"`
+}
+
+// auth is a credential; its keys are those of bearer or basic.
+type auth struct {
+	Kind   string `yaml:"kind" required:"true" doc:"bearer or basic."`
+	Config any    `yaml:",kind"`
+}
+
+type bearer struct {
+	Token gantry.SecretRef `yaml:"token" required:"true" doc:"A reference to the token: ${env:NAME} or ${file:/path}."`
+}
+
+type basic struct {
+	Username string           `yaml:"username" required:"true" doc:"The user."`
+	Password gantry.SecretRef `yaml:"password" required:"true" doc:"A reference to the password."`
+}
+
+// priority is a task's place in the order of work, by its name.
+type priority int16
+
+// UnmarshalText reads urgent, normal or offpeak.
+func (p *priority) UnmarshalText(b []byte) error {
+	names := []string{"urgent", "normal", "offpeak"}
+	switch text := string(b); text {
+	case "urgent":
+		*p = priority(gantry.PriorityUrgent)
+	case "normal":
+		*p = priority(gantry.PriorityNormal)
+	case "offpeak":
+		*p = priority(gantry.PriorityOffPeak)
+	default:
+		if strings.ContainsAny(text, " .()\"'=?<>") {
+			return fmt.Errorf("an expression belongs to a later release; now it is one of %s", strings.Join(names, ", "))
+		}
+		return fmt.Errorf("%s is not one of %s%s", short(text), strings.Join(names, ", "), didYouMean(nearest(text, names)))
+	}
+	return nil
+}
+
+var namePattern = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
+
+func isName(s string) bool { return namePattern.MatchString(s) }
+
+// laterKinds are the kinds that this release does not have but a later one will.
+func laterKinds(role string) []string {
+	switch role {
+	case "source", "sink":
+		return []string{"s3", "dicom", "dicomweb", "http"}
+	case "processor":
+		return []string{"oip", "torchserve", "tfserving", "dicom", "sagemaker", "graphql"}
+	case "auth":
+		return []string{"aws", "oauth2", "mtls"}
+	}
+	return nil
+}
+
+// kinds knows the config of every kind: those of the drivers, and of auth.
+type kinds struct{ drivers Kinds }
+
+func (k kinds) config(role, kind string) (any, bool) {
+	if role == "auth" {
+		switch kind {
+		case "bearer":
+			return &bearer{}, true
+		case "basic":
+			return &basic{}, true
+		}
+		return nil, false
+	}
+	return k.drivers.Config(boundary(role), kind)
+}
+
+func (k kinds) names(role string) []string {
+	if role == "auth" {
+		return []string{"basic", "bearer"}
+	}
+	return slices.Sorted(slices.Values(k.drivers.Kinds(boundary(role))))
+}
+
+func boundary(role string) gantry.Boundary {
+	for _, b := range []gantry.Boundary{gantry.AtSource, gantry.AtProcessor, gantry.AtSink} {
+		if b.String() == role {
+			return b
+		}
+	}
+	panic("pipeline: no boundary " + role)
+}

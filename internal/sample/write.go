@@ -1,0 +1,108 @@
+package sample
+
+import (
+	"archive/zip"
+	"bytes"
+	"fmt"
+	"image/png"
+	"os"
+	"path/filepath"
+)
+
+// entry is a file by its name, in a folder or an archive.
+type entry struct {
+	name  string
+	bytes []byte
+}
+
+// Write makes dir if need be and writes into it, over what is there: xray.png (1024 x 1024),
+// ct-slice.dcm (256 x 256), ct-study.zip (a CT of 12 slices) and mixed.zip (an X-ray, a slice and
+// series.zip, an archive of 3 slices). It returns their paths in that order. The bytes are the
+// same on every run.
+func Write(dir string) ([]string, error) {
+	files, err := all()
+	if err != nil {
+		return nil, fmt.Errorf("make samples: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("write samples: %w", err)
+	}
+	paths := make([]string, len(files))
+	for i, f := range files {
+		paths[i] = filepath.Join(dir, f.name)
+		if err := os.WriteFile(paths[i], f.bytes, 0o644); err != nil {
+			return nil, fmt.Errorf("write samples: %w", err)
+		}
+	}
+	return paths, nil
+}
+
+// all makes the four files.
+func all() ([]entry, error) {
+	large, err := xrayPNG(1024)
+	if err != nil {
+		return nil, err
+	}
+	small, err := xrayPNG(512)
+	if err != nil {
+		return nil, err
+	}
+	slices, err := CT(12, 256)
+	if err != nil {
+		return nil, err
+	}
+	few, err := CT(3, 128)
+	if err != nil {
+		return nil, err
+	}
+	study, err := archive(numbered("ct", slices))
+	if err != nil {
+		return nil, err
+	}
+	series, err := archive(numbered("series", few))
+	if err != nil {
+		return nil, err
+	}
+	mixed, err := archive([]entry{{"xray.png", small}, {"slice.dcm", slices[7]}, {"series.zip", series}})
+	if err != nil {
+		return nil, err
+	}
+	return []entry{{"xray.png", large}, {"ct-slice.dcm", slices[6]}, {"ct-study.zip", study}, {"mixed.zip", mixed}}, nil
+}
+
+func xrayPNG(size int) ([]byte, error) {
+	var b bytes.Buffer
+	err := png.Encode(&b, XRay(size))
+	return b.Bytes(), err
+}
+
+// numbered names files folder/0001.dcm and so on.
+func numbered(folder string, files [][]byte) []entry {
+	out := make([]entry, len(files))
+	for i, f := range files {
+		out[i] = entry{fmt.Sprintf("%s/%04d.dcm", folder, i+1), f}
+	}
+	return out
+}
+
+// archive packs entries in their order, without times. DICOM is deflated; what is compressed
+// already is stored.
+func archive(entries []entry) ([]byte, error) {
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	for _, e := range entries {
+		h := &zip.FileHeader{Name: e.name}
+		if filepath.Ext(e.name) == ".dcm" {
+			h.Method = zip.Deflate
+		}
+		w, err := z.CreateHeader(h)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := w.Write(e.bytes); err != nil {
+			return nil, err
+		}
+	}
+	err := z.Close()
+	return b.Bytes(), err
+}
