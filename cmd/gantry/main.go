@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -60,6 +61,8 @@ type console struct {
 }
 
 func main() {
+	// net/http writes what a peer sends unasked to the standard logger; it may be anything.
+	log.SetOutput(io.Discard)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], console{os.Stdout, os.Stderr})
 	stop()

@@ -122,8 +122,7 @@ func (x *extraction) archive(ctx context.Context, of gantry.Item, depth int) err
 	if err != nil {
 		return err
 	}
-	v.users++
-	x.shelf.put(of.ID, v)
+	v = x.shelf.put(of.ID, v)
 	defer x.shelf.release(v)
 	for _, e := range v.zip.Entries() {
 		if x.e.stopping() {

@@ -45,17 +45,17 @@ func (w *work) ingest(ctx context.Context) (gantry.Event, error) {
 func (w *work) scan(ctx context.Context, items []gantry.Item) ([]gantry.ItemMark, error) {
 	var mu sync.Mutex
 	var marks []gantry.ItemMark
-	g, ctx := errgroup.WithContext(ctx)
+	g, gctx := errgroup.WithContext(ctx)
 	for _, x := range items {
 		if x.Rejected {
 			continue
 		}
-		if err := w.e.cpu.Acquire(ctx, 1); err != nil {
+		if err := w.e.cpu.Acquire(gctx, 1); err != nil {
 			break
 		}
 		g.Go(func() error {
 			defer w.e.cpu.Release(1)
-			m, err := w.examine(ctx, x)
+			m, err := w.examine(gctx, x)
 			if err != nil || m == nil {
 				return err
 			}

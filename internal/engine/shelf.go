@@ -25,7 +25,7 @@ type shelf struct {
 	volumes map[gantry.ItemID]*volume
 }
 
-// volume is an open archive. Its mutex is held while it is being opened.
+// volume is an open archive.
 type volume struct {
 	zip   *media.Zip
 	close func()
@@ -34,34 +34,54 @@ type volume struct {
 
 func newShelf(e *Engine) *shelf { return &shelf{e: e, volumes: map[gantry.ItemID]*volume{}} }
 
+// close closes every archive. An archive within another gives that one back as it closes, so none
+// is closed while mu is held.
 func (s *shelf) close() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	for id, v := range s.volumes {
+	all := s.volumes
+	s.volumes = map[gantry.ItemID]*volume{}
+	s.mu.Unlock()
+	for _, v := range all {
 		v.close()
-		delete(s.volumes, id)
 	}
 }
 
-// put keeps an archive that was opened elsewhere.
-func (s *shelf) put(id gantry.ItemID, v *volume) {
+// put keeps an archive that was just opened, with one user, and gives the one to use: another that
+// was opened at the same moment, if there is one.
+func (s *shelf) put(id gantry.ItemID, v *volume) *volume {
+	v.users = 1
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.volumes[id] = v
-	s.trim()
+	first := s.volumes[id]
+	if first != nil {
+		first.users++
+	} else {
+		s.volumes[id] = v
+	}
+	old := s.trim()
+	s.mu.Unlock()
+	for _, x := range old {
+		x.close()
+	}
+	if first != nil {
+		v.close()
+		return first
+	}
+	return v
 }
 
-// trim closes archives that nobody reads while there are too many; mu is held.
-func (s *shelf) trim() {
+// trim takes archives off that nobody reads while there are too many; mu is held. The caller
+// closes them.
+func (s *shelf) trim() (old []*volume) {
 	for id, v := range s.volumes {
 		if len(s.volumes) <= maxVolumes {
-			return
+			break
 		}
 		if v.users == 0 {
-			v.close()
+			old = append(old, v)
 			delete(s.volumes, id)
 		}
 	}
+	return old
 }
 
 func (s *shelf) get(id gantry.ItemID) *volume {
@@ -76,9 +96,12 @@ func (s *shelf) get(id gantry.ItemID) *volume {
 
 func (s *shelf) release(v *volume) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	v.users--
-	s.trim()
+	old := s.trim()
+	s.mu.Unlock()
+	for _, v := range old {
+		v.close()
+	}
 }
 
 // open reads an item from the start. What it reads is held to the item's format; a broken entry
@@ -143,11 +166,7 @@ func (w *work) volume(ctx context.Context, id gantry.ItemID) (*volume, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.shelf.put(id, v)
-	if got := w.shelf.get(id); got != nil {
-		return got, nil
-	}
-	return w.volume(ctx, id)
+	return w.shelf.put(id, v), nil
 }
 
 // openVolume opens an archive at a depth of nesting, under a budget.

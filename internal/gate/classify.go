@@ -178,14 +178,14 @@ func (t *trip) classify(err error) error {
 	if own := t.failure(); own != nil {
 		return own
 	}
-	if own, ok := errors.AsType[*gantry.Error](err); ok {
-		return own
-	}
 	switch t.parent.Err() {
 	case context.Canceled:
 		return context.Canceled
 	case context.DeadlineExceeded:
 		return t.timeout()
+	}
+	if own, ok := errors.AsType[*gantry.Error](err); ok {
+		return own
 	}
 	if dns, ok := errors.AsType[*net.DNSError](err); ok && !dns.IsTimeout {
 		return gantry.Errorf(gantry.Transient, CodeDNS, "dial %s: name not resolved", t.to)

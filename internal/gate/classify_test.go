@@ -166,7 +166,7 @@ func TestTimeouts(t *testing.T) {
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(t.Context(), x.deadline)
+			ctx, cancel := context.WithTimeoutCause(t.Context(), x.deadline, gantry.Errorf(gantry.Timeout, "", "the gate's own"))
 			defer cancel()
 			start := time.Now()
 			tr := do(ctx, t, egressTo(t, x.to, x.p), x.to, x.body)
@@ -194,7 +194,7 @@ func TestSlowIsNotIdle(t *testing.T) {
 	t.Parallel()
 	to := rawServer(t, func(c net.Conn, br *bufio.Reader) {
 		readRequest(br)
-		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n")
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 8\r\n\r\n")
 		for range 8 {
 			<-time.After(patience / 4)
 			io.WriteString(c, "x")

@@ -96,8 +96,9 @@ func (g *Gate) send(ctx context.Context, spec gantry.CallSpec, m *Meter, send fu
 		defer cancel()
 	}
 	err = send(WithMeter(ctx, m))
-	// What the driver saw as a broken call may be our own deadline.
-	if cause := context.Cause(ctx); err != nil && cause != nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {
+	// What the driver saw as a broken call may be our own deadline; what it classified stands.
+	_, classified := errors.AsType[*gantry.Error](err)
+	if cause := context.Cause(ctx); err != nil && !classified && cause != nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {
 		return cause
 	}
 	return err

@@ -1,8 +1,12 @@
 package pipeline
 
 import (
+	"fmt"
+	"maps"
 	"slices"
+	"strings"
 
+	"github.com/gantry-imaging/gantry/internal/gantry"
 	"go.yaml.in/yaml/v4"
 )
 
@@ -31,50 +35,180 @@ func (d *decoder) checkVersion() bool {
 	return true
 }
 
-// references is the use that one part of a file makes of names that another part defines.
-type references struct {
-	what    string
-	defined []string
-	used    map[string]bool
-	unsure  bool // a mistake elsewhere hides a name, so nothing can be called unused
+// names is the use that one part of a file makes of what another part defines.
+type names struct {
+	what, key string
+	defined   []string
+	used      map[string]bool
+	open      bool // a mistake in the definitions hides some, so nothing can be called missing
+	unsure    bool // a mistake elsewhere hides a use, so nothing can be called unused
 }
 
-// references begins with what is defined under a top-level key.
-func (d *decoder) references(what, key string, defined []string) *references {
-	r := &references{what: what, defined: defined, used: map[string]bool{}}
-	slices.Sort(r.defined)
-	return r
+// names begins with what is defined under a top-level key.
+func (d *decoder) names(what, key string, defined []string) *names {
+	p, ok := d.places[key]
+	open := d.meant[key] || ok && len(defined) == 0 && (p.value.Kind != yaml.MappingNode || len(p.value.Content) > 0)
+	return &names{what: what, key: key, defined: defined, used: map[string]bool{}, open: open}
 }
 
 // use notes one use of a name, at the path where it stands.
-func (d *decoder) use(r *references, name, path string) {
+func (d *decoder) use(n *names, name, path string) {
 	if name == "" {
-		r.unsure = true
+		n.unsure = true
 		return
 	}
-	if slices.Contains(r.defined, name) {
-		r.used[name] = true
+	if n.open || slices.Contains(n.defined, name) {
+		n.used[name] = true
 		return
 	}
-	hint := nearest(name, r.defined)
-	r.used[hint] = true
-	d.at(d.placeOf(path).value, "%s: no %s %s%s", last(path), r.what, short(name), didYouMean(hint))
+	hint := nearest(name, n.defined)
+	n.used[hint] = true
+	d.at(d.placeOf(path).value, "%s: no %s %s%s", last(path), n.what, short(name), didYouMean(hint))
 }
 
-// unused reports the definitions under a key that nothing uses.
-func (d *decoder) unused(r *references, key string) {
-	for _, name := range r.defined {
-		if !r.used[name] && !r.unsure {
-			d.at(d.keyOf(join(key, name)), "%s %s is used by nothing", r.what, short(name))
+// unused reports the definitions that nothing uses.
+func (d *decoder) unused(n *names) {
+	for _, name := range n.defined {
+		if !n.used[name] && !n.unsure {
+			d.at(d.keyOf(join(n.key, name)), "%s %s is used by nothing", n.what, short(name))
 		}
 	}
 }
 
+// misspelt tells whether a path with one of the endings was probably meant by an unknown key.
+func (d *decoder) misspelt(endings ...string) bool {
+	for path := range d.meant {
+		if slices.ContainsFunc(endings, func(e string) bool { return strings.HasSuffix(path, e) }) {
+			return true
+		}
+	}
+	return false
+}
+
 // checkNames holds the parts of a file against one another.
 func (d *decoder) checkNames(f *file) {
-	if f.Name != "" && !isName(f.Name) {
-		d.at(d.placeOf("name").value, "name: %s is no name; a name has 1 to 63 of a-z, 0-9 and -", short(f.Name))
-	}
+	d.checkName("name", f.Name)
 	d.checkStages(f)
-	d.checkAuth(f)
+	credentials := d.names("credential", "auth", sorted(f.Auth))
+	credentials.unsure = d.misspelt("sources", "sinks", "processors", ".auth")
+	use := func(path string, e endpoint) {
+		if _, ok := d.places[path+".auth"]; ok {
+			d.use(credentials, e.Auth, path+".auth")
+		}
+	}
+	for _, name := range sorted(f.Sources) {
+		use(join("sources", name), f.Sources[name])
+	}
+	for _, name := range sorted(f.Sinks) {
+		use(join("sinks", name), f.Sinks[name])
+	}
+	for _, name := range sorted(f.Processors) {
+		use(join("processors", name), f.Processors[name].endpoint)
+	}
+	d.unused(credentials)
+	d.checkTargets(f)
 }
+
+// checkTargets refuses two limits for one target: calls are counted by target, whatever it is
+// called here. It needs everything else to be right.
+func (d *decoder) checkTargets(f *file) {
+	first := map[string]string{}
+	for _, name := range sorted(f.Processors) {
+		x := f.Processors[name]
+		t, ok := x.Config.(gantry.Targeted)
+		if !ok || len(d.list) > 0 {
+			return
+		}
+		key := t.Target().Key()
+		if other, ok := first[key]; !ok {
+			first[key] = name
+		} else if f.Processors[other].Limits != x.Limits {
+			d.at(d.keyOf(join("processors", name)+".limits"), "limits: processor %s calls the same target, %s, with other limits", short(other), key)
+		}
+	}
+}
+
+func (d *decoder) checkStages(f *file) {
+	processors := d.names("processor", "processors", sorted(f.Processors))
+	processors.unsure = len(f.Stages) == 0 || d.misspelt("stages", ".call")
+	seen := map[string]bool{}
+	for i, s := range f.Stages {
+		path := fmt.Sprintf("stages[%d]", i)
+		d.checkName(join(path, "name"), s.Name)
+		if seen[s.Name] && s.Name != "" {
+			d.at(d.placeOf(join(path, "name")).value, "name: another stage is named %s", short(s.Name))
+		}
+		seen[s.Name] = true
+		if len(s.Call) > 1 && s.Mode == string(gantry.Sequential) {
+			d.at(d.placeOf(join(path, "call")).value, "call: a sequential stage calls one processor, not %d", len(s.Call))
+		}
+		for j, name := range s.Call {
+			at := fmt.Sprintf("%s.call[%d]", path, j)
+			d.use(processors, name, at)
+		}
+		processors.unsure = processors.unsure || len(s.Call) == 0
+	}
+	d.unused(processors)
+}
+
+// checkName reports what is no name; one that could not be read was reported before.
+func (d *decoder) checkName(path, name string) {
+	if name != "" && !isName(name) {
+		d.at(d.placeOf(path).value, "name: %s is no name; a name has 1 to 63 of a-z, 0-9 and -", short(name))
+	}
+}
+
+// build makes the pipeline that a file describes. Definitions come in the order of their names,
+// so that the resolved file, whose keys are sorted, gives the same.
+func build(f *file) *gantry.Pipeline {
+	p := &gantry.Pipeline{
+		Name: f.Name, Description: f.Description, Priority: int16(f.Priority),
+		Sources: endpoints(f.Sources, f.Auth), Sinks: endpoints(f.Sinks, f.Auth),
+		Extract: gantry.Extract{
+			Archives: f.Extract.Archives, Depth: f.Extract.Depth, MaxBytes: int64(f.Extract.MaxBytes),
+			MaxEntries: f.Extract.MaxEntries, MaxRatio: f.Extract.MaxRatio,
+		},
+		InProgress: f.Limits.InProgress,
+		Timeouts:   gantry.Timeouts(f.Timeouts),
+		Retry:      gantry.RetryPolicy(f.Retry),
+		OnError:    gantry.ErrorPolicy(f.OnError),
+	}
+	for _, name := range sorted(f.Processors) {
+		x := f.Processors[name]
+		p.Processors = append(p.Processors, gantry.Processing{
+			Endpoint: x.build(name, f.Auth), Timeout: x.Timeout,
+			Limits: gantry.Limits{Concurrency: x.Limits.Concurrency, Rate: float64(x.Limits.Rate), Burst: x.Limits.Burst},
+		})
+	}
+	for _, s := range f.Stages {
+		p.Stages = append(p.Stages, gantry.Stage{
+			Name: s.Name, Mode: gantry.Mode(s.Mode), Each: gantry.Each(s.Each), Call: s.Call, OnError: gantry.ErrorPolicy(s.OnError),
+		})
+	}
+	return p
+}
+
+func endpoints(all map[string]endpoint, auth map[string]auth) []gantry.Endpoint {
+	var out []gantry.Endpoint
+	for _, name := range sorted(all) {
+		out = append(out, all[name].build(name, auth))
+	}
+	return out
+}
+
+func (e endpoint) build(name string, auth map[string]auth) gantry.Endpoint {
+	out := gantry.Endpoint{Name: name, Kind: e.Kind, Config: e.Config}
+	if e.Auth == "" {
+		return out
+	}
+	out.Auth = &gantry.Credential{Name: e.Auth, Kind: auth[e.Auth].Kind}
+	switch c := auth[e.Auth].Config.(type) {
+	case *bearer:
+		out.Auth.Token = c.Token
+	case *basic:
+		out.Auth.Username, out.Auth.Password = c.Username, c.Password
+	}
+	return out
+}
+
+func sorted[T any](m map[string]T) []string { return slices.Sorted(maps.Keys(m)) }

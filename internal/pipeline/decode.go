@@ -22,6 +22,11 @@ type decoder struct {
 	dir      string // the folder that paths are relative to
 	resolved bool   // the text is a resolved pipeline: nothing is expanded, and rules were checked when it was written
 	places   map[string]place
+	meant    map[string]bool // paths that an unknown key beside them was probably meant to be
+}
+
+func newDecoder(r *report, k Kinds) *decoder {
+	return &decoder{report: r, kinds: kinds{k}, places: map[string]place{}, meant: map[string]bool{}}
 }
 
 // place is where a key and its value stand. List entries have no key of their own.
@@ -184,10 +189,9 @@ func (d *decoder) object(n *yaml.Node, path string, v reflect.Value, role string
 	s := schemaOf(v)
 	open := s.kind.IsValid() && !d.chooseKind(s.kind, pairs, role)
 	s = schemaOf(v)
-	meant := map[string]bool{} // required keys that an unknown one was probably meant to be
 	for _, p := range pairs {
 		if _, ok := s.field(p.name); !ok && !open {
-			meant[d.unknown(p, s)] = true
+			d.unknown(p, path, s)
 		}
 	}
 	for _, f := range s.fields {
@@ -195,7 +199,7 @@ func (d *decoder) object(n *yaml.Node, path string, v reflect.Value, role string
 		switch {
 		case i >= 0:
 			d.value(pairs[i].value, join(path, f.name), f)
-		case meant[f.name]:
+		case d.meant[join(path, f.name)]:
 		case f.tag.Get("required") == "true":
 			d.at(d.keyOf(path), "%s is missing%s", f.name, of(path))
 		default:
@@ -254,18 +258,20 @@ func (d *decoder) check(path string, s schema, v reflect.Value) {
 	}
 }
 
-// unknown reports a key that its mapping does not have, and gives the one that was meant, if any.
-func (d *decoder) unknown(p pair, s schema) string {
+// unknown reports a key that its mapping does not have.
+func (d *decoder) unknown(p pair, path string, s schema) {
 	if slices.Contains(s.later, p.name) {
 		d.at(p.key, "key %s belongs to a later release", short(p.name))
-		return ""
+		return
 	}
 	hint := nearest(p.name, s.names())
 	if f, ok := s.field(hint); ok && f.v.Type() == secretRefType && !isReference(p.value.Value) {
 		d.mask = append(d.mask, p.value)
 	}
 	d.at(p.key, "unknown key %s%s", short(p.name), didYouMean(hint))
-	return hint
+	if hint != "" {
+		d.meant[join(path, hint)] = true
+	}
 }
 
 // pair is one key of a mapping with its value.

@@ -1,188 +1,93 @@
 package pipeline
 
 import (
+	"crypto/sha256"
+	"errors"
 	"fmt"
-	"io"
-	"maps"
-	"os"
 	"path/filepath"
 	"reflect"
-	"slices"
-	"strings"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
-// Kinds knows the drivers: which kinds there are at a boundary, and the settings of each as a
-// pointer to a new zero config.
+// Kinds is the register of drivers as far as pipeline files need it.
 type Kinds interface {
+	// Config makes the zero config of a kind of driver, as a pointer to a struct with the tags of
+	// fields.go. It gives false for a kind that there is not.
 	Config(role gantry.Boundary, kind string) (any, bool)
+	// Kinds lists the kinds of a role.
 	Kinds(role gantry.Boundary) []string
 }
 
-// Parse reads a pipeline file. file is its path, for messages and for relative paths in it; env
-// looks up variables. The error is Problems, with every mistake in the file.
-func Parse(path string, src []byte, k Kinds, env func(string) (string, bool)) (*gantry.Pipeline, error) {
-	abs, err := filepath.Abs(path)
+// Parse reads the text of a pipeline file. The file's name is for messages and, through its
+// folder, for relative paths; env is asked for the variables of ${env:NAME} outside of secrets.
+// A text with mistakes gives all of them, as Problems.
+func Parse(file string, src []byte, k Kinds, env func(string) (string, bool)) (*gantry.Pipeline, error) {
+	p, _, err := parse(file, src, k, env)
+	return p, err
+}
+
+// parse is Parse that also says where the pipeline's name stands.
+func parse(name string, src []byte, k Kinds, env func(string) (string, bool)) (*gantry.Pipeline, Problem, error) {
+	abs, err := filepath.Abs(name)
 	if err != nil {
-		return nil, err
+		return nil, Problem{}, fmt.Errorf("find the folder of %s: %w", name, err)
 	}
-	d := &decoder{report: newReport(path, src), kinds: kinds{k}, env: env, dir: filepath.Dir(abs), places: map[string]place{}}
-	return d.parse(src, maxFile)
-}
-
-// ParseResolved reads what Pipeline.Resolved holds, for tasks that still run on that version. Limits
-// and priority, which are no part of a version, come out as defaults.
-func ParseResolved(resolved []byte, k Kinds) (*gantry.Pipeline, error) {
-	d := &decoder{report: newReport("resolved", resolved), kinds: kinds{k}, resolved: true, places: map[string]place{}}
-	return d.parse(resolved, maxResolved)
-}
-
-func (d *decoder) parse(src []byte, limit int) (*gantry.Pipeline, error) {
-	if d.tree(src, limit) == nil {
-		return nil, d.err()
-	}
+	r := newReport(name, src)
+	d := newDecoder(r, k)
+	d.env, d.dir = env, filepath.Dir(abs)
 	var f file
-	if d.checkVersion() {
-		d.object(d.root, "", reflect.ValueOf(&f).Elem(), "")
-		if !d.resolved && f.Stages != nil || len(d.list) == 0 {
-			d.checkNames(&f)
-		}
+	if r.tree(src, maxFile) != nil && d.checkVersion() {
+		d.object(r.root, "", reflect.ValueOf(&f).Elem(), "")
+		d.checkNames(&f)
 	}
-	if err := d.err(); err != nil {
-		return nil, err
+	if err := r.err(); err != nil {
+		return nil, Problem{}, err
 	}
-	return f.build()
+	p := build(&f)
+	if p.Resolved, p.Version, err = resolve(&f); err != nil {
+		return nil, Problem{}, err
+	}
+	n := d.placeOf("name").value
+	at := Problem{File: name, Line: n.Line, Col: n.Column}
+	at.Source, at.Caret = r.excerpt(n.Line, n.Column)
+	return p, at, nil
 }
 
-// build turns the file into what the rest of gantry works with. Lists that the file has as mappings
-// are in the order of their names.
-func (f *file) build() (*gantry.Pipeline, error) {
-	resolved, version, err := resolve(f)
+// ParseResolved makes a pipeline from its Resolved alone: the version that a running task began
+// with. It needs no environment and no file, and applies none of the rules that were checked when
+// the text was written. Limits, priority and description, which are no part of a version, are
+// the defaults. A text that does not fit the grammar or the drivers gives Problems.
+func ParseResolved(resolved []byte, k Kinds) (*gantry.Pipeline, error) {
+	f, err := parseResolved(resolved, k)
 	if err != nil {
 		return nil, err
 	}
-	p := &gantry.Pipeline{
-		Name: f.Name, Description: f.Description, Version: version, Resolved: resolved, Priority: int16(f.Priority),
-		InProgress: f.Limits.InProgress, OnError: gantry.ErrorPolicy(f.OnError),
-		Extract: gantry.Extract{Archives: f.Extract.Archives, Depth: f.Extract.Depth, MaxBytes: int64(f.Extract.MaxBytes),
-			MaxEntries: f.Extract.MaxEntries, MaxRatio: f.Extract.MaxRatio},
-		Timeouts: gantry.Timeouts(f.Timeouts),
-		Retry:    gantry.RetryPolicy(f.Retry),
-		Sources:  f.endpoints(f.Sources),
-		Sinks:    f.endpoints(f.Sinks),
-	}
-	for _, name := range slices.Sorted(maps.Keys(f.Processors)) {
-		x := f.Processors[name]
-		p.Processors = append(p.Processors, gantry.Processing{Endpoint: f.endpoint(name, x.endpoint), Timeout: x.Timeout,
-			Limits: gantry.Limits{Concurrency: x.Limits.Concurrency, Rate: float64(x.Limits.Rate), Burst: x.Limits.Burst}})
-	}
-	for _, s := range f.Stages {
-		p.Stages = append(p.Stages, gantry.Stage{Name: s.Name, Mode: gantry.Mode(s.Mode), Each: gantry.Each(s.Each), Call: s.Call,
-			OnError: gantry.ErrorPolicy(s.OnError)})
-	}
+	p := build(f)
+	p.Resolved, p.Version = resolved, sha256.Sum256(resolved)
 	return p, nil
 }
 
-func (f *file) endpoints(m map[string]endpoint) []gantry.Endpoint {
-	var out []gantry.Endpoint
-	for _, name := range slices.Sorted(maps.Keys(m)) {
-		out = append(out, f.endpoint(name, m[name]))
+func parseResolved(resolved []byte, k Kinds) (*file, error) {
+	r := newReport("resolved pipeline", resolved)
+	d := newDecoder(r, k)
+	d.resolved = true
+	var f file
+	if r.tree(resolved, maxResolved) != nil {
+		d.object(r.root, "", reflect.ValueOf(&f).Elem(), "")
 	}
-	return out
+	return &f, r.err()
 }
 
-func (f *file) endpoint(name string, e endpoint) gantry.Endpoint {
-	return gantry.Endpoint{Name: name, Kind: e.Kind, Config: e.Config, Auth: f.credential(e.Auth)}
-}
-
-func (f *file) credential(name string) *gantry.Credential {
-	switch c := f.Auth[name].Config.(type) {
-	case *bearer:
-		return &gantry.Credential{Name: name, Kind: "bearer", Token: c.Token}
-	case *basic:
-		return &gantry.Credential{Name: name, Kind: "basic", Username: c.Username, Password: c.Password}
-	}
-	return nil
-}
-
-// Load reads one pipeline file.
-func Load(path string, k Kinds, env func(string) (string, bool)) (*gantry.Pipeline, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	src, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
-	}
-	return Parse(path, src, k, env)
-}
-
-// LoadAll reads files, and of folders the *.yaml and *.yml in them. Two pipelines of one name are a
-// mistake. The error is Problems with the mistakes of all files, unless a file cannot be read.
-func LoadAll(paths []string, k Kinds, env func(string) (string, bool)) ([]*gantry.Pipeline, error) {
-	files, err := find(paths)
-	if err != nil {
-		return nil, err
-	}
-	var list []*gantry.Pipeline
-	var all Problems
-	where := map[string]string{}
-	for _, file := range files {
-		p, err := Load(file, k, env)
-		if problems, ok := err.(Problems); ok {
-			all = append(all, problems...)
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		if first, taken := where[p.Name]; taken {
-			all = append(all, Problem{File: file, Text: fmt.Sprintf("name: %s is the name of the pipeline in %s", short(p.Name), first)})
-		}
-		where[p.Name] = file
-		list = append(list, p)
-	}
-	if all != nil {
-		return nil, all
-	}
-	return list, nil
-}
-
-func find(paths []string) ([]string, error) {
-	var files []string
-	for _, p := range paths {
-		info, err := os.Stat(p)
-		if err != nil {
-			return nil, err
-		}
-		if !info.IsDir() {
-			files = append(files, p)
-			continue
-		}
-		entries, err := os.ReadDir(p)
-		if err != nil {
-			return nil, err
-		}
-		for _, e := range entries {
-			if ext := strings.ToLower(filepath.Ext(e.Name())); !e.IsDir() && (ext == ".yaml" || ext == ".yml") && !strings.HasPrefix(e.Name(), ".") {
-				files = append(files, filepath.Join(p, e.Name()))
-			}
-		}
-	}
-	return files, nil
-}
-
-// Servable says what a pipeline lacks to be served: sources and sinks, which `gantry run` brings
-// itself.
+// Servable tells whether a pipeline can be served: it needs a source to wait for and a sink to
+// deliver to, which gantry run brings along instead.
 func Servable(p *gantry.Pipeline) error {
-	switch {
-	case len(p.Sources) == 0:
-		return fmt.Errorf("pipeline %s: no sources; only gantry run brings its own", p.Name)
-	case len(p.Sinks) == 0:
-		return fmt.Errorf("pipeline %s: no sinks; only gantry run brings its own", p.Name)
+	var mistakes []error
+	if len(p.Sources) == 0 {
+		mistakes = append(mistakes, gantry.Errorf(gantry.Illegal, "", "pipeline %s has no sources to wait for", p.Name))
 	}
-	return nil
+	if len(p.Sinks) == 0 {
+		mistakes = append(mistakes, gantry.Errorf(gantry.Illegal, "", "pipeline %s has no sinks to deliver to", p.Name))
+	}
+	return errors.Join(mistakes...)
 }

@@ -208,6 +208,6 @@ func (r *report) hideSecretLines() {
 // secretName tells whether a key sounds like one of a secret.
 func secretName(s string) bool {
 	s = strings.ToLower(s)
-	return slices.ContainsFunc([]string{"token", "passw", "secret", "authorization", "api-key", "api_key", "apikey"},
+	return !strings.HasSuffix(s, "url") && slices.ContainsFunc([]string{"token", "passw", "secret", "authorization", "api-key", "api_key", "apikey"},
 		func(w string) bool { return strings.Contains(s, w) })
 }

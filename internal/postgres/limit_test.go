@@ -67,7 +67,9 @@ func waitFor(t *testing.T, cond func() bool) {
 
 func TestGrantsOfOneMomentShareTheUnits(t *testing.T) {
 	t.Parallel()
-	n := granted(t, func(b *bed, w gantry.WorkerID, limiter int32) (int, error) { return b.Grant(t.Context(), w, limiter, 8, 0) })
+	n := granted(t, func(b *bed, w gantry.WorkerID, limiter int32) (int, error) {
+		return b.Grant(t.Context(), w, limiter, 8, 0)
+	})
 	if n != 8 {
 		t.Errorf("%d units were given out of 8", n)
 	}

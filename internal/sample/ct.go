@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/big"
+	"slices"
 
 	"github.com/gantry-imaging/gantry/internal/dicom"
 )
@@ -39,8 +40,8 @@ type organ struct {
 // a little more inside: each organ replaces what it overlaps of those before it.
 func head() []organ {
 	return []organ{
-		{0, 0, 0, 118, 128, 400, 0, headrest}, // seen below the head only
-		{0, 0, 0, 114, 124, 400, 0, air},
+		{0, 0, 0, 114, 117, 400, 0, headrest}, // seen below the head only
+		{0, 0, 0, 110, 112, 400, 0, air},
 		{0, 0, 0, 79, 103, 112, 0, -70}, // fat under the skin
 		{0, 0, 0, 76.5, 100, 109, 0, 45},
 		{0, 0, 0, 73, 96.5, 105, 0, 1250}, // outer table, marrow, inner table
@@ -100,7 +101,7 @@ func CT(slices, size int) ([][]byte, error) {
 
 // ctSlice is one plane, each sample the mean of four points, with noise.
 func ctSlice(size int, z float64, number uint64) []uint16 {
-	organs := head()
+	cut := section(z)
 	spacing := ctField / float64(size)
 	noise := ctNoise * float64(size) / 256
 	out := make([]uint16, size*size)
@@ -108,7 +109,7 @@ func ctSlice(size int, z float64, number uint64) []uint16 {
 		x, y := float64(i%size)*spacing-ctField/2, float64(i/size)*spacing-ctField/2
 		sum := 0.0
 		for _, d := range [...][2]float64{{0.25, 0.25}, {0.75, 0.25}, {0.25, 0.75}, {0.75, 0.75}} {
-			sum += density(organs, x+d[0]*spacing, y+d[1]*spacing, z)
+			sum += density(cut, x+d[0]*spacing, y+d[1]*spacing, z)
 		}
 		hu := sum/4 + noise*gauss(number<<32|uint64(i))
 		out[i] = uint16(min(max(math.Round(hu)-ctIntercept, 0), 4095))
@@ -116,17 +117,34 @@ func ctSlice(size int, z float64, number uint64) []uint16 {
 	return out
 }
 
-// density is the last organ's that holds the point; air outside of all.
-func density(organs []organ, x, y, z float64) float64 {
-	for i := len(organs) - 1; i >= 0; i-- {
-		o := &organs[i]
-		if o.hu == headrest && y < 70 {
-			continue
+// outline is where a plane cuts an organ: the ellipse in which u² + v² is below room.
+type outline struct {
+	organ
+	sin, cos float64
+	room     float64
+}
+
+// section is what of the head the plane at z cuts, the outermost last.
+func section(z float64) []outline {
+	var out []outline
+	for _, o := range head() {
+		dz := (z - o.z) / o.c
+		if room := 1 - dz*dz; room > 0 {
+			sin, cos := math.Sincos(o.angle)
+			out = append(out, outline{o, sin, cos, room})
 		}
-		sin, cos := math.Sincos(o.angle)
-		dx, dy, dz := x-o.x, y-o.y, (z-o.z)/o.c
-		u, v := (dx*cos+dy*sin)/o.a, (dy*cos-dx*sin)/o.b
-		if u*u+v*v+dz*dz >= 1 {
+	}
+	slices.Reverse(out)
+	return out
+}
+
+// density is that of the innermost organ that holds the point; air outside of all.
+func density(cut []outline, x, y, z float64) float64 {
+	for i := range cut {
+		o := &cut[i]
+		dx, dy := x-o.x, y-o.y
+		u, v := (dx*o.cos+dy*o.sin)/o.a, (dy*o.cos-dx*o.sin)/o.b
+		if u*u+v*v >= o.room || o.hu == headrest && y < 70 {
 			continue
 		}
 		if o.hu == greyMatter || o.hu == whiteMatter { // the brain is not quite even

@@ -26,6 +26,13 @@ type ball struct {
 	angle     float64 // from x towards y
 	downwards bool    // without end below its centre: a tube from there on
 	upwards   bool
+	sin, cos  float64 // of the angle, once it is set
+}
+
+// set makes a ball ready for use.
+func (e ball) set() ball {
+	e.sin, e.cos = math.Sincos(e.angle)
+	return e
 }
 
 func (e *ball) at(x, y float64) (span, bool) {
@@ -33,8 +40,7 @@ func (e *ball) at(x, y float64) (span, bool) {
 	if dy > 0 && e.downwards || dy < 0 && e.upwards {
 		dy = 0
 	}
-	sin, cos := math.Sincos(e.angle)
-	u, v := (dx*cos+dy*sin)/e.a, (dy*cos-dx*sin)/e.b
+	u, v := (dx*e.cos+dy*e.sin)/e.a, (dy*e.cos-dx*e.sin)/e.b
 	d := u*u + v*v
 	if d >= 1 {
 		return span{}, false
@@ -79,8 +85,11 @@ func dome(x, y float64) (span, bool) {
 // tissue fills the layers of soft tissue and lung.
 func (f *film) tissue() {
 	keepOut := mediastinum()
-	windpipe := ball{x: -2, y: 112, z: 12, a: 8.5, b: 18, c: 8.5, upwards: true}
-	stomach := ball{x: 84, y: 314, z: -20, a: 35, b: 22, c: 26, angle: 0.1}
+	for i := range keepOut {
+		keepOut[i] = keepOut[i].set()
+	}
+	windpipe := ball{x: -2, y: 112, z: 12, a: 8.5, b: 18, c: 8.5, upwards: true}.set()
+	stomach := ball{x: 84, y: 314, z: -20, a: 35, b: 22, c: 26, angle: 0.1}.set()
 	var taken [12]span
 	f.each(func(i int, x, y float64) {
 		n := 0

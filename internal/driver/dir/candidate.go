@@ -4,7 +4,6 @@ import (
 	"container/heap"
 	"fmt"
 	"io/fs"
-	"syscall"
 	"time"
 )
 
@@ -16,11 +15,7 @@ type stamp struct {
 }
 
 func stampOf(info fs.FileInfo) stamp {
-	s := stamp{size: info.Size(), mtime: info.ModTime().UnixNano()}
-	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
-		s.inode = sys.Ino
-	}
-	return s
+	return stamp{size: info.Size(), mtime: info.ModTime().UnixNano(), inode: inode(info)}
 }
 
 // String is the stamp as a sequencer.

@@ -5,206 +5,198 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
-	"path"
-	"sync"
+	"path/filepath"
 	"syscall"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
-// SinkConfig says where results go.
+// SinkConfig is what a pipeline file says about a sink of kind dir.
 type SinkConfig struct {
 	Path string `yaml:"path" required:"true" path:"true" doc:"The folder for the results; it is made if it is not there."`
 }
 
 // Target is the folder.
-func (c SinkConfig) Target() gantry.Target { return gantry.Target{Scheme: "dir", Host: c.Path} }
+func (c SinkConfig) Target() gantry.Target { return target(c.Path) }
 
-type sink struct {
-	path  string
-	locks [64]sync.Mutex // by path: tries of one file go one after another
-}
+// Check lists what is wrong with the config.
+func (c SinkConfig) Check() []gantry.FieldProblem { return checkPath(c.Path) }
 
-// NewSink makes a sink of a folder. It opens nothing yet.
+// sink is a folder for results.
+type sink struct{ path string }
+
+// NewSink makes a sink of a folder, and the folder if it is not there. Something else in its place
+// is Illegal with code not_a_folder. It makes no calls, so egress is not used.
 func NewSink(_ context.Context, c SinkConfig, _ gantry.Egress) (gantry.Sink, error) {
-	return &sink{path: c.Path}, nil
+	for _, p := range c.Check() {
+		return nil, gantry.Errorf(gantry.Illegal, "bad_config", "open sink: %s: %s", p.Key, p.Text)
+	}
+	if err := makeFolder(filepath.Clean(c.Path)); err != nil {
+		return nil, err
+	}
+	return &sink{path: filepath.Clean(c.Path)}, nil
 }
 
-// Deliver writes one file below the folder: under a temporary name first, synced, then linked to
-// its own, which fails if that is taken. A file that is there already with the same bytes is
-// success.
-func (s *sink) Deliver(ctx context.Context, d gantry.Delivery) error {
-	if !fs.ValidPath(d.Path) || d.Path == "." {
-		return gantry.Errorf(gantry.Illegal, "bad_path", "deliver: a path that is none")
+// makeFolder makes a folder and what is above it, durably.
+func makeFolder(name string) error {
+	err := wantFolder(name)
+	if err == nil || gantry.CodeOf(err) != CodeFolderMissing {
+		return err
 	}
-	if err := os.MkdirAll(s.path, 0o755); err != nil {
-		return diskError("make folder", err)
+	above := filepath.Dir(name)
+	if above != name {
+		if err := makeFolder(above); err != nil {
+			return err
+		}
 	}
-	root, err := os.OpenRoot(s.path)
+	if err := os.Mkdir(name, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return classify("make folder "+name, err)
+	}
+	root, err := openRoot(above)
 	if err != nil {
-		return diskError("open folder", err)
+		return err
 	}
 	defer root.Close()
-	lock := &s.locks[crc32.ChecksumIEEE([]byte(d.Path))%uint32(len(s.locks))]
-	lock.Lock()
-	defer lock.Unlock()
-	folder := path.Dir(d.Path)
-	if err := root.MkdirAll(folder, 0o755); err != nil {
-		return diskError("make folder", err)
-	}
-	same, err := compare(ctx, root, d)
-	if same || err != nil {
-		return err
-	}
-	// The name is the same for every try, so that what a crash left is written over.
-	temp := path.Join(folder, "."+path.Base(d.Path)+".part")
-	if err := root.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return diskError("remove what a crash left", err)
-	}
-	if err := write(ctx, root, temp, d); err != nil {
-		root.Remove(temp)
-		return err
-	}
-	err = root.Link(temp, d.Path)
-	root.Remove(temp)
-	if errors.Is(err, fs.ErrExist) {
-		if same, err = compare(ctx, root, d); !same && err == nil {
-			err = gantry.Errorf(gantry.Transient, "", "publish: the file came and went")
-		}
-		return err
-	}
-	if err != nil {
-		return diskError("publish", err)
-	}
-	return syncFolders(root, folder)
+	return syncFolder(root, ".")
 }
 
-// compare tells whether the file is there already with the right bytes; other bytes are a
-// conflict.
-func compare(ctx context.Context, root *os.Root, d gantry.Delivery) (bool, error) {
-	f, err := root.Open(d.Path)
+// Deliver copies one file to its path below the folder. It comes to lie there whole and durable, or
+// not at all, and never in the place of another: the same bytes under the path are success, others
+// are Permanent with code conflict. A source of bytes that fails gives its own error; one that gives
+// other bytes than announced is Transient. Several processes may deliver the same path at once.
+func (s *sink) Deliver(ctx context.Context, out gantry.Delivery) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	name := filepath.FromSlash(out.Path)
+	if !fs.ValidPath(out.Path) || out.Path == "." || !filepath.IsLocal(name) {
+		return gantry.Errorf(gantry.Illegal, CodeBadPath, "deliver: the path is not below the folder")
+	}
+	root, err := openRoot(s.path)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	folder := filepath.Dir(name)
+	if err := root.MkdirAll(folder, 0o755); err != nil {
+		return place("make folder", err)
+	}
+	if err := s.deliver(ctx, root, name, out); err != nil {
+		return err
+	}
+	// Also for a file that was there: whoever laid it may have died before its folders were safe.
+	for ; ; folder = filepath.Dir(folder) {
+		if err := syncFolder(root, folder); err != nil || folder == "." {
+			return err
+		}
+	}
+}
+
+// deliver sees to it that name holds the bytes.
+func (s *sink) deliver(ctx context.Context, root *os.Root, name string, out gantry.Delivery) error {
+	d, err := claimDraft(root, name)
+	if err != nil {
+		return err
+	}
+	defer d.discard()
+	if !out.SHA.IsZero() {
+		if there, err := compare(ctx, root, name, out.Size, out.SHA); there || err != nil {
+			return err
+		}
+	}
+	size, sha, err := d.fill(ctx, out)
+	if err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := d.publish(); err == nil || !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	there, err := compare(ctx, root, name, size, sha)
+	if err == nil && !there {
+		err = gantry.Errorf(gantry.Transient, "", "publish: the file that was there is gone")
+	}
+	return err
+}
+
+// compare tells whether name is there with these bytes, and syncs it. With others it is a
+// conflict. size is -1 if not known.
+func compare(ctx context.Context, root *os.Root, name string, size int64, sha gantry.Digest) (bool, error) {
+	conflict := gantry.Errorf(gantry.Permanent, gantry.CodeConflict, "deliver: something else is there already")
+	info, err := root.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
 	if err != nil {
-		return false, diskError("look at the file that is there", err)
+		return false, place("look at what is there", err)
+	}
+	if !info.Mode().IsRegular() || size >= 0 && info.Size() != size {
+		return false, conflict
+	}
+	f, err := openFile(root, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, classify("look at what is there", err)
 	}
 	defer f.Close()
 	h := sha256.New()
-	if _, err := io.Copy(h, ctxReader{ctx, f}); err != nil {
-		return false, diskError("read the file that is there", err)
+	if _, err := io.Copy(h, bounded{ctx, f}); err != nil {
+		return false, classify("read what is there", err)
 	}
-	if gantry.Digest(h.Sum(nil)) != d.SHA {
-		return false, gantry.Errorf(gantry.Permanent, gantry.CodeConflict, "deliver: other bytes are there under this name")
+	if gantry.Digest(h.Sum(nil)) != sha {
+		return false, conflict
 	}
-	// Whoever wrote it may have died before it was durable.
 	if err := f.Sync(); err != nil {
-		return false, diskError("sync", err)
+		return false, classify("sync what is there", err)
 	}
-	return true, syncFolders(root, path.Dir(d.Path))
+	return true, nil
 }
 
-// write copies the delivery to a file that nobody else writes, checks it and syncs it.
-func write(ctx context.Context, root *os.Root, name string, d gantry.Delivery) (err error) {
-	r, err := d.Open(ctx)
+// place classifies an error about the way to a path. A file where a folder should be is a conflict.
+func place(doing string, err error) error {
+	if errors.Is(err, syscall.ENOTDIR) || errors.Is(err, fs.ErrExist) {
+		return gantry.Errorf(gantry.Permanent, gantry.CodeConflict, "%s: a file is in its place", doing)
+	}
+	return classify(doing, err)
+}
+
+// syncFolder makes the names in a folder durable, where the file system can.
+func syncFolder(root *os.Root, folder string) error {
+	f, err := root.Open(folder)
 	if err != nil {
-		return err
+		return classify("open folder", err)
 	}
-	defer r.Close()
-	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		return diskError("make file", err)
-	}
-	defer func() {
-		if cerr := f.Close(); err == nil && cerr != nil {
-			err = diskError("close", cerr)
-		}
-	}()
-	h := sha256.New()
-	src := &readError{r: ctxReader{ctx, r}}
-	n, err := io.Copy(io.MultiWriter(f, h), src)
-	switch {
-	case src.err != nil:
-		return src.err
-	case err != nil:
-		return diskError("write", err)
-	case n != d.Size || gantry.Digest(h.Sum(nil)) != d.SHA:
-		return gantry.Errorf(gantry.Transient, "digest_mismatch", "deliver: read %d bytes that are not the %d announced", n, d.Size)
-	}
-	if err := f.Sync(); err != nil {
-		return diskError("sync", err)
+	defer f.Close()
+	if err := f.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENOTSUP) {
+		return classify("sync folder", err)
 	}
 	return nil
 }
 
-// syncFolders makes names durable, from a folder up to the root.
-func syncFolders(root *os.Root, folder string) error {
-	for {
-		f, err := root.Open(folder)
-		if err != nil {
-			return diskError("sync folder", err)
-		}
-		err = f.Sync()
-		f.Close()
-		if err != nil {
-			return diskError("sync folder", err)
-		}
-		if folder == "." {
-			return nil
-		}
-		folder = path.Dir(folder)
-	}
-}
-
-// readError keeps what the reading side answered apart from what the disk did.
-type readError struct {
-	r   io.Reader
-	err error
-}
-
-// Read passes bytes on.
-func (r *readError) Read(p []byte) (int, error) {
-	n, err := r.r.Read(p)
-	if err != nil && err != io.EOF {
-		r.err = err
-	}
-	return n, err
-}
-
-type ctxReader struct {
+// bounded reads until ctx ends.
+type bounded struct {
 	ctx context.Context
 	r   io.Reader
 }
 
-// Read stops when ctx ends.
-func (c ctxReader) Read(p []byte) (int, error) {
-	if c.ctx.Err() != nil {
-		return 0, context.Cause(c.ctx)
+// Read reads on.
+func (b bounded) Read(p []byte) (int, error) {
+	if err := b.ctx.Err(); err != nil {
+		return 0, err
 	}
-	return c.r.Read(p)
+	return b.r.Read(p)
 }
 
-// diskError classifies an error of the file system. Its text leaves out the path, which may hold
-// names.
-func diskError(what string, err error) error {
-	if e, ok := errors.AsType[*fs.PathError](err); ok {
-		err = e.Err
-	} else if e, ok := errors.AsType[*os.LinkError](err); ok {
-		err = e.Err
-	}
-	switch {
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return err
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return gantry.Errorf(gantry.Unavailable, CodeNoSpace, "%s: %w", what, err)
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
-		return gantry.Errorf(gantry.Denied, "", "%s: %w", what, err)
-	case errors.Is(err, fs.ErrNotExist):
-		return gantry.Errorf(gantry.NotFound, gantry.CodeSourceGone, "%s: %w", what, err)
-	}
-	return fmt.Errorf("%s: %w", what, err)
+// draftName is the hidden name in name's folder under which try number slot writes. It depends on
+// the path alone, so that the next try finds what a crash left.
+func draftName(name string, slot int) string {
+	sum := gantry.Digest(sha256.Sum256([]byte(filepath.ToSlash(name)))).String()
+	return filepath.Join(filepath.Dir(name), fmt.Sprintf(".gantry-%s-%d.tmp", sum[:24], slot))
 }

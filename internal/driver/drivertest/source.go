@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
@@ -250,22 +251,32 @@ func sourceEndsBusy(ctx context.Context, in Inbox) error {
 			return err
 		}
 	}
-	var inside atomic.Int64
-	began := make(chan struct{}, 100)
-	w := in.watch(ctx, func(ctx context.Context, o gantry.Object) error {
-		inside.Add(1)
-		defer inside.Add(-1)
-		began <- struct{}{}
-		<-ctx.Done()
-		return ctx.Err()
-	})
+	began, returned := make(chan struct{}, 100), make(chan struct{})
+	var late atomic.Int64
+	calling, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		done <- in.Source.Watch(calling, func(ctx context.Context, o gantry.Object) error {
+			began <- struct{}{}
+			<-ctx.Done()
+			select { // a call that takes a while to end
+			case <-returned:
+				late.Add(1)
+			case <-time.After(100 * time.Millisecond):
+			}
+			return ctx.Err()
+		})
+		close(returned)
+	}()
 	select {
 	case <-began:
 	case <-ctx.Done():
 		return errors.New("nothing was announced")
 	}
-	err := w.stop()
-	if n := inside.Load(); n != 0 {
+	err := (&watching{cancel: cancel, done: done}).stop()
+	<-time.After(150 * time.Millisecond) // those that were not waited for show by now
+	if n := late.Load(); n != 0 {
 		return fmt.Errorf("Watch returned while %d calls of announce ran", n)
 	}
 	return err

@@ -1,0 +1,360 @@
+package dir
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/gantry-imaging/gantry/internal/driver/drivertest"
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+// crashVariable names the folder that a child process delivers into until it is killed.
+const crashVariable = "GANTRY_DIR_TEST_CRASH"
+
+func TestMain(m *testing.M) {
+	if folder := os.Getenv(crashVariable); folder != "" {
+		deliverForEver(folder)
+	}
+	os.Exit(m.Run())
+}
+
+func openSink(t *testing.T, folder string) gantry.Sink {
+	t.Helper()
+	s, err := NewSink(t.Context(), SinkConfig{Path: folder}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// files lists a folder's files with their bytes: the hidden ones or the others.
+func files(folder string, hidden bool) (map[string][]byte, error) {
+	all := map[string][]byte{}
+	err := filepath.WalkDir(folder, func(file string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || strings.HasPrefix(e.Name(), ".") != hidden {
+			return err
+		}
+		rel, err := filepath.Rel(folder, file)
+		if err != nil {
+			return err
+		}
+		all[filepath.ToSlash(rel)], err = os.ReadFile(file)
+		return err
+	})
+	return all, err
+}
+
+// wantNoDrafts fails a test that leaves drafts behind.
+func wantNoDrafts(t *testing.T, folder string) {
+	t.Helper()
+	left, err := files(folder, true)
+	if err != nil || len(left) != 0 {
+		t.Errorf("%d drafts are left, %v", len(left), err)
+	}
+}
+
+func TestSink(t *testing.T) {
+	t.Parallel()
+	drivertest.Sink(t, func(t *testing.T) drivertest.Shelf {
+		folder := t.TempDir()
+		t.Cleanup(func() { wantNoDrafts(t, folder) })
+		return drivertest.Shelf{
+			Sink: openSink(t, folder),
+			List: func() (map[string][]byte, error) { return files(folder, false) },
+		}
+	})
+}
+
+func parcel(path, body string) gantry.Delivery {
+	return gantry.Delivery{
+		Path: path, Size: int64(len(body)), SHA: sha256.Sum256([]byte(body)),
+		Open: func(context.Context) (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(body)), nil },
+	}
+}
+
+// want compares what lies in a folder for all to see.
+func want(t *testing.T, folder string, want map[string]string) {
+	t.Helper()
+	got, err := files(folder, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	texts := map[string]string{}
+	for name, b := range got {
+		texts[name] = string(b)
+	}
+	if diff := cmp.Diff(want, texts); diff != "" {
+		t.Errorf("the folder holds (-want +got):\n%s", diff)
+	}
+}
+
+func TestNewSinkMakesItsFolder(t *testing.T) {
+	t.Parallel()
+	above := t.TempDir()
+	folder := filepath.Join(above, "a", "b", "c")
+	for range 2 {
+		openSink(t, folder)
+	}
+	if info, err := os.Stat(folder); err != nil || !info.IsDir() {
+		t.Fatal(err)
+	}
+	file := filepath.Join(above, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := NewSink(t.Context(), SinkConfig{Path: file}, nil); gantry.CodeOf(err) != CodeNotAFolder {
+		t.Errorf("a file for a folder: %v", err)
+	}
+	if _, err := NewSink(t.Context(), SinkConfig{Path: filepath.Join(file, "below")}, nil); err == nil {
+		t.Error("a folder below a file was made")
+	}
+	if _, err := NewSink(t.Context(), SinkConfig{}, nil); gantry.KindOf(err) != gantry.Illegal {
+		t.Errorf("no path: %v", err)
+	}
+	if got := (SinkConfig{Path: "/out/"}).Target().Key(); got != "dir:/out" {
+		t.Errorf("target %q", got)
+	}
+}
+
+func TestDeliverIntoAFolderThatWentAway(t *testing.T) {
+	t.Parallel()
+	folder := filepath.Join(t.TempDir(), "out")
+	s := openSink(t, folder)
+	if err := os.Remove(folder); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Deliver(t.Context(), parcel("a", "x")); gantry.KindOf(err) != gantry.Unavailable || gantry.CodeOf(err) != CodeFolderMissing {
+		t.Errorf("%v", err)
+	}
+}
+
+// Size and digest are compared where they are known.
+func TestDeliverWhatIsNotKnown(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	s := openSink(t, folder)
+	out := parcel("a", "x")
+	out.Size, out.SHA = -1, gantry.Digest{}
+	for range 2 {
+		if err := s.Deliver(t.Context(), out); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := parcel("a", "y")
+	other.Size, other.SHA = -1, gantry.Digest{}
+	if err := s.Deliver(t.Context(), other); gantry.CodeOf(err) != gantry.CodeConflict {
+		t.Errorf("other bytes: %v", err)
+	}
+	want(t, folder, map[string]string{"a": "x"})
+	wantNoDrafts(t, folder)
+}
+
+func TestDeliverDoesNotFollowOrReplaceOtherThings(t *testing.T) {
+	t.Parallel()
+	above := t.TempDir()
+	folder := filepath.Join(above, "out")
+	s := openSink(t, folder)
+	err := errors.Join(
+		os.WriteFile(filepath.Join(above, "precious"), []byte("precious"), 0o600),
+		os.Symlink("../precious", filepath.Join(folder, "link")),
+		os.Symlink("nowhere", filepath.Join(folder, "dangling")),
+		os.Symlink("..", filepath.Join(folder, "up")),
+		os.Mkdir(filepath.Join(folder, "folder"), 0o700),
+		syscall.Mkfifo(filepath.Join(folder, "pipe"), 0o600),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"link", "dangling", "folder", "pipe"} {
+		if err := s.Deliver(t.Context(), parcel(path, "precious")); gantry.KindOf(err) != gantry.Permanent || gantry.CodeOf(err) != gantry.CodeConflict {
+			t.Errorf("%s: %v (%s)", path, err, gantry.CodeOf(err))
+		}
+	}
+	if err := s.Deliver(t.Context(), parcel("up/new", "x")); err == nil {
+		t.Error("delivered through a link that leads out")
+	}
+	if _, err := os.Stat(filepath.Join(above, "new")); err == nil {
+		t.Error("a file lies outside the folder")
+	}
+	wantNoDrafts(t, folder)
+}
+
+func TestDeliverLongNames(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	s := openSink(t, folder)
+	name := strings.Repeat("n", 255)
+	if err := s.Deliver(t.Context(), parcel(name, "x")); err != nil {
+		t.Errorf("the longest name: %v", err)
+	}
+	for _, path := range []string{name + "n", name + "n/x"} {
+		err := s.Deliver(t.Context(), parcel(path, "x"))
+		if gantry.KindOf(err) != gantry.Permanent || gantry.CodeOf(err) != CodeNameTooLong || strings.Contains(err.Error(), "nnn") {
+			t.Errorf("a longer one: %v (%s)", err, gantry.CodeOf(err))
+		}
+	}
+	want(t, folder, map[string]string{name: "x"})
+	wantNoDrafts(t, folder)
+}
+
+// leave makes a draft in a slot and gives it locked, as its writer has it.
+func leave(t *testing.T, folder, path string, slot int) *os.File {
+	t.Helper()
+	f, err := os.Create(filepath.Join(folder, draftName(path, slot)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	if _, err := f.WriteString("half of"); err != nil {
+		t.Fatal(err)
+	}
+	if err := lock(f); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func TestDeliverRemovesWhatCrashesLeft(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	s := openSink(t, folder)
+	for slot := range slots {
+		leave(t, folder, "a", slot).Close() // the lock goes, the file stays
+	}
+	other := leave(t, folder, "b", 0)
+	other.Close()
+	if err := s.Deliver(t.Context(), parcel("a", "whole")); err != nil {
+		t.Fatal(err)
+	}
+	want(t, folder, map[string]string{"a": "whole"})
+	if left, _ := files(folder, true); len(left) != 1 {
+		t.Errorf("%d drafts are left, want the one of another path", len(left))
+	}
+	leave(t, folder, "a", 3).Close() // left between the link and the removal
+	if err := s.Deliver(t.Context(), parcel("a", "whole")); err != nil {
+		t.Fatal(err)
+	}
+	if left, _ := files(folder, true); len(left) != 1 {
+		t.Errorf("%d drafts are left after a repeated delivery", len(left))
+	}
+}
+
+func TestDeliverLeavesTheDraftsOfOthers(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	s := openSink(t, folder)
+	for slot := range slots - 1 {
+		leave(t, folder, "a", slot)
+	}
+	if err := s.Deliver(t.Context(), parcel("a", "whole")); err != nil {
+		t.Fatal(err)
+	}
+	want(t, folder, map[string]string{"a": "whole"})
+	if left, _ := files(folder, true); len(left) != slots-1 {
+		t.Errorf("%d drafts of others are left, want %d", len(left), slots-1)
+	}
+	leave(t, folder, "a", slots-1)
+	if err := s.Deliver(t.Context(), parcel("a", "whole")); gantry.KindOf(err) != gantry.Transient {
+		t.Errorf("with every slot taken: %v", err)
+	}
+}
+
+// A draft that somebody removed or replaced while it was written is not published: what lies under
+// its name is not known to be whole.
+func TestDeliverOnlyWhatItWrote(t *testing.T) {
+	t.Parallel()
+	for what, meddle := range map[string]func(temp string) error{
+		"removed": os.Remove,
+		"replaced": func(temp string) error {
+			return errors.Join(os.Remove(temp), os.WriteFile(temp, []byte("half of"), 0o600))
+		},
+	} {
+		folder := t.TempDir()
+		out := parcel("a", "whole")
+		open := out.Open
+		out.Open = func(ctx context.Context) (io.ReadCloser, error) {
+			if err := meddle(filepath.Join(folder, draftName("a", 0))); err != nil {
+				t.Error(err)
+			}
+			return open(ctx)
+		}
+		if err := openSink(t, folder).Deliver(t.Context(), out); gantry.KindOf(err) != gantry.Transient || err == nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		want(t, folder, map[string]string{})
+	}
+}
+
+// deliverForEver delivers a file that ends when the parent says so, which it never does. It is for a
+// child process.
+func deliverForEver(folder string) {
+	s, err := NewSink(context.Background(), SinkConfig{Path: folder}, nil)
+	if err == nil {
+		out := parcel("task/a.dcm", "")
+		out.Size = 1 << 40
+		out.Open = func(context.Context) (io.ReadCloser, error) {
+			fmt.Println("writing")
+			return io.NopCloser(io.MultiReader(strings.NewReader("half of"), os.Stdin)), nil
+		}
+		err = s.Deliver(context.Background(), out)
+	}
+	fmt.Println("ended:", err)
+	os.Exit(1)
+}
+
+// A process is killed in the middle of a delivery, by the kernel and for good.
+func TestDeliverAfterAKill(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := exec.CommandContext(t.Context(), self)
+	child.Env = append(os.Environ(), crashVariable+"="+folder)
+	said, err := child.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := child.StdinPipe(); err != nil { // open until the child is gone
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line := make([]byte, len("writing")); true {
+		if _, err := io.ReadFull(said, line); err != nil || !bytes.Equal(line, []byte("writing")) {
+			t.Fatalf("the child said %q, %v", line, err)
+		}
+	}
+	s := openSink(t, folder)
+	if err := s.Deliver(t.Context(), parcel("task/a.dcm", "first")); err != nil {
+		t.Errorf("while the child writes: %v", err)
+	}
+	if left, _ := files(folder, true); len(left) != 1 {
+		t.Errorf("%d drafts while the child lives, want its own", len(left))
+	}
+	if err := child.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	child.Wait()
+	want(t, folder, map[string]string{"task/a.dcm": "first"})
+	if err := s.Deliver(t.Context(), parcel("task/a.dcm", "first")); err != nil {
+		t.Errorf("after the kill: %v", err)
+	}
+	want(t, folder, map[string]string{"task/a.dcm": "first"})
+	wantNoDrafts(t, folder)
+}
