@@ -92,10 +92,14 @@ func (p *plans) build(ctx context.Context, id int32, x *gantry.Pipeline, declare
 	if p.sinks != nil {
 		sinks = p.sinks
 	}
-	for _, s := range sinks {
+	for i, s := range sinks {
 		sink, err := p.sink(ctx, s)
 		if err != nil {
 			return nil, err
+		}
+		sink.Index = int16(i)
+		if p.sinks != nil {
+			sink.Index = -1
 		}
 		plan.Sinks = append(plan.Sinks, sink)
 	}

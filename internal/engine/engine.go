@@ -57,6 +57,7 @@ type Call struct {
 // Sink is one sink of a plan.
 type Sink struct {
 	Name    string
+	Index   int16 // among the pipeline's sinks, for the record; -1 for one that took their place
 	Limiter int32
 	Sink    gantry.Sink
 	// Count wraps what the sink reads, for drivers whose bytes no egress counts; nil otherwise.

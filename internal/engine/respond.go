@@ -133,7 +133,7 @@ func (w *work) deliver(ctx context.Context, sink int16, op gantry.Op, ordinal in
 	s := w.plan.Sinks[sink]
 	spec := gantry.CallSpec{Priority: w.task.Priority, Intent: gantry.Intent{
 		Lease: w.task.Lease, Boundary: gantry.AtSink, Op: op, Limiter: s.Limiter, Pipeline: w.plan.ID,
-		Part: gantry.PartKey{Leg: w.task.Leg, Stage: w.task.Stage, Processor: sink, Ordinal: ordinal},
+		Part: gantry.PartKey{Leg: w.task.Leg, Stage: w.task.Stage, Processor: s.Index, Ordinal: ordinal},
 		Try:  w.task.Attempt + 1, ItemCount: int32(len(items)), ItemsSHA: itemsDigest(items)}}
 	return w.e.Caller.Call(ctx, spec, func(ctx context.Context) error {
 		if s.Count != nil {
