@@ -93,6 +93,23 @@ func TestSmallDepths(t *testing.T) {
 	}
 }
 
+// TestShortPalette decodes an index that the palette has not; image/png makes it black.
+func TestShortPalette(t *testing.T) {
+	t.Parallel()
+	m := image.NewPaletted(image.Rect(0, 0, 3, 2), color.Palette{color.White, color.Gray{100}})
+	m.Pix[4] = 1
+	body := encoded(t, m)
+	at := bytes.Index(body, []byte("PLTE"))
+	short := append(append(bytes.Clone(body[:at-4]), chunk("PLTE", body[at+4:at+7])...), body[at+4+6+4:]...)
+	p, err := newService(Options{}).decode(short)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]uint16{255, 255, 255, 255, 0, 255}, p.grey); d != "" {
+		t.Error(d)
+	}
+}
+
 // TestRefusals names what is wrong with each body, before anything is allocated for it.
 func TestRefusals(t *testing.T) {
 	t.Parallel()
@@ -144,7 +161,8 @@ func TestRefusedBeforeAllocation(t *testing.T) {
 		}
 	}
 	s.maxPixels = MaxPixels
-	body := bare(8000, 8000, 16, 6, make([]byte, 4096)...)
+	idat := chunk("IDAT", append([]byte{0x78, 0x01}, make([]byte, 4096)...))
+	body := bare(8000, 8000, 16, 6, idat...) // half a gigabyte, if it were believed
 	cost := testing.Benchmark(func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {

@@ -78,7 +78,7 @@ func (p *picture) fromPNG(body []byte, maxPixels int) error {
 	case *image.NRGBA:
 		p.shallow(m)
 	case *image.Paletted:
-		return p.paletted(m)
+		p.paletted(m)
 	default:
 		return gantry.Errorf(gantry.Illegal, gantry.CodeUnsupportedFormat, "png: a colour type that is not served")
 	}
@@ -103,8 +103,8 @@ func (p *picture) deep(m *image.NRGBA64) {
 	}
 }
 
-// paletted spells out the colours. An index beyond the palette is an error, as PNG says.
-func (p *picture) paletted(m *image.Paletted) error {
+// paletted spells out the colours.
+func (p *picture) paletted(m *image.Paletted) {
 	out := image.NewNRGBA(m.Rect)
 	var table [256][4]uint8
 	for i, c := range m.Palette {
@@ -112,13 +112,9 @@ func (p *picture) paletted(m *image.Paletted) error {
 		table[i] = [4]uint8{n.R, n.G, n.B, n.A}
 	}
 	for i, x := range m.Pix {
-		if int(x) >= len(m.Palette) {
-			return gantry.Errorf(gantry.Illegal, gantry.CodeMalformed, "png: a colour beyond the palette")
-		}
 		copy(out.Pix[4*i:], table[x][:])
 	}
 	p.shallow(out)
-	return nil
 }
 
 // luminance weighs colours by Rec. ITU-R BT.601; the weights sum to 1 << 16.

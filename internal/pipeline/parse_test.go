@@ -115,10 +115,10 @@ func TestAtOnce(t *testing.T) {
 		want []string
 	}{
 		"misspelt call key: its processor is not called unused": {strings.Replace(small, "call:", "cal:", 1),
-			[]string{`3:24: unknown key "cal" (did you mean "call"?)`}},
+			[]string{`3:23: unknown key "cal" (did you mean "call"?)`}},
 		"misspelt auth key: its credential is not called unused": {
 			strings.Replace(small, `find"}}`, `find", auht: a}}`, 1) + "auth: {a: {kind: bearer, token: '${env:T}'}}\n",
-			[]string{`4:76: unknown key "auht" (did you mean "auth"?)`}},
+			[]string{`4:70: unknown key "auht" (did you mean "auth"?)`}},
 		"wrong section: its names are not called missing": {strings.Replace(small, `{finder: {kind: http, url: "http://127.0.0.1:8095/find"}}`, "[finder]", 1),
 			[]string{`4:13: processors: want a mapping of keys to values, have a list`}},
 		"no processors": {strings.Split(small, "processors")[0], []string{`3:29: call: no processor "finder"`}},
@@ -129,7 +129,7 @@ func TestAtOnce(t *testing.T) {
 				`4:43: timeout: "5" has no unit (did you mean "5s"?)`}},
 		"another version: nothing else is judged": {"gantry: v7\nstuff: [1, 2]\n",
 			[]string{`1:9: gantry: "v7" is not a grammar that this release reads (did you mean "v1"?)`}},
-		"misspelt gantry": {strings.Replace(small, "gantry", "gantri", 1), []string{`1:1: unknown key "gantri" (did you mean "gantry"?)`}},
+		"misspelt gantry":      {strings.Replace(small, "gantry", "gantri", 1), []string{`1:1: unknown key "gantri" (did you mean "gantry"?)`}},
 		"rules wait for types": {small + "retry: {initial: 1h, max: 5}\n", []string{`5:27: max: "5" has no unit (did you mean "5s"?)`}},
 		"undecodable call":     {strings.Replace(small, "call: finder", "call: [[finder]]", 1), []string{"3:30: call: want one value, have a list"}},
 	} {

@@ -77,8 +77,8 @@ var server struct {
 	err error
 }
 
-// shared attaches to the cluster for the life of the test process; the last process stops it when
-// the kernel drops its lock and another comes, or leaves it running: it holds nothing of worth.
+// shared attaches to the cluster for the life of the test process, and leaves it running for the
+// next; command stop ends it.
 func shared(t testing.TB) string {
 	t.Helper()
 	if dsn := os.Getenv("GANTRY_TEST_DATABASE_URL"); dsn != "" {

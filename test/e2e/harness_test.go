@@ -1,0 +1,390 @@
+// Package e2e runs the built program as its users do, as processes on a Postgres that keeps what it
+// acknowledges, and holds it to its promises. harness_test.go builds the binary, starts processes and
+// plays the inference service; kill_test.go kills and freezes processes; limits_test.go counts what
+// several of them send at once.
+package e2e
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"image"
+	"image/png"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gantry-imaging/gantry/internal/postgres/postgrestest"
+)
+
+// binary is the program, built once for all tests of the package.
+var binary string
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "gantry-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "gantry")
+	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/gantry").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build gantry: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// installation is one database and one home; several processes may share it.
+type installation struct {
+	dsn, home, key string
+}
+
+// install makes an installation with a durable database of its own.
+func install(t *testing.T) installation {
+	t.Helper()
+	return installation{dsn: postgrestest.Durable(t), home: folder(t), key: strings.Repeat("5c", 32)}
+}
+
+// folder makes a folder that any user may enter; it is removed when the test ends.
+func folder(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "gantry-e2e-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func (i installation) command(args ...string) *exec.Cmd {
+	return exec.Command(binary, append([]string{"--home", i.home, "--database-url", i.dsn, "--key", i.key}, args...)...)
+}
+
+// output runs a command that has to succeed and gives what it printed.
+func (i installation) output(t *testing.T, args ...string) []byte {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	c := i.command(args...)
+	c.Stdout, c.Stderr = &stdout, &stderr
+	if err := c.Run(); err != nil {
+		t.Fatalf("gantry %s: %v\n%s", strings.Join(args, " "), err, stderr.Bytes())
+	}
+	return stdout.Bytes()
+}
+
+// taskRow is what is read of a task in a listing.
+type taskRow struct {
+	ID    string `json:"id"`
+	State string `json:"state"`
+	Phase string `json:"phase"`
+	Error *struct {
+		Code, Kind, Message string
+	} `json:"error"`
+}
+
+// callRow is what is read of a call in a listing.
+type callRow struct {
+	ID, Task, Stage, Processor, Boundary, Operation, Outcome string
+
+	Part    int `json:"part"`
+	Attempt int `json:"attempt"`
+	Status  int `json:"status"`
+
+	StartedAt     time.Time `json:"started_at"`
+	DurationMS    float64   `json:"duration_ms"`
+	ErrorCode     string    `json:"error_code"`
+	RequestSHA256 string    `json:"request_sha256"`
+	Worker        int64     `json:"worker"`
+}
+
+// tasks lists all tasks as the command line does.
+func (i installation) tasks(t *testing.T) []taskRow {
+	t.Helper()
+	return decode[taskRow](t, i.output(t, "task", "ls", "--json", "--limit", "0"))
+}
+
+// calls lists all calls as the command line does; more flags may select.
+func (i installation) calls(t *testing.T, flags ...string) []callRow {
+	t.Helper()
+	return decode[callRow](t, i.output(t, append([]string{"call", "ls", "--json", "--limit", "0"}, flags...)...))
+}
+
+func decode[T any](t *testing.T, b []byte) []T {
+	t.Helper()
+	var list []T
+	if err := json.Unmarshal(b, &list); err != nil {
+		t.Fatalf("decode listing: %v", err)
+	}
+	return list
+}
+
+// process is one gantry under way. What it writes is shown if the test fails.
+type process struct {
+	name string
+	cmd  *exec.Cmd
+	log  *lockedBuffer
+	done chan struct{} // closed when it has ended
+	err  error         // of its end
+}
+
+// start begins a command that goes on until it is told to stop; it is killed when the test ends.
+func (i installation) start(t *testing.T, args ...string) *process {
+	t.Helper()
+	p := &process{name: args[0], cmd: i.command(args...), log: &lockedBuffer{}, done: make(chan struct{})}
+	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { p.err = p.cmd.Wait(); close(p.done) }()
+	t.Cleanup(func() {
+		p.kill()
+		if t.Failed() {
+			t.Logf("%s %d wrote:\n%s", p.name, p.cmd.Process.Pid, p.log.tail(4000))
+		}
+	})
+	return p
+}
+
+// serve starts `gantry serve` and returns when it watches its sources.
+func (i installation) serve(t *testing.T, pipeline string, flags ...string) *process {
+	t.Helper()
+	p := i.start(t, append([]string{"serve", "--pipelines", pipeline, "--listen", "127.0.0.1:0"}, flags...)...)
+	eventually(t, 20*time.Second, "gantry serve to begin", func() bool {
+		if p.ended() {
+			t.Fatalf("gantry serve ended: %v\n%s", p.err, p.log.tail(4000))
+		}
+		return strings.Contains(p.log.tail(1<<20), "health on http://")
+	})
+	return p
+}
+
+func (p *process) ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// signal sends a signal to a process that has not ended.
+func (p *process) signal(t *testing.T, s syscall.Signal) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		t.Fatalf("signal %s: %v", p.name, err)
+	}
+}
+
+// kill ends the process as a lost machine would, and waits for its end.
+func (p *process) kill() {
+	p.cmd.Process.Kill()
+	<-p.done
+}
+
+// stop asks the process to end and wants it to do so in order.
+func (p *process) stop(t *testing.T) {
+	t.Helper()
+	p.signal(t, syscall.SIGTERM)
+	select {
+	case <-p.done:
+		if p.err != nil {
+			t.Errorf("gantry %s ended with %v\n%s", p.name, p.err, p.log.tail(4000))
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatalf("gantry %s does not stop", p.name)
+	}
+}
+
+// lockedBuffer keeps what a process writes.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+// Write appends.
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+// tail gives the last n bytes.
+func (l *lockedBuffer) tail(n int) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b := l.b.Bytes()
+	return string(b[max(0, len(b)-n):])
+}
+
+// eventually looks every two milliseconds whether something has come about. The processes under
+// test run on the real clock, so there is nothing else to wait for.
+func eventually(t *testing.T, within time.Duration, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(within); !is(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited %s for %s", within, what)
+		}
+	}
+}
+
+// seen is one request as the service saw it.
+type seen struct {
+	SHA   string // of the body, in hexadecimal
+	Key   string // Idempotency-Key
+	Path  string
+	Whole bool      // the body came to its end
+	Begin time.Time // its headers were read
+	End   time.Time // its answer was handed to the connection; zero before
+}
+
+// foreign is an inference service that is no part of gantry: it notes every request and answers,
+// after a delay, a PNG made from the digest of what it was sent.
+type foreign struct {
+	URL      string
+	Delay    time.Duration
+	inFlight atomic.Int64
+	answered atomic.Int64
+
+	mu       sync.Mutex
+	requests []*seen
+	refuse   func(s seen, nth int) (status int, header http.Header) // 0: answer as usual
+}
+
+// newForeign starts a service; it ends with the test.
+func newForeign(t *testing.T, delay time.Duration) *foreign {
+	t.Helper()
+	f := &foreign{Delay: delay}
+	s := httptest.NewServer(f)
+	t.Cleanup(func() { s.CloseClientConnections(); s.Close() })
+	f.URL = s.URL
+	return f
+}
+
+// refuseWith lets the service answer some requests with an error. nth counts from 1.
+func (f *foreign) refuseWith(refuse func(s seen, nth int) (int, http.Header)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.refuse = refuse
+}
+
+// seen gives a copy of all requests so far, in the order in which they began.
+func (f *foreign) seen() []seen {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	list := make([]seen, len(f.requests))
+	for i, r := range f.requests {
+		list[i] = *r
+	}
+	return list
+}
+
+// forget empties the list of requests.
+func (f *foreign) forget() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.requests = nil
+	f.answered.Store(0)
+}
+
+// ServeHTTP answers one request.
+func (f *foreign) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f.inFlight.Add(1)
+	defer f.inFlight.Add(-1)
+	rec := &seen{Key: r.Header.Get("Idempotency-Key"), Path: r.URL.Path, Begin: time.Now()}
+	f.mu.Lock()
+	f.requests = append(f.requests, rec)
+	nth, refuse := len(f.requests), f.refuse
+	f.mu.Unlock()
+	h := sha256.New()
+	_, err := io.Copy(h, r.Body)
+	f.mu.Lock()
+	rec.SHA, rec.Whole = hex.EncodeToString(h.Sum(nil)), err == nil
+	s := *rec
+	f.mu.Unlock()
+	if err != nil {
+		return
+	}
+	<-time.After(f.Delay) // also when the caller is gone: a model goes on with what it has begun
+	status := 0
+	if refuse != nil {
+		var header http.Header
+		if status, header = refuse(s, nth); status != 0 {
+			for k, v := range header {
+				w.Header()[k] = v
+			}
+			w.WriteHeader(status)
+		}
+	}
+	if status == 0 {
+		w.Header().Set("Content-Type", "image/png")
+		w.Write(picture(h.Sum(nil)))
+	}
+	f.mu.Lock()
+	rec.End = time.Now()
+	f.mu.Unlock()
+	f.answered.Add(1)
+}
+
+
+// picture makes a small gray PNG that is a function of seed alone.
+func picture(seed []byte) []byte {
+	m := image.NewGray(image.Rect(0, 0, 16, 16))
+	for i := range m.Pix {
+		m.Pix[i] = seed[i%len(seed)] ^ byte(i)
+	}
+	var b bytes.Buffer
+	if err := png.Encode(&b, m); err != nil {
+		panic(err) // a buffer takes everything
+	}
+	return b.Bytes()
+}
+
+// drop writes n different PNG files into a folder, as a modality or a person would.
+func drop(t *testing.T, dir string, n int) {
+	t.Helper()
+	for i := range n {
+		sum := sha256.Sum256(fmt.Appendf(nil, "input %d", i))
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("scan-%04d.png", i)), picture(sum[:]), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// tree gives the SHA-256 of every file below a folder by its path.
+func tree(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(dir, path)
+		files[filepath.ToSlash(rel)] = fmt.Sprintf("%x", sha256.Sum256(b))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
