@@ -40,19 +40,19 @@ var mayImport = map[string][]string{
 	"internal/sample":                     {"internal/gantry", "internal/dicom"},
 	"internal/app":                        {"*"},
 	"cmd/gantry":                          {"*"},
-	"test/bench":                          {"*"},
+	"test/benchmark":                      {"*"},
 }
 
 // onlyIn says which packages may import a library, tests apart.
 var onlyIn = map[string][]string{
-	"github.com/jackc/pgx":         {"internal/postgres", "internal/localpg", "internal/postgres/postgrestest"},
+	"github.com/jackc/pgx":         {"internal/postgres", "internal/localpg", "internal/postgres/postgrestest", "test/benchmark"},
 	"github.com/pressly/goose":     {"internal/postgres"},
 	"github.com/looplab/fsm":       {"internal/gantry"},
 	"github.com/suyashkumar/dicom": {"internal/dicom"},
 	"github.com/fsnotify/fsnotify": {"internal/driver/dir"},
 	"go.yaml.in/yaml":              {"internal/pipeline"},
 	"github.com/alecthomas/kong":   {"cmd/gantry"},
-	"golang.org/x/sync":            {"internal/driver/dir", "internal/engine", "internal/scheduler", "internal/app", "internal/blob", "cmd/gantry", "test/bench"},
+	"golang.org/x/sync":            {"internal/driver/dir", "internal/engine", "internal/scheduler", "internal/app", "internal/blob", "cmd/gantry", "test/benchmark"},
 	"golang.org/x/term":            {"cmd/gantry"},
 }
 

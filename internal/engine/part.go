@@ -132,7 +132,7 @@ func (w *work) request(u unit, a *answer) *gantry.Request {
 			}
 			blob, err := w.e.Blobs.Stage(ctx, checked, size, maxAnswer)
 			if err != nil {
-				return err
+				return blamed(err)
 			}
 			a.outputs = append(a.outputs, output{media: kind, blob: blob})
 			return nil
@@ -183,10 +183,14 @@ type blame struct{ r io.Reader }
 // Read passes bytes on.
 func (b blame) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p)
+	return n, blamed(err)
+}
+
+func blamed(err error) error {
 	if err != nil && gantry.KindOf(err) == gantry.Illegal {
-		err = gantry.Errorf(gantry.BadResponse, gantry.CodeOf(err), "read answer: %w", err)
+		return gantry.Errorf(gantry.BadResponse, gantry.CodeOf(err), "read answer: %w", err)
 	}
-	return n, err
+	return err
 }
 
 // keep makes the answer's outputs durable and gives their items.

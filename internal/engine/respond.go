@@ -67,23 +67,20 @@ func (w *work) outputs() []delivered {
 			final[x.ID] = true
 		}
 	}
+	origins := w.leafIDs()
+	if place[0] == 0 {
+		origins = append(origins, 0) // what is about the whole archive, and what was made of that
+	}
 	var out []delivered
 	for s, st := range w.plan.Stages {
 		made := w.madeBy(int16(s))
-		origins := []gantry.ItemID{0}
-		if st.Each == gantry.EachPart {
-			origins = origins[:0]
-			for _, x := range w.leaves() {
-				origins = append(origins, x.ID)
-			}
-		}
 		for _, o := range origins {
 			for _, x := range made[o] {
 				if x.Media != gantry.MediaJSON && !final[x.ID] {
 					continue
 				}
 				name := fmt.Sprintf("%06d", place[o])
-				if st.Each == gantry.EachTask {
+				if st.Each == gantry.EachTask || place[o] == 0 {
 					name = "task"
 				}
 				if x.Ordinal > 0 {
@@ -95,6 +92,13 @@ func (w *work) outputs() []delivered {
 		}
 	}
 	return out
+}
+
+func (w *work) leafIDs() (ids []gantry.ItemID) {
+	for _, x := range w.leaves() {
+		ids = append(ids, x.ID)
+	}
+	return ids
 }
 
 func suffix(kind string) string {

@@ -82,7 +82,7 @@ func TestFetchFromFile(t *testing.T) {
 	}
 	modes := map[string]string{}
 	root := filepath.Dir(got.Dir)
-	filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+	filepath.WalkDir(root, func(path string, d fs.DirEntry, _ error) error {
 		fi, err := os.Lstat(path)
 		if err == nil {
 			modes[strings.TrimPrefix(path, root)] = fi.Mode().String()

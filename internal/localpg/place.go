@@ -136,7 +136,7 @@ func servant(lookup func(string) (*user.User, error)) (account, error) {
 			return account{uid: uint32(uid), gid: uint32(gid), root: true}, nil
 		}
 	}
-	return account{}, errors.New("Postgres does not run as root, and there is no account postgres or nobody: run gantry as another user")
+	return account{}, errors.New("a Postgres server does not run as root, and there is no account postgres or nobody: run gantry as another user")
 }
 
 // credential makes a child process run as the account: nil means as this process.

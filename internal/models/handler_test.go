@@ -274,3 +274,47 @@ func TestConcurrent(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// TestUnknownErrors checks that the text of an error that nobody classified stays inside.
+func TestUnknownErrors(t *testing.T) {
+	t.Parallel()
+	p := problemOf(errors.New("secret of the house"))
+	if p.Status != 500 || p.Detail != "" || p.Code != "internal" {
+		t.Errorf("%+v", p)
+	}
+	w := httptest.NewRecorder()
+	p.write(w)
+	if w.Code != 500 || strings.Contains(w.Body.String(), "secret") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
+// TestLargeBuffersGo checks that the memory of one large request is not kept for ever.
+func TestLargeBuffersGo(t *testing.T) {
+	t.Parallel()
+	s := newService(Options{})
+	s.buffers.New = func() any { return nil }
+	large := bytes.NewBuffer(make([]byte, 0, poolLimit+1))
+	s.release(large)
+	if s.buffers.Get() != nil {
+		t.Error("a buffer over the limit was kept")
+	}
+}
+
+func TestOptions(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		in     Options
+		status int
+		body   int64
+	}{
+		{Options{}, 503, DefaultMaxBody},
+		{Options{Status: 429, MaxBody: 10}, 429, 10},
+		{Options{Status: 302, MaxBody: -1}, 503, DefaultMaxBody},
+		{Options{Status: 600}, 503, DefaultMaxBody},
+	} {
+		if s := newService(c.in); s.opt.Status != c.status || s.opt.MaxBody != c.body {
+			t.Errorf("%+v became %+v", c.in, s.opt)
+		}
+	}
+}

@@ -220,3 +220,17 @@ func TestDisplay(t *testing.T) {
 		t.Error("one value:", d)
 	}
 }
+
+// TestShallowDICOM checks the table for samples of 8 bits and fewer, which fit 8 bits of display.
+func TestShallowDICOM(t *testing.T) {
+	t.Parallel()
+	px := &dicom.Pixels{Rows: 1, Columns: 3, BitsStored: 4, Samples: []uint16{2, 5, 12}, Photometric: "MONOCHROME2", RescaleSlope: 1}
+	want := []uint16{0, 0, 0, 26, 51, 77, 102, 128, 153, 179, 204, 230, 255, 255, 255, 255}
+	if d := cmp.Diff(want, displayTable(px, 0xff)); d != "" {
+		t.Error(d)
+	}
+	px.Window, px.WindowCenter, px.WindowWidth = true, 8, 0.5 // narrower than the standard allows: as if there were none
+	if d := cmp.Diff(want, displayTable(px, 0xff)); d != "" {
+		t.Error(d)
+	}
+}

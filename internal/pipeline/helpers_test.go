@@ -63,7 +63,7 @@ type everything struct {
 	Sub    sub               `yaml:"sub"`
 	Subs   []sub             `yaml:"subs"`
 
-	hidden int // no key of the file
+	_ int // no key of the file
 
 	_ struct{} `later:"soon"`
 }

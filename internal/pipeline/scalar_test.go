@@ -133,7 +133,7 @@ func TestNearest(t *testing.T) {
 	names := []string{"url", "body", "headers", "timeout", "timeouts", "in_progress", "a"}
 	for name, want := range map[string]string{
 		"ulr": "url", "urll": "url", "bdoy": "body", "header": "headers", "head": "headers", "tiemout": "timeout", "timeoutss": "timeouts",
-		"in_prog": "in_progress", "urlpath": "url", "colour": "", "xyz": "", "b": "a", "": "", "address": "", "ab": "a",
+		"in_prog": "in_progress", "urlpath": "url", "colour": "", "xyz": "", "b": "", "": "", "address": "", "ab": "a", "ub": "",
 		strings.Repeat("x", 100): "", "timeot": "timeout",
 	} {
 		if got := nearest(name, names); got != want {

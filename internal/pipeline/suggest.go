@@ -9,7 +9,7 @@ import (
 // of the other. It gives "" if there is none.
 func nearest(name string, names []string) string {
 	best, limit := "", min(2, (len(name)+1)/2)
-	if len(name) > 64 {
+	if len(name) < 2 || len(name) > 64 {
 		return ""
 	}
 	for _, n := range names {

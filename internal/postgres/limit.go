@@ -90,12 +90,17 @@ func (s *Store) Grant(ctx context.Context, w gantry.WorkerID, limiter int32, wan
 }
 
 // Share says how many units of a limiter worker w is entitled to when it wants so many: all that
-// there are, unless another process waits for units.
+// there are, unless another process waits for units. Shares are rounded up, but down to one while
+// a process that waits has none: shares rounded up can add up to all units without it.
 func (s *Store) Share(ctx context.Context, w gantry.WorkerID, limiter int32, want int) (int, error) {
 	var units int
-	err := s.pool.QueryRow(ctx, `select case when o.short then ceil(l.max::numeric * $3::int / greatest(1, o.want + $3::int))::int else l.max end
+	err := s.pool.QueryRow(ctx, `select case
+			when o.none then greatest(1, floor(l.max::numeric * $3::int / greatest(1, o.want + $3::int)))::int
+			when o.short then ceil(l.max::numeric * $3::int / greatest(1, o.want + $3::int))::int
+			else l.max end
 		from (select coalesce(max_units, 1000000) as max from limiter where id = $1) l,
-		     (select coalesce(bool_or(want > units), false) as short, coalesce(sum(want), 0)::int as want
+		     (select coalesce(bool_or(want > units), false) as short, coalesce(bool_or(want > 0 and units = 0), false) as none,
+		             coalesce(sum(want), 0)::int as want
 		      from limit_grant where limiter = $1 and worker <> $2 and held_until is null) o`, limiter, int64(w), want).Scan(&units)
 	if err != nil {
 		return 0, fmt.Errorf("share of limit %d: %w", limiter, err)

@@ -122,7 +122,8 @@ func TestCTRefuses(t *testing.T) {
 
 func TestUID(t *testing.T) {
 	t.Parallel()
-	if uid("a") != uid("a") || uid("a") == uid("b") || !dicom.ValidUID(uid("a")) || len(uid("a")) > 44 {
+	one, again := uid("a"), uid("a")
+	if one != again || one == uid("b") || !dicom.ValidUID(uid("a")) || len(uid("a")) > 44 {
 		t.Errorf("uid %s", uid("a"))
 	}
 }

@@ -38,7 +38,6 @@ type waiter struct {
 	serial   int64
 	index    int
 	ready    chan struct{}
-	n        int
 }
 
 func newBucket(id int32, spec gantry.LimiterSpec) *bucket {

@@ -16,6 +16,7 @@ const (
 	maxBatchBytes  = 1 << 20 // of bodies, so that bulky rows never delay an intent for long
 	pace           = 2 * time.Millisecond
 	queueSize      = 4096
+	maxTries       = 20
 )
 
 // committer makes writes durable in batches: whatever was queued while the last commit ran goes
@@ -114,16 +115,23 @@ func bodyBytes(w *gantry.Write) int {
 }
 
 // flush commits a batch. A batch that the database refuses is halved until the row at fault stands
-// alone; one whose end is not known is looked up before it is tried again.
+// alone; one whose end is not known is looked up, for as long as that takes, before it is tried
+// again: what landed would be refused or fenced the second time.
 func (c *committer) flush(ctx context.Context, batch []*request) {
+	unknown := false
 	for try := 0; len(batch) > 0; try++ {
-		landed, err := c.commit(ctx, batch)
-		if err == nil {
+		var landed []bool
+		var err error
+		if unknown {
+			if batch, err = c.lookUp(ctx, batch); err == nil {
+				unknown = false
+				continue
+			}
+		} else if landed, err = c.commit(ctx, batch); err == nil {
 			c.count(len(batch))
 			answer(batch, landed)
 			return
-		}
-		if refused(err) {
+		} else if refused(err) {
 			if len(batch) == 1 {
 				batch[0].done <- fmt.Errorf("commit refused: %w", err)
 				return
@@ -133,15 +141,15 @@ func (c *committer) flush(ctx context.Context, batch []*request) {
 			batch = batch[half:]
 			continue
 		}
+		unknown = true
 		c.log.Warn("commit", "rows", len(batch), "try", try, "err", err)
-		if try >= 20 {
+		if try >= maxTries {
 			for _, r := range batch {
 				r.done <- fmt.Errorf("commit: %w", err)
 			}
 			return
 		}
 		time.Sleep(min(time.Second, 10*time.Millisecond<<min(try, 10)))
-		batch = c.lookUp(ctx, batch)
 	}
 }
 
@@ -152,12 +160,12 @@ func (c *committer) commit(ctx context.Context, batch []*request) ([]bool, error
 }
 
 // lookUp answers the writes of a lost commit that landed after all, and returns the others.
-func (c *committer) lookUp(ctx context.Context, batch []*request) []*request {
+func (c *committer) lookUp(ctx context.Context, batch []*request) ([]*request, error) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	landed, err := c.store.Landed(ctx, c.worker, writesOf(batch))
 	if err != nil {
-		return batch
+		return batch, err
 	}
 	var rest []*request
 	for i, r := range batch {
@@ -167,7 +175,7 @@ func (c *committer) lookUp(ctx context.Context, batch []*request) []*request {
 			rest = append(rest, r)
 		}
 	}
-	return rest
+	return rest, nil
 }
 
 func (c *committer) count(n int) {

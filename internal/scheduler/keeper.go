@@ -19,7 +19,8 @@ const (
 	askMin       = 10 * time.Millisecond  // between two asks for units that were not to be had
 	askMax       = 100 * time.Millisecond
 	bookAhead    = 250 * time.Millisecond // how much of a rate is booked at a time
-	slotLate     = 100 * time.Millisecond // a start missed by more is lost
+	lateMin      = 10 * time.Millisecond  // a start may be this late in any case
+	lateMax      = 100 * time.Millisecond // and never later than this
 )
 
 // keeper holds this process's share of every limit it has met. Units are leased from the database
@@ -176,7 +177,7 @@ func (k *keeper) start(ctx context.Context, b *bucket) error {
 		if err := sleepUntil(ctx, at); err != nil {
 			return err
 		}
-		if time.Since(at) < slotLate {
+		if time.Since(at) < late(b.rate()) {
 			return nil
 		}
 	}
@@ -191,7 +192,7 @@ func (k *keeper) nextSlot(ctx context.Context, b *bucket) (time.Time, error) {
 		return time.Time{}, context.Cause(ctx)
 	}
 	defer func() { <-b.turn }()
-	for len(b.slots) > 0 && time.Since(b.slots[0]) >= slotLate {
+	for len(b.slots) > 0 && time.Since(b.slots[0]) >= late(b.rate()) {
 		b.slots = b.slots[1:]
 	}
 	if len(b.slots) == 0 {
@@ -208,6 +209,16 @@ func (k *keeper) nextSlot(ctx context.Context, b *bucket) (time.Time, error) {
 	at := b.slots[0]
 	b.slots = b.slots[1:]
 	return at, nil
+}
+
+// late is by how much a booked start may be missed; one missed by more is lost. Late starts crowd
+// those after them: within one step they never make a second hold more than rate and burst
+// allow. Above 100 starts a second they may by 1 %, since no timer is that exact.
+func late(rate float64) time.Duration {
+	if rate <= 0 {
+		return lateMax
+	}
+	return min(lateMax, max(lateMin, time.Duration(float64(time.Second)/rate)))
 }
 
 func sleepUntil(ctx context.Context, at time.Time) error {

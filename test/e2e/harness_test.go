@@ -1,26 +1,19 @@
 // Package e2e runs the built program as its users do, as processes on a Postgres that keeps what it
-// acknowledges, and holds it to its promises. harness_test.go builds the binary, starts processes and
-// plays the inference service; kill_test.go kills and freezes processes; limits_test.go counts what
+// acknowledges, and holds it to its promises. harness_test.go builds the binary, starts processes,
+// model_test.go plays the inference service, audit_test.go reads the database; kill_test.go kills and freezes processes; limits_test.go counts what
 // several of them send at once.
 package e2e
 
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"image"
-	"image/png"
-	"io"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -244,122 +237,11 @@ func eventually(t *testing.T, within time.Duration, what string, is func() bool)
 	}
 }
 
-// seen is one request as the service saw it.
-type seen struct {
-	SHA   string // of the body, in hexadecimal
-	Key   string // Idempotency-Key
-	Path  string
-	Whole bool      // the body came to its end
-	Begin time.Time // its headers were read
-	End   time.Time // its answer was handed to the connection; zero before
-}
-
-// foreign is an inference service that is no part of gantry: it notes every request and answers,
-// after a delay, a PNG made from the digest of what it was sent.
-type foreign struct {
-	URL      string
-	Delay    time.Duration
-	inFlight atomic.Int64
-	answered atomic.Int64
-
-	mu       sync.Mutex
-	requests []*seen
-	refuse   func(s seen, nth int) (status int, header http.Header) // 0: answer as usual
-}
-
-// newForeign starts a service; it ends with the test.
-func newForeign(t *testing.T, delay time.Duration) *foreign {
+// drop writes the PNG files from number first to before number end into a folder, as a modality or a
+// person would. All are different, and the same in every run.
+func drop(t *testing.T, dir string, first, end int) {
 	t.Helper()
-	f := &foreign{Delay: delay}
-	s := httptest.NewServer(f)
-	t.Cleanup(func() { s.CloseClientConnections(); s.Close() })
-	f.URL = s.URL
-	return f
-}
-
-// refuseWith lets the service answer some requests with an error. nth counts from 1.
-func (f *foreign) refuseWith(refuse func(s seen, nth int) (int, http.Header)) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.refuse = refuse
-}
-
-// seen gives a copy of all requests so far, in the order in which they began.
-func (f *foreign) seen() []seen {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	list := make([]seen, len(f.requests))
-	for i, r := range f.requests {
-		list[i] = *r
-	}
-	return list
-}
-
-// forget empties the list of requests.
-func (f *foreign) forget() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.requests = nil
-	f.answered.Store(0)
-}
-
-// ServeHTTP answers one request.
-func (f *foreign) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	f.inFlight.Add(1)
-	defer f.inFlight.Add(-1)
-	rec := &seen{Key: r.Header.Get("Idempotency-Key"), Path: r.URL.Path, Begin: time.Now()}
-	f.mu.Lock()
-	f.requests = append(f.requests, rec)
-	nth, refuse := len(f.requests), f.refuse
-	f.mu.Unlock()
-	h := sha256.New()
-	_, err := io.Copy(h, r.Body)
-	f.mu.Lock()
-	rec.SHA, rec.Whole = hex.EncodeToString(h.Sum(nil)), err == nil
-	s := *rec
-	f.mu.Unlock()
-	if err != nil {
-		return
-	}
-	<-time.After(f.Delay) // also when the caller is gone: a model goes on with what it has begun
-	status := 0
-	if refuse != nil {
-		var header http.Header
-		if status, header = refuse(s, nth); status != 0 {
-			for k, v := range header {
-				w.Header()[k] = v
-			}
-			w.WriteHeader(status)
-		}
-	}
-	if status == 0 {
-		w.Header().Set("Content-Type", "image/png")
-		w.Write(picture(h.Sum(nil)))
-	}
-	f.mu.Lock()
-	rec.End = time.Now()
-	f.mu.Unlock()
-	f.answered.Add(1)
-}
-
-
-// picture makes a small gray PNG that is a function of seed alone.
-func picture(seed []byte) []byte {
-	m := image.NewGray(image.Rect(0, 0, 16, 16))
-	for i := range m.Pix {
-		m.Pix[i] = seed[i%len(seed)] ^ byte(i)
-	}
-	var b bytes.Buffer
-	if err := png.Encode(&b, m); err != nil {
-		panic(err) // a buffer takes everything
-	}
-	return b.Bytes()
-}
-
-// drop writes n different PNG files into a folder, as a modality or a person would.
-func drop(t *testing.T, dir string, n int) {
-	t.Helper()
-	for i := range n {
+	for i := first; i < end; i++ {
 		sum := sha256.Sum256(fmt.Appendf(nil, "input %d", i))
 		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("scan-%04d.png", i)), picture(sum[:]), 0o644); err != nil {
 			t.Fatal(err)

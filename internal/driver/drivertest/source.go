@@ -75,7 +75,7 @@ func (w *watching) next(ctx context.Context, name string) (gantry.Object, error)
 			}
 		case err := <-w.done:
 			w.done <- err
-			return gantry.Object{}, fmt.Errorf("Watch ended while %s was awaited: %w", name, err)
+			return gantry.Object{}, fmt.Errorf("the watch ended while %s was awaited: %w", name, err)
 		case <-ctx.Done():
 			return gantry.Object{}, fmt.Errorf("%s was not announced", name)
 		}
@@ -162,6 +162,8 @@ func sourceAnnounces(ctx context.Context, in Inbox) error {
 		return err
 	}
 	refs := map[string]bool{}
+	mu.Lock()
+	defer mu.Unlock()
 	for _, o := range got {
 		if refs[o.Ref] || o.Ref == "" || o.Sequencer == "" {
 			return fmt.Errorf("%s has no ref or sequencer of its own: %+v", o.Name, o)
@@ -251,14 +253,17 @@ func sourceEndsBusy(ctx context.Context, in Inbox) error {
 			return err
 		}
 	}
-	began, returned := make(chan struct{}, 100), make(chan struct{})
+	began, returned := make(chan struct{}, 1), make(chan struct{})
 	var late atomic.Int64
 	calling, cancel := context.WithCancel(ctx)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() {
 		done <- in.Source.Watch(calling, func(ctx context.Context, o gantry.Object) error {
-			began <- struct{}{}
+			select {
+			case began <- struct{}{}:
+			default:
+			}
 			<-ctx.Done()
 			select { // a call that takes a while to end
 			case <-returned:

@@ -1,0 +1,260 @@
+package app_test
+
+import (
+	"archive/zip"
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/gantry-imaging/gantry/internal/app"
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+// beside is how many good tasks run among hostile ones.
+const beside = 20
+
+// hostile is one input and how its task is to end.
+type hostile struct {
+	path string
+	want []string // codes, one of which is right; none: it is done
+	// remark is the warning that the manifest holds; empty: not looked at.
+	remark []string
+}
+
+func strict(url string) string {
+	return head("strict") + `
+extract: {archives: [zip], depth: 3, max_bytes: 512MiB, max_entries: 10000, max_ratio: 100}
+on_error: fail
+stages: [{name: score, call: score}]
+processors: {score: {kind: http, url: "` + url + `/score"}}
+`
+}
+
+// ordeal runs hostile inputs and good ones in one run and holds each to its end.
+func ordeal(t *testing.T, list []hostile) {
+	t.Helper()
+	s := serve(t, scoring)
+	r := newRig(t, nil)
+	var inputs []string
+	before := map[string]string{}
+	for _, x := range list {
+		inputs = append(inputs, x.path)
+		before[x.path] = fingerprint(t, x.path)
+	}
+	for i := range beside {
+		good := file(t, "good.png", noise(24, [32]byte{byte(i), 1}))
+		at := i * len(inputs) / beside
+		inputs = slices.Insert(inputs, at, good)
+		list = slices.Insert(list, at, hostile{path: good})
+		before[good] = fingerprint(t, good)
+	}
+	known := map[string]bool{}
+	for i, o := range r.run(strict(s.URL), r.out, inputs...) {
+		judge(t, r, o, list[i])
+		if fingerprint(t, o.Input) != before[o.Input] {
+			t.Errorf("%s was changed", o.Input)
+		}
+		known[o.ID] = true
+	}
+	for _, e := range delivered(t, r.out) {
+		if id, _, _ := strings.Cut(e, "/"); !known[id] {
+			t.Errorf("%s lies outside of every task's folder", e)
+		}
+	}
+	for _, p := range []string{"slip.png", "evil.png"} {
+		if _, err := os.Stat(filepath.Join(filepath.Dir(r.out), p)); err == nil {
+			t.Errorf("%s was written beside the results", p)
+		}
+	}
+	mustBeSmall(t)
+}
+
+// judge holds one outcome to what was to come of it.
+func judge(t *testing.T, r *rig, o app.Outcome, x hostile) {
+	t.Helper()
+	name := filepath.Join(filepath.Base(filepath.Dir(x.path)), filepath.Base(x.path))
+	if len(x.want) > 0 {
+		if o.State != "failed" || o.Error == nil || !slices.Contains(x.want, o.Error.Code) || o.Error.Kind != gantry.Illegal.String() {
+			t.Errorf("%s: %s %+v, want failed with one of %v", name, o.State, o.Error, x.want)
+		}
+		if strings.Contains(fmt.Sprint(o.Error), filepath.Base(x.path)) {
+			t.Errorf("%s: the error names the file", name)
+		}
+		if files := delivered(t, filepath.Join(r.out, o.ID)); len(files) > 0 {
+			t.Errorf("%s: delivered %v", name, files)
+		}
+		return
+	}
+	if o.State != "done" {
+		t.Errorf("%s: %s %+v, want done", name, o.State, o.Error)
+		return
+	}
+	m, _ := manifestOf(t, r.out, o.ID)
+	if len(m.Errors) != 0 || len(m.Outputs) != len(m.Items) || len(m.Items) == 0 {
+		t.Errorf("%s: %d items, %d outputs, %d errors", name, len(m.Items), len(m.Outputs), len(m.Errors))
+	}
+	if len(x.remark) > 0 && !slices.ContainsFunc(m.Items, func(i struct {
+		Path, SHA256, Media, Remark string
+		Bytes                       int64
+	}) bool {
+		return slices.Contains(x.remark, i.Remark)
+	}) {
+		t.Errorf("%s: no item has a remark of %v", name, x.remark)
+	}
+}
+
+func fingerprint(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return digest(b)
+}
+
+// TestHostileInputs holds each generated hostile input to its reason, with good ones beside.
+func TestHostileInputs(t *testing.T) {
+	t.Parallel()
+	slice, picture := study(t, 1)[0], noise(60, [32]byte{7})
+	dir := t.TempDir()
+	var list []hostile
+	add := func(name string, body []byte, want ...string) {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, body, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, hostile{path: path, want: want})
+	}
+	add("empty.dcm", nil, "empty")
+	add("cut.dcm", slice[:len(slice)-100], "truncated")
+	add("cut-tags.dcm", slice[:300], "truncated", "length_out_of_bounds", "malformed")
+	add("flipped.png", flip(picture, 600), "checksum_mismatch", "malformed")
+	add("cut.png", picture[:len(picture)-30], "truncated")
+	add("flipped.dcm", flip(slice, 134), "malformed", "bad_vr", "length_out_of_bounds")
+	add("page.dcm", []byte("<!doctype html><html><title>502 Bad Gateway</title></html>"), "not_dicom")
+	add("words.txt", []byte("no image"), "unsupported_format")
+	add("picture.jpg", picture)
+	list[len(list)-1].remark = []string{"extension_mismatch"}
+	for i, name := range []string{"../slip.png", "/slip.png", `..\slip.png`, "a/../../slip.png", "C:/slip.png"} {
+		add(fmt.Sprintf("slip%d.zip", i), packed(t, entry{name: name, body: picture}), "unsafe_path")
+	}
+	add("bomb.zip", packed(t, entry{name: "zeros.png", body: make([]byte, 40<<20)}), "archive_bomb")
+	add("many.zip", manyEntries(t, 10_001), "too_many_entries")
+	add("encrypted.zip", encrypted(t, picture), "encrypted")
+	add("no-entries.zip", packed(t), "empty")
+	add("cut.zip", packed(t, entry{name: "a.png", body: picture})[:200], "truncated", "malformed")
+	add("nested3.zip", nest(t, picture, 3))
+	add("nested4.zip", nest(t, picture, 4), "too_deep")
+	add("sum.zip", flip(packed(t, entry{name: "a.png", body: picture, stored: true}), 700), "checksum_mismatch", "malformed")
+	add("bad-among-good.zip", packed(t, entry{name: "a.png", body: picture}, entry{name: "b.dcm", body: slice[:len(slice)-9]}), "truncated")
+	ordeal(t, list)
+}
+
+// flip gives a copy with one bit changed.
+func flip(b []byte, at int) []byte {
+	b = slices.Clone(b)
+	b[at] ^= 0x10
+	return b
+}
+
+// nest wraps an image into n archives.
+func nest(t *testing.T, body []byte, n int) []byte {
+	t.Helper()
+	name := "x.png"
+	for range n {
+		body, name = packed(t, entry{name: name, body: body}), "in.zip"
+	}
+	return body
+}
+
+func manyEntries(t *testing.T, n int) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	for i := range n {
+		if _, err := z.CreateHeader(&zip.FileHeader{Name: fmt.Sprint(i), Method: zip.Store}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// encrypted sets the flag of encryption in both headers of the only entry.
+func encrypted(t *testing.T, body []byte) []byte {
+	t.Helper()
+	b := packed(t, entry{name: "a.png", body: body, stored: true})
+	set := func(at int) {
+		binary.LittleEndian.PutUint16(b[at:], binary.LittleEndian.Uint16(b[at:])|1)
+	}
+	set(6)
+	set(bytes.LastIndex(b, []byte("PK\x01\x02")) + 8)
+	return b
+}
+
+// TestHostileCorpus runs every hostile file, archive and image of the corpus, and of kinds that are
+// not taken yet.
+func TestHostileCorpus(t *testing.T) {
+	root := os.Getenv("GANTRY_CORPUS")
+	if root == "" {
+		t.Skip("GANTRY_CORPUS names no folder with the corpus; TestHostileInputs covers the same ground with generated files")
+	}
+	b, err := os.ReadFile(filepath.Join(root, "manifest.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var entries []verdict
+	if err := json.Unmarshal(b, &entries); err != nil {
+		t.Fatal(err)
+	}
+	var list []hostile
+	for _, e := range entries {
+		if x, ok := e.expected(root); ok {
+			list = append(list, x)
+		}
+	}
+	if len(list) < 100 {
+		t.Fatalf("the corpus has %d of these files only", len(list))
+	}
+	ordeal(t, list)
+}
+
+// verdict is one line of the corpus's manifest.
+type verdict struct {
+	Path, Kind, Expect, Reason string
+	Also                       []string
+	EntriesExpect              map[string]int `json:"entries_expect"`
+}
+
+// expected says how the task of a file is to end; ok is false for files that this test leaves out.
+func (v verdict) expected(root string) (x hostile, ok bool) {
+	x.path = filepath.Join(root, filepath.FromSlash(v.Path))
+	switch {
+	case v.Kind == "video", v.Kind == "nifti", v.Kind == "archive" && !strings.HasSuffix(v.Path, ".zip"),
+		v.Kind == "image" && strings.HasSuffix(v.Path, ".jpg") && v.Expect != "accept_with_warning":
+		x.want = []string{string(gantry.CodeUnsupportedFormat)}
+		return x, true
+	case v.Kind != "archive" && v.Kind != "image" && !strings.HasPrefix(v.Path, "dicom/hostile/"):
+		return x, false
+	}
+	if v.EntriesExpect["reject"] > 0 { // one of all kinds, among them those that are not taken yet
+		x.want = []string{string(gantry.CodeUnsupportedFormat)}
+		return x, true
+	}
+	codes := append([]string{v.Reason}, v.Also...)
+	switch v.Expect {
+	case "reject":
+		x.want = codes
+	case "accept_with_warning":
+		x.remark = codes
+	}
+	return x, true
+}

@@ -1,0 +1,202 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+// world stands for everything around the engine: store, session, gate and plans, as small as they
+// can be.
+type world struct {
+	t     *testing.T
+	plan  *Plan
+	stop  chan struct{}
+	blobs shelfOfBytes
+
+	mu       sync.Mutex
+	original error // what reading the original fails with
+	refuse   error // what every commit fails with
+	items    []gantry.Item
+	parts    map[gantry.PartKey]gantry.Part
+	called   []string // keys of requests, in order
+	put      []string // paths that the sink got
+	process  func(ctx context.Context, r *gantry.Request) error
+}
+
+// newWorld has one task of some stages that call one processor for each part.
+func newWorld(t *testing.T, stages ...gantry.Stage) *world {
+	t.Helper()
+	w := &world{t: t, stop: make(chan struct{}), blobs: shelfOfBytes{}, parts: map[gantry.PartKey]gantry.Part{}}
+	w.process = answer1(gantry.MediaJSON, `{}`)
+	w.plan = &Plan{ID: 1, Pipeline: &gantry.Pipeline{Name: "p", Stages: stages, OnError: gantry.OnErrorFail,
+		Extract: gantry.Extract{Archives: []string{"zip"}, Depth: 3, MaxBytes: 1 << 20, MaxEntries: 100, MaxRatio: 100},
+		Retry:   gantry.RetryPolicy{Attempts: 3, Initial: time.Second, Factor: 2, Max: time.Minute},
+		Timeouts: gantry.Timeouts{Extracting: time.Minute, Ingesting: 2 * time.Minute, Inferring: 3 * time.Minute,
+			Responding: 4 * time.Minute}}}
+	for range stages {
+		w.plan.Calls = append(w.plan.Calls, []Call{{Name: "m", Limiter: 1, Timeout: time.Minute, Units: 1, Processor: processor{w}}})
+	}
+	w.plan.Sinks = []Sink{{Name: "s", Limiter: 2, Sink: sink{w}}}
+	return w
+}
+
+func each(name string, how gantry.Each, bad gantry.ErrorPolicy) gantry.Stage {
+	return gantry.Stage{Name: name, Mode: gantry.Sequential, Each: how, Call: []string{"m"}, OnError: bad}
+}
+
+// leaves fills the store with an archive of n pictures, as if it had been extracted.
+func (w *world) leaves(n int) {
+	w.items = []gantry.Item{{ID: 0, Parent: gantry.NoItem, Stage: gantry.OriginalStage, Media: gantry.MediaZIP, Location: "in", Size: 9}}
+	for i := range n {
+		b := []byte{byte(i)}
+		w.items = append(w.items, gantry.Item{ID: gantry.ItemID(i + 1), Origin: gantry.ItemID(i + 1), Parent: 0, Ordinal: int32(i),
+			Stage: gantry.OriginalStage, Media: "image/jpeg", Size: 1, SHA: sha256.Sum256(b), Body: b})
+	}
+}
+
+// step runs the effect of one state in a process of its own.
+func (w *world) step(ctx context.Context, state gantry.State, stage int16) gantry.Transition {
+	w.t.Helper()
+	e := New(Options{Store: w, Session: w, Caller: w, Blobs: w.blobs, Plans: w, Rand: func() float64 { return 0.5 }, Scratch: w.t.TempDir()})
+	task := gantry.Task{Lease: gantry.Lease{Task: 7, Seq: 3}, PublicID: "id", State: state, Stage: stage}
+	step, end := e.Begin(task)
+	defer end()
+	return step(ctx, task)
+}
+
+// calledKeys gives the keys that the processor was called with, sorted.
+func (w *world) calledKeys() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Sorted(slices.Values(w.called))
+}
+
+func (w *world) Plan(context.Context, int32) (*Plan, error) { return w.plan, nil }
+func (w *world) Stopping() <-chan struct{}                  { return w.stop }
+
+func (w *world) Original(context.Context, gantry.TaskID) (gantry.Arrival, error) {
+	b := w.blobs["in"]
+	return gantry.Arrival{Location: "in", Size: int64(len(b)), SHA: sha256.Sum256(b), Name: "x"}, w.original
+}
+
+func (w *world) Items(context.Context, gantry.TaskID) ([]gantry.Item, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.items), nil
+}
+
+func (w *world) Parts(context.Context, gantry.TaskID, int16) (out []gantry.Part, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, p := range w.parts {
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+func (w *world) Commit(_ context.Context, x *gantry.Write) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.refuse != nil {
+		return w.refuse
+	}
+	for _, it := range x.Items {
+		w.items = append(slices.DeleteFunc(w.items, func(y gantry.Item) bool { return y.ID == it.ID }), it)
+	}
+	slices.SortFunc(w.items, byID)
+	for _, m := range x.Marks {
+		for i := range w.items {
+			if y := &w.items[i]; y.ID == m.ID {
+				y.Reason, y.Rejected = m.Reason, m.Rejected
+			}
+		}
+	}
+	for _, p := range x.Plan {
+		if _, known := w.parts[p.PartKey]; !known {
+			w.parts[p.PartKey] = p
+		}
+	}
+	for _, p := range x.Parts {
+		w.parts[p.PartKey] = p
+	}
+	return nil
+}
+
+// Call does what the gate does, in its order: intent, send, seal, outcome.
+func (w *world) Call(ctx context.Context, spec gantry.CallSpec, send func(context.Context) error, seal func(context.Context, error) (*gantry.Write, error)) error {
+	if err := w.Commit(ctx, &gantry.Write{Intent: &spec.Intent}); err != nil {
+		return err
+	}
+	err := send(ctx)
+	x := &gantry.Write{}
+	if seal != nil {
+		sealed, serr := seal(ctx, err)
+		if err == nil {
+			err = serr
+		}
+		if sealed != nil {
+			x = sealed
+		}
+	}
+	return errors.Join(err, w.Commit(ctx, x))
+}
+
+type processor struct{ w *world }
+
+// Process notes the call and does what the test says.
+func (p processor) Process(ctx context.Context, r *gantry.Request) error {
+	p.w.mu.Lock()
+	p.w.called = append(p.w.called, r.Key)
+	p.w.mu.Unlock()
+	return p.w.process(ctx, r)
+}
+
+// answer1 answers every request alike.
+func answer1(media, text string) func(context.Context, *gantry.Request) error {
+	return func(ctx context.Context, r *gantry.Request) error {
+		return r.Receive(ctx, media, int64(len(text)), bytes.NewReader([]byte(text)))
+	}
+}
+
+type sink struct{ w *world }
+
+// Deliver notes the path.
+func (s sink) Deliver(_ context.Context, d gantry.Delivery) error {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	s.w.put = append(s.w.put, d.Path)
+	return nil
+}
+
+// shelfOfBytes is a blob store that reads from memory; what is staged stays inline.
+type shelfOfBytes map[string][]byte
+
+func (b shelfOfBytes) Stage(_ context.Context, r io.Reader, _, _ int64) (gantry.Staged, error) {
+	all, err := io.ReadAll(r)
+	return inline(all), err
+}
+
+func (b shelfOfBytes) Open(_ context.Context, location string) (gantry.Blob, error) {
+	return blob{bytes.NewReader(b[location])}, nil
+}
+
+type blob struct{ *bytes.Reader }
+
+func (blob) Close() error { return nil }
+
+type inline []byte
+
+func (b inline) Size() int64                            { return int64(len(b)) }
+func (b inline) SHA() gantry.Digest                     { return sha256.Sum256(b) }
+func (b inline) Inline() []byte                         { return b }
+func (b inline) Commit(context.Context) (string, error) { return "", errors.New("it is inline") }
+func (b inline) Discard()                               {}

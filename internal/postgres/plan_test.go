@@ -1,0 +1,189 @@
+package postgres_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/gantry-imaging/gantry/internal/postgres/postgrestest"
+)
+
+// backlog is long enough that reading it whole is wrong for every statement of the scheduler.
+const backlog = 100_000
+
+// plans is a connection to a database with a long queue, part of it owned by worker 1.
+type plans struct {
+	*pgx.Conn
+	lane int32
+	t    *testing.T
+}
+
+func newPlans(t *testing.T, analyzed bool) *plans {
+	t.Helper()
+	ctx := t.Context()
+	c := must(pgx.Connect(ctx, postgrestest.DSN(t)))(t)
+	t.Cleanup(func() { c.Close(context.Background()) })
+	p := &plans{Conn: c, t: t}
+	p.exec(`set search_path = gantry`)
+	p.exec(`set plan_cache_mode = force_generic_plan`)
+	p.exec(`alter table task_hot set (autovacuum_enabled = off)`) // its statistics must not come by themselves
+	p.exec(`insert into worker(id, host, pid, expires_at) overriding system value values (1, 'host', 1, now() + interval '1 hour')`)
+	p.exec(`insert into pipeline_version(name, version, resolved) values ('p', sha256('p'), '{}')`)
+	if err := c.QueryRow(ctx, `insert into lane(pipeline, source, limiter) values ('p', 'in', 1) returning id`).Scan(&p.lane); err != nil {
+		t.Fatal(err)
+	}
+	p.exec(`insert into task(id, public_id, pipeline) select n, n::text, (select id from pipeline_version) from generate_series(1, 2000) n`)
+	p.exec(fmt.Sprintf(`insert into task_hot(id, lane, phase, owner, run_at, state_until)
+		select n, %d, (n <= 1000)::int, case when n <= 1000 then 1 end, now(), now() + interval '1 hour' from generate_series(1, %d) n`, p.lane, backlog))
+	if analyzed {
+		p.exec(`vacuum analyze task_hot`)
+		p.exec(`vacuum analyze task`)
+	}
+	return p
+}
+
+func (p *plans) exec(sql string) {
+	p.t.Helper()
+	if _, err := p.Exec(p.t.Context(), sql, pgx.QueryExecModeSimpleProtocol); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// explain gives the plan of a statement for arguments written in SQL, as a prepared statement runs
+// with them. Nothing is kept of what the statement does.
+func (p *plans) explain(sql string, args ...string) string {
+	p.t.Helper()
+	ctx := p.t.Context()
+	tx := must(p.Begin(ctx))(p.t)
+	defer tx.Rollback(ctx)
+	if _, err := tx.Exec(ctx, `prepare q as `+sql, pgx.QueryExecModeSimpleProtocol); err != nil {
+		p.t.Fatal(err)
+	}
+	rows, err := tx.Query(ctx, `explain (analyze, costs off, timing off, summary off) execute q(`+strings.Join(args, ", ")+`)`, pgx.QueryExecModeSimpleProtocol)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	lines := must(pgx.CollectRows(rows, pgx.RowTo[string]))(p.t)
+	if _, err := tx.Exec(ctx, `deallocate q`, pgx.QueryExecModeSimpleProtocol); err != nil {
+		p.t.Fatal(err)
+	}
+	return strings.Join(lines, "\n")
+}
+
+func readSQL(t *testing.T, file string) string {
+	t.Helper()
+	return string(must(os.ReadFile(file))(t))
+}
+
+// array writes n equal values, or the numbers from 1 to n where the value is empty.
+func array(kind, value string, n int) string {
+	all := make([]string, n)
+	for i := range all {
+		if all[i] = value; value == "" {
+			all[i] = strconv.Itoa(i + 1)
+		}
+	}
+	return "array[" + strings.Join(all, ",") + "]::" + kind + "[]"
+}
+
+// repeat writes one argument for each kind: n values each.
+func repeat(n int, value string, kinds ...string) []string {
+	args := make([]string, len(kinds))
+	for i, k := range kinds {
+		v := value
+		if k == "text" || k == "bytea" {
+			v = "''"
+		}
+		if k == "bool" {
+			v = "false"
+		}
+		args[i] = array(k, v, n)
+	}
+	return args
+}
+
+var scansQueue = regexp.MustCompile(`Seq Scan on task_hot`)
+
+func hold(t *testing.T, plan string) {
+	t.Helper()
+	if scansQueue.MatchString(plan) {
+		t.Errorf("the plan reads the whole queue:\n%s", plan)
+	}
+}
+
+// TestPlans holds the statements of the scheduler to plans that do not grow with the queue, with
+// statistics and on tables that have none yet.
+func TestPlans(t *testing.T) {
+	t.Parallel()
+	for _, analyzed := range []bool{true, false} {
+		t.Run(fmt.Sprintf("analyzed %t", analyzed), func(t *testing.T) {
+			t.Parallel()
+			p := newPlans(t, analyzed)
+			p.holdClaim()
+			p.holdTransitions(645)
+			p.holdResults(645)
+			if analyzed {
+				p.joinScans()
+			}
+		})
+	}
+}
+
+func (p *plans) claimArgs() []string {
+	return []string{array("int", strconv.Itoa(int(p.lane)), 1), array("int", "100", 1), "1"}
+}
+
+func (p *plans) holdClaim() {
+	p.t.Helper()
+	plan := p.explain(readSQL(p.t, "claim.sql"), p.claimArgs()...)
+	hold(p.t, plan)
+	if !strings.Contains(plan, "task_hot_ready") {
+		p.t.Errorf("a claim does not read the index of what is ready:\n%s", plan)
+	}
+}
+
+// joinScans is the control: the claim written with a join, which reads well, does read the whole
+// queue, and hold would see it.
+func (p *plans) joinScans() {
+	p.t.Helper()
+	src := readSQL(p.t, "claim.sql")
+	join := strings.Replace(src, "where h.id = any (array(select id from c))\n    and exists", "from c where h.id = c.id\n    and exists", 1)
+	if join == src {
+		p.t.Fatal("the claim is not written as this control expects")
+	}
+	if plan := p.explain(join, p.claimArgs()...); !scansQueue.MatchString(plan) {
+		p.t.Errorf("the join form does not scan; the control proves nothing:\n%s", plan)
+	}
+}
+
+// holdTransitions moves n tasks in one batch.
+func (p *plans) holdTransitions(n int) {
+	p.t.Helper()
+	args := append([]string{"1", array("bigint", "", n), array("int", "0", n)},
+		repeat(n, "0", "smallint", "smallint", "smallint", "smallint", "bigint", "bigint", "smallint", "text", "text")...)
+	plan := p.explain(readSQL(p.t, "transition.sql"), args...)
+	hold(p.t, plan)
+	if !strings.Contains(plan, "Index Scan using task_hot_pkey") {
+		p.t.Errorf("a transition does not find its tasks by key:\n%s", plan)
+	}
+}
+
+// holdResults commits a part and a cursor of each of n tasks, without items and marks.
+func (p *plans) holdResults(n int) {
+	p.t.Helper()
+	args := []string{"1", array("bigint", "", n), array("int", "0", n), array("bigint", "1", n)}
+	args = append(args, repeat(0, "0",
+		"bigint", "int", "int", "int", "int", "int", "smallint", "smallint", "smallint", "smallint", "bool", "bigint",
+		"text", "text", "text", "text", "text", "text", "bytea", "bytea",
+		"bigint", "int", "bytea", "bigint", "text", "bool")...)
+	args = append(args, array("bigint", "", n))
+	args = append(args, repeat(n, "0", "smallint", "smallint", "smallint", "int", "smallint", "smallint",
+		"smallint", "int", "int", "bigint", "text")...)
+	hold(p.t, p.explain(readSQL(p.t, "results.sql"), args...))
+}

@@ -1,0 +1,115 @@
+// Command benchmark measures gantry beside what it is compared with, in one run on one machine: a
+// call on record beside a bare HTTP client, a claim from a long queue beside one from a short queue,
+// transitions, and the processes at rest. Read main.go (flags, sections), bed.go (cluster, sessions),
+// calls.go and service.go (calls), claims.go, transitions.go, processes.go, usage.go (processor time)
+// and report.go. BENCH_OUT names a file for the figures as one JSON object.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"os/signal"
+	"runtime/pprof"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// settings are the flags.
+type settings struct {
+	short   bool
+	binary  string
+	only    string
+	section time.Duration
+	warmUp  time.Duration
+	rounds  int
+	claims  int
+	tasks   int
+	pings   int
+	profile string
+}
+
+func main() {
+	// net/http writes what a peer sends unasked to the standard logger.
+	log.SetOutput(io.Discard)
+	var s settings
+	service := flag.Bool("service", false, "be the inference service that the calls go to")
+	flag.BoolVar(&s.short, "short", false, "fewer rounds, claims and tasks")
+	flag.StringVar(&s.binary, "gantry", "", "the gantry binary; without it the processes are not measured")
+	flag.StringVar(&s.only, "only", "", "sections to run, with commas between: calls, latency, claims, transitions, processes; without it all")
+	flag.StringVar(&s.profile, "profile", "", "file for a processor profile of this process")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var err error
+	if *service {
+		err = serveModel(ctx)
+	} else {
+		err = measure(ctx, s.sized())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "benchmark:", err)
+		os.Exit(1)
+	}
+}
+
+func (s settings) sized() settings {
+	s.section, s.warmUp = 2*time.Second, 500*time.Millisecond
+	s.rounds, s.claims, s.tasks, s.pings = 5, 2000, 20_000, 200
+	if s.short {
+		s.rounds, s.claims, s.tasks, s.pings = 3, 200, 5000, 60
+	}
+	return s
+}
+
+func (s settings) runs(section string) bool {
+	return s.only == "" || strings.Contains(","+s.only+",", ","+section+",")
+}
+
+// measure runs the sections one after the other. What was measured before an error is reported too.
+func measure(ctx context.Context, s settings) error {
+	b, err := newBed(ctx)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	r := &report{}
+	if s.profile != "" {
+		f, err := os.Create(s.profile)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
+	for _, x := range []struct {
+		name string
+		run  func(context.Context, *bed, settings, *report) error
+	}{
+		{"calls", measureCalls}, {"latency", measureLatency}, {"claims", measureClaims},
+		{"transitions", measureTransitions}, {"processes", measureProcesses},
+	} {
+		if !s.runs(x.name) {
+			continue
+		}
+		fmt.Fprintf(os.Stderr, "%s\n", x.name)
+		if err = x.run(ctx, b, s, r); err != nil {
+			err = fmt.Errorf("%s: %w", x.name, err)
+			break
+		}
+	}
+	r.print(os.Stdout)
+	if path := os.Getenv("BENCH_OUT"); path != "" {
+		if werr := r.write(path); err == nil {
+			err = werr
+		}
+	}
+	return err
+}
