@@ -117,7 +117,7 @@ func TestStop(t *testing.T) {
 			}
 			var n atomic.Int32
 			w.process = func(ctx context.Context, r *gantry.Request) error {
-				if n.Add(1) == 1 {
+				if n.Add(1) == 1 && !c.before {
 					close(w.stop)
 				}
 				return answer1(gantry.MediaJSON, `1`)(ctx, r)

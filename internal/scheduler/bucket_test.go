@@ -108,8 +108,11 @@ func TestCancelAtHandOver(t *testing.T) {
 		go func() { got <- b.acquire(ctx, 5) }()
 		for b.waiting() == 0 {
 		}
-		go cancel()
-		b.release(1)
+		// With the lock held the waiter sees its context end, then finds itself served.
+		b.mu.Lock()
+		cancel()
+		b.put(1)
+		b.mu.Unlock()
 		want := 0
 		if <-got == nil {
 			want = 1

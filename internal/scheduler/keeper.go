@@ -96,6 +96,7 @@ func (k *keeper) tend(b *bucket) {
 	timer := time.NewTimer(specEvery)
 	defer timer.Stop()
 	pause, shared, read := askMin, time.Now(), time.Now()
+	var again time.Time // when units that were not to be had may be asked for again
 	for {
 		select {
 		case <-k.ctx.Done():
@@ -114,10 +115,12 @@ func (k *keeper) tend(b *bucket) {
 		next := specEvery
 		switch d := b.demand(); {
 		case b.unlimited():
+		case d.want > d.granted && d.granted == d.booked && time.Now().Before(again):
+			next = time.Until(again) // demand that comes call by call must not become a grant a call
 		case d.granted < d.booked && d.inUse <= d.granted, d.want > d.granted && d.granted == d.booked:
 			k.grant(b)
 			if d = b.demand(); d.want > d.granted {
-				next, pause = pause, min(2*pause, askMax)
+				next, again, pause = pause, time.Now().Add(pause), min(2*pause, askMax)
 			} else {
 				next, pause = shareEvery, askMin
 			}

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"runtime"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -43,6 +45,28 @@ func newBed(ctx context.Context) (*bed, error) {
 		return nil, err
 	}
 	return b, nil
+}
+
+// describe says what the machine gives at this moment: without it the other figures mean little.
+func (b *bed) describe(ctx context.Context, r *report) error {
+	load, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return err
+	}
+	if _, err := b.admin.Exec(ctx, `create table one_row(n int)`); err != nil {
+		return err
+	}
+	var commits []time.Duration
+	for range 100 {
+		began := time.Now()
+		if _, err := b.admin.Exec(ctx, `insert into one_row values (1)`); err != nil {
+			return err
+		}
+		commits = append(commits, time.Since(began))
+	}
+	r.add("commit_p50_ms", millis(quantile(commits, 0.5)), "ms", bound{}, "one row, one client; p99 %.2f; load before the run %s on %d processors",
+		millis(quantile(commits, 0.99)), strings.Fields(string(load))[0], runtime.NumCPU())
+	return nil
 }
 
 // tempHome makes a folder that the database server, which is never root, may enter.

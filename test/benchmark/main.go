@@ -89,6 +89,9 @@ func measure(ctx context.Context, s settings) error {
 		}
 		defer pprof.StopCPUProfile()
 	}
+	if err := b.describe(ctx, r); err != nil {
+		return err
+	}
 	for _, x := range []struct {
 		name string
 		run  func(context.Context, *bed, settings, *report) error

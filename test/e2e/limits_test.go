@@ -232,7 +232,6 @@ func TestLimitsHoldOverProcesses(t *testing.T) {
 	f.begin("serve", "8")
 	f.begin("worker", "8")
 	victim := f.begin("worker", "8")
-	defer diag(t, f, service)()
 	eventually(t, 20*time.Second, "a third of the work, and units at the victim", func() bool {
 		return len(service.seen()) > parts/3 && f.unitsOf(victim) > 0
 	})
@@ -278,7 +277,6 @@ func TestUnitsAreUsed(t *testing.T) {
 	f.begin("serve", "8")
 	f.begin("worker", "8")
 	f.begin("worker", "2")
-	defer diag(t, f, service)()
 	eventually(t, 40*time.Second, "the end of all tasks", func() bool { return f.done() == tasks })
 
 	log := traffic(service.seen())

@@ -282,7 +282,7 @@ func sourceEndsBusy(ctx context.Context, in Inbox) error {
 	err := (&watching{cancel: cancel, done: done}).stop()
 	<-time.After(150 * time.Millisecond) // those that were not waited for show by now
 	if n := late.Load(); n != 0 {
-		return fmt.Errorf("Watch returned while %d calls of announce ran", n)
+		return fmt.Errorf("the watch returned while %d calls of announce ran", n)
 	}
 	return err
 }
