@@ -137,6 +137,9 @@ func (a *App) Close() error {
 	return a.blobs.Close()
 }
 
+// segmentSize is reserved on disk by each process that keeps small blobs, in bytes.
+const segmentSize = 64 << 20
+
 // blobStore opens the blob store for this process. Its segment files are named by the first worker
 // id of the process, which nobody else ever uses.
 func (a *App) blobStore(ctx context.Context, w gantry.WorkerID) (*blob.Dir, error) {
@@ -145,7 +148,7 @@ func (a *App) blobStore(ctx context.Context, w gantry.WorkerID) (*blob.Dir, erro
 	if a.blobs != nil {
 		return a.blobs, nil
 	}
-	b, err := blob.OpenDir(ctx, blob.Options{Dir: a.Blobs, Worker: w, Key: a.Key})
+	b, err := blob.OpenDir(ctx, blob.Options{Dir: a.Blobs, Worker: w, Key: a.Key, SegmentSize: segmentSize})
 	if err != nil {
 		return nil, err
 	}

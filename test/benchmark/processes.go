@@ -92,6 +92,11 @@ func measureIdle(ctx context.Context, binary string, r *report) error {
 	if err := os.WriteFile(file, pipelines.FirstLight, 0o644); err != nil {
 		return err
 	}
+	for _, folder := range []string{"in", "out"} {
+		if err := os.Mkdir(filepath.Join(home, folder), 0o755); err != nil {
+			return err
+		}
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
