@@ -58,15 +58,16 @@ func (k *keeper) Acquire(ctx context.Context, limiter int32, priority int16) (re
 	return release, nil
 }
 
-// waiting counts the callers that wait for units of any limiter.
-func (k *keeper) waiting() int {
+// load counts the callers that wait for units of any limit, and the units in use.
+func (k *keeper) load() (waiting, inUse int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	n := 0
 	for _, b := range k.buckets {
-		n += b.waiting()
+		b.mu.Lock()
+		waiting, inUse = waiting+len(b.queue), inUse+b.inUse
+		b.mu.Unlock()
 	}
-	return n
+	return waiting, inUse
 }
 
 func (k *keeper) bucket(ctx context.Context, id int32) (*bucket, error) {

@@ -92,31 +92,10 @@ type taskRow struct {
 	} `json:"error"`
 }
 
-// callRow is what is read of a call in a listing.
-type callRow struct {
-	ID, Task, Stage, Processor, Boundary, Operation, Outcome string
-
-	Part    int `json:"part"`
-	Attempt int `json:"attempt"`
-	Status  int `json:"status"`
-
-	StartedAt     time.Time `json:"started_at"`
-	DurationMS    float64   `json:"duration_ms"`
-	ErrorCode     string    `json:"error_code"`
-	RequestSHA256 string    `json:"request_sha256"`
-	Worker        int64     `json:"worker"`
-}
-
 // tasks lists all tasks as the command line does.
 func (i installation) tasks(t *testing.T) []taskRow {
 	t.Helper()
 	return decode[taskRow](t, i.output(t, "task", "ls", "--json", "--limit", "0"))
-}
-
-// calls lists all calls as the command line does; more flags may select.
-func (i installation) calls(t *testing.T, flags ...string) []callRow {
-	t.Helper()
-	return decode[callRow](t, i.output(t, append([]string{"call", "ls", "--json", "--limit", "0"}, flags...)...))
 }
 
 func decode[T any](t *testing.T, b []byte) []T {

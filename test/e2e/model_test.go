@@ -36,7 +36,6 @@ type foreign struct {
 
 	mu       sync.Mutex
 	requests []*seen
-	refuse   func(s seen, nth int) (status int, header http.Header) // 0: answer as usual
 }
 
 // newForeign starts a service; it ends with the test.
@@ -47,13 +46,6 @@ func newForeign(t *testing.T, delay time.Duration) *foreign {
 	t.Cleanup(func() { s.CloseClientConnections(); s.Close() })
 	f.URL = s.URL
 	return f
-}
-
-// refuseWith lets the service answer some requests with an error. nth counts from 1.
-func (f *foreign) refuseWith(refuse func(s seen, nth int) (int, http.Header)) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.refuse = refuse
 }
 
 // seen gives a copy of all requests so far, in the order in which they began.
@@ -85,32 +77,21 @@ func (f *foreign) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rec := &seen{Key: r.Header.Get("Idempotency-Key"), Path: r.URL.Path, Begin: time.Now()}
 	f.mu.Lock()
 	f.requests = append(f.requests, rec)
-	nth, refuse := len(f.requests), f.refuse
 	f.mu.Unlock()
 	h := sha256.New()
 	_, err := io.Copy(h, r.Body)
 	f.mu.Lock()
 	rec.SHA, rec.Whole = hex.EncodeToString(h.Sum(nil)), err == nil
-	s := *rec
+	if err != nil {
+		rec.End = time.Now()
+	}
 	f.mu.Unlock()
 	if err != nil {
 		return
 	}
 	<-time.After(f.Delay) // also when the caller is gone: a model goes on with what it has begun
-	status := 0
-	if refuse != nil {
-		var header http.Header
-		if status, header = refuse(s, nth); status != 0 {
-			for k, v := range header {
-				w.Header()[k] = v
-			}
-			w.WriteHeader(status)
-		}
-	}
-	if status == 0 {
-		w.Header().Set("Content-Type", "image/png")
-		w.Write(picture(h.Sum(nil)))
-	}
+	w.Header().Set("Content-Type", "image/png")
+	w.Write(picture(h.Sum(nil)))
 	f.mu.Lock()
 	rec.End = time.Now()
 	f.mu.Unlock()

@@ -158,9 +158,65 @@ func TestDeliverWhatIsNotKnown(t *testing.T) {
 	if err := s.Deliver(t.Context(), other); gantry.CodeOf(err) != gantry.CodeConflict {
 		t.Errorf("other bytes: %v", err)
 	}
+	for _, size := range []int64{0, 2} {
+		short := parcel("b", "x")
+		short.Size, short.SHA = size, gantry.Digest{}
+		if err := s.Deliver(t.Context(), short); gantry.CodeOf(err) != CodeSizeMismatch {
+			t.Errorf("one byte instead of %d: %v", size, err)
+		}
+	}
 	want(t, folder, map[string]string{"a": "x"})
 	wantNoDrafts(t, folder)
 }
+
+// The errors of what is read are no errors of the folder, whatever they look like.
+func TestDeliverTellsReadingFromWriting(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	out := parcel("a", "x")
+	out.Open = func(context.Context) (io.ReadCloser, error) {
+		return io.NopCloser(io.MultiReader(strings.NewReader("x"), brokenReader{syscall.ENOSPC})), nil
+	}
+	if err := openSink(t, folder).Deliver(t.Context(), out); err != syscall.ENOSPC {
+		t.Errorf("%v (%s)", err, gantry.CodeOf(err))
+	}
+	wantNoDrafts(t, folder)
+}
+
+type brokenReader struct{ err error }
+
+func (b brokenReader) Read([]byte) (int, error) { return 0, b.err }
+
+// What never ends is given up with its context.
+func TestDeliverEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	out := parcel("a", "")
+	out.Size, out.SHA = -1, gantry.Digest{}
+	out.Open = func(context.Context) (io.ReadCloser, error) { return &endless{cancel: cancel}, nil }
+	if err := openSink(t, folder).Deliver(ctx, out); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	wantNoDrafts(t, folder)
+}
+
+// endless cancels something at its first read, and fails after a thousand.
+type endless struct {
+	cancel func()
+	reads  int
+}
+
+func (e *endless) Read(p []byte) (int, error) {
+	e.cancel()
+	if e.reads++; e.reads > 1000 {
+		return 0, errors.New("still being read")
+	}
+	return copy(p, "more"), nil
+}
+
+func (e *endless) Close() error { return nil }
 
 func TestDeliverDoesNotFollowOrReplaceOtherThings(t *testing.T) {
 	t.Parallel()
@@ -169,6 +225,8 @@ func TestDeliverDoesNotFollowOrReplaceOtherThings(t *testing.T) {
 	s := openSink(t, folder)
 	err := errors.Join(
 		os.WriteFile(filepath.Join(above, "precious"), []byte("precious"), 0o600),
+		os.WriteFile(filepath.Join(folder, "there"), []byte("there"), 0o600),
+		os.Symlink("there", filepath.Join(folder, "within")), // as long as what it leads to
 		os.Symlink("../precious", filepath.Join(folder, "link")),
 		os.Symlink("nowhere", filepath.Join(folder, "dangling")),
 		os.Symlink("..", filepath.Join(folder, "up")),
@@ -178,8 +236,8 @@ func TestDeliverDoesNotFollowOrReplaceOtherThings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{"link", "dangling", "folder", "pipe"} {
-		if err := s.Deliver(t.Context(), parcel(path, "precious")); gantry.KindOf(err) != gantry.Permanent || gantry.CodeOf(err) != gantry.CodeConflict {
+	for _, path := range []string{"within", "link", "dangling", "folder", "pipe"} {
+		if err := s.Deliver(t.Context(), parcel(path, "there")); gantry.KindOf(err) != gantry.Permanent || gantry.CodeOf(err) != gantry.CodeConflict {
 			t.Errorf("%s: %v (%s)", path, err, gantry.CodeOf(err))
 		}
 	}

@@ -1,6 +1,7 @@
 package http
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -173,6 +174,38 @@ func TestRetryAfterOnlyWhereItMeansNotNow(t *testing.T) {
 		p.now = func() time.Time { return time.Date(2026, 10, 21, 7, 27, 0, 0, time.UTC) }
 		if got := gantry.RetryAfterOf(p.Process(t.Context(), request(nil, "x"))); got != want {
 			t.Errorf("%d: RetryAfter %s, want %s", status, got, want)
+		}
+	}
+}
+
+// Whatever Receive makes of it, an answer that broke off or was not read is no success.
+func TestAnswerThatIsNotReadToItsEnd(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		media, body string
+		length      int // that is announced
+		read        int64
+		kind        gantry.Kind
+	}{
+		{"image/png", "PNG", 4, 100, gantry.Transient},
+		{"image/png", strings.Repeat("PNG", 100_000), 300_000, 100, gantry.Transient},
+		{"application/json", `{"a":1}`, 8, 100, gantry.Transient},
+		{"application/json", `{"a":1}`, 7, 3, gantry.Transient},
+		{"application/json", `{"a":1,`, 7, 100, gantry.BadResponse},
+	} {
+		p := openProcessor(t, ProcessorConfig{}, func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			w.Header().Set("Content-Type", c.media)
+			w.Header().Set("Content-Length", fmt.Sprint(c.length))
+			io.WriteString(w, c.body)
+		})
+		req := request(nil, "x")
+		req.Receive = func(_ context.Context, _ string, _ int64, body io.Reader) error {
+			io.CopyN(io.Discard, body, c.read)
+			return nil
+		}
+		if err := p.Process(t.Context(), req); err == nil || gantry.KindOf(err) != c.kind {
+			t.Errorf("%d of %d bytes of %s: %v, want %s", c.read, c.length, c.media, err, c.kind)
 		}
 	}
 }
