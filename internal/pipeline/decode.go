@@ -83,7 +83,7 @@ func (d *decoder) set(f field, text string) error {
 	if i := strings.IndexFunc(text, func(c rune) bool { return !printable(c) }); i >= 0 || !utf8.ValidString(text) {
 		return errors.New("it holds a control character or bytes that are not UTF-8")
 	}
-	if text == "" && f.tag.Get("required") == "true" {
+	if text == "" && (f.tag.Get("required") == "true" || f.tag.Get("filled") == "true") {
 		return errors.New("it is empty")
 	}
 	if err := checkOne(text, f.tag); err != nil {

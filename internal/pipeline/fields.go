@@ -13,6 +13,7 @@ import (
 //	yaml:"url"         its key; a field without it is no part of the file
 //	doc:"…"            what it means, for the reference and the schema
 //	required:"true"    it must be there and not be empty
+//	filled:"true"      it may be absent, but not empty: that would be taken for absent
 //	default:"5m"       what stands in for it, as written in a file
 //	min:"1" max:"9"    bounds of a number, duration, size or rate, as written in a file
 //	one:"fail skip"    the names it knows

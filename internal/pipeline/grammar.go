@@ -34,7 +34,7 @@ type file struct {
 // endpoint is a source or a sink. The keys of its kind's driver stand beside these.
 type endpoint struct {
 	Kind   string `yaml:"kind" required:"true" doc:"The driver."`
-	Auth   string `yaml:"auth" doc:"The name of a block under auth."`
+	Auth   string `yaml:"auth" filled:"true" doc:"The name of a block under auth."`
 	Config any    `yaml:",kind"`
 
 	_ struct{} `later:"send rejoin commit discover async await"`

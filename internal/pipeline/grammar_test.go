@@ -142,7 +142,10 @@ func TestAuth(t *testing.T) {
 		wantMistake(t, inMapping(where, "auth: a")+bearer, "")
 		wantMistake(t, inMapping(where, "auth: a"), `auth: no credential "a"`)
 		wantMistake(t, inMapping(where, "auth: [a]")+bearer, "auth: want one value, have a list")
-		wantMistake(t, inMapping(where, "auth: ''"), "")
+		// Taken for absent, it would send calls unsigned.
+		wantMistake(t, inMapping(where, "auth: ''")+bearer, "auth: it is empty")
+		wantMistake(t, inMapping(where, `auth: "${env:WHO}"`)+bearer, "auth: it is empty", "WHO", "")
+		wantMistake(t, inMapping(where, `auth: "${env:WHO}"`)+bearer, "", "WHO", "a")
 	}
 	for block, want := range map[string]string{
 		"{kind: bearer}":                                    "token is missing in auth.a",
