@@ -42,6 +42,14 @@ const (
 	MediaPNG   = "image/png"
 	MediaZIP   = "application/zip"
 	MediaJSON  = "application/json"
+	MediaJPEG  = "image/jpeg"
+	MediaNPY   = "application/x-npy"
+	MediaTAR   = "application/x-tar"
+	MediaGZIP  = "application/gzip"
+	MediaZSTD  = "application/zstd"
+	MediaMP4   = "video/mp4"
+	MediaMKV   = "video/x-matroska" // WebM too: the same container
+	MediaAVI   = "video/x-msvideo"
 )
 
 // ItemMark is what the first full read of an item found.

@@ -16,6 +16,8 @@ type Pipeline struct {
 	Sinks       []Endpoint
 	Processors  []Processing
 	Stages      []Stage
+	When        Condition // which tasks go on after ingesting; nil: all
+	Group       GroupBy   // what an archive is divided by into children
 	Extract     Extract
 	InProgress  int // how many tasks at once, over all processes; 0: no limit
 	Timeouts    Timeouts
@@ -30,13 +32,42 @@ const (
 	PriorityOffPeak int16 = 8
 )
 
+// Condition is an expression of a pipeline file, compiled and checked. Holds gives its value for
+// variables by name; an error is Illegal with code bad_expression and says nothing of their values.
+type Condition interface {
+	Holds(vars map[string]any) (bool, error)
+	String() string // as it stands in the file
+}
+
 // Endpoint is a source or a sink: a kind of driver with its settings.
 type Endpoint struct {
 	Name   string
 	Kind   string
 	Config any // the driver's own config type
 	Auth   *Credential
+	Rejoin Rejoin // of a sink
 }
+
+// Rejoin says in what container outputs are delivered.
+type Rejoin string
+
+// RejoinNone delivers one file per output; RejoinOriginal puts what was made of an archive, a
+// multi-frame DICOM file or a video back into one of the same kind, in the original order.
+const (
+	RejoinNone     Rejoin = ""
+	RejoinOriginal Rejoin = "original"
+)
+
+// GroupBy says by which DICOM attribute the files of an archive become children of its task.
+type GroupBy string
+
+// The groupings: Study, Series Instance UID, Patient ID (PS3.3 sections C.7.2.1, C.7.3.1, C.7.1.1).
+const (
+	GroupNone    GroupBy = ""
+	GroupStudy   GroupBy = "study"
+	GroupSeries  GroupBy = "series"
+	GroupPatient GroupBy = "patient"
+)
 
 // SecretRef is a reference to a secret: ${env:NAME} or ${file:/absolute/path}. It is resolved at
 // use and never stored; it is no secret itself.
@@ -72,16 +103,36 @@ const DefaultConcurrency = 4
 // Mode says what the processors of a stage read.
 type Mode string
 
-// Sequential reads what the previous stage left.
-const Sequential Mode = "sequential"
+// The modes. Sequential reads what the previous stage left; cumulative reads the task's own media
+// and the outputs of every earlier stage; fanout reads what sequential reads and gives it to each of
+// its processors side by side, and what it leaves is the union of their outputs.
+const (
+	Sequential Mode = "sequential"
+	Cumulative Mode = "cumulative"
+	Fanout     Mode = "fanout"
+)
 
 // Each says what one call of a stage is about.
 type Each string
 
-// One call per origin, or one for the whole task.
+// One call per origin, per item, per batch of origins, or one for the whole task.
 const (
-	EachPart Each = "part"
-	EachTask Each = "task"
+	EachPart  Each = "part"
+	EachItem  Each = "item"
+	EachBatch Each = "batch"
+	EachTask  Each = "task"
+)
+
+// Pass says what a stage leaves to the next.
+type Pass string
+
+// PassAuto lets media that were answered replace what was sent, and data alone annotate it; the
+// others leave the outputs alone, the inputs alone, or both.
+const (
+	PassAuto    Pass = ""
+	PassOutputs Pass = "outputs"
+	PassInputs  Pass = "inputs"
+	PassBoth    Pass = "both"
 )
 
 // ErrorPolicy says what a bad entry or a failed part does to its task.
@@ -99,17 +150,38 @@ type Stage struct {
 	Mode    Mode
 	Each    Each
 	Call    []string
+	Max     int       // origins in one call of each: batch
+	Need    int       // of a fanout: how many processors must answer for an origin; 0: all
+	When    Condition // which parts are called at all; nil: all
+	KeepIf  Condition // which origins go on after the stage; nil: all
+	Pass    Pass
 	OnError ErrorPolicy
 }
 
-// Extract bounds what one task may unpack, over all nesting.
+// Extract says what is taken apart, and bounds what one task may unpack, over all nesting.
 type Extract struct {
 	Archives   []string
+	Frames     Rendering // of multi-frame DICOM; empty: the file is one item, as it is
+	Video      Rendering // of videos; empty: they are not taken
+	Window     string    // of frames rendered as pictures: file, full, or center/width
+	Sample     float64   // frames taken per second of a video; 0: every one
 	Depth      int
 	MaxBytes   int64
 	MaxEntries int
 	MaxRatio   int
+	Shard      int // origins from which on a task is divided among children
 }
+
+// Rendering is the form that frames take on their way to a processor.
+type Rendering string
+
+// The renderings. NPY is the array of stored values after rescaling, as float32 (NumPy format 1.0).
+const (
+	RenderNone Rendering = ""
+	RenderPNG  Rendering = "png"
+	RenderJPEG Rendering = "jpeg"
+	RenderNPY  Rendering = "npy"
+)
 
 // Timeouts bound how long a task may be in a state, all tries and waits included.
 type Timeouts struct {

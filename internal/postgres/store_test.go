@@ -14,7 +14,7 @@ import (
 // bed is a store with one pipeline, one lane, one limiter and a registered worker.
 type bed struct {
 	*postgres.Store
-	t        *testing.T
+	t        testing.TB
 	pipeline int32
 	limiter  int32
 	lane     int32
@@ -22,7 +22,7 @@ type bed struct {
 	ids      *gantry.IDs
 }
 
-func newBed(t *testing.T) *bed {
+func newBed(t testing.TB) *bed {
 	t.Helper()
 	b := &bed{Store: postgrestest.New(t), t: t, ids: gantry.NewIDs(time.Now, rand.Reader)}
 	p := &gantry.Pipeline{Name: "p", Version: gantry.Digest{1}, Resolved: []byte(`{"stages":[{"name":"s","call":["qa"]}],"sinks":{"out":{}}}`)}
@@ -33,8 +33,8 @@ func newBed(t *testing.T) *bed {
 	return b
 }
 
-func must[T any](v T, err error) func(*testing.T) T {
-	return func(t *testing.T) T {
+func must[T any](v T, err error) func(testing.TB) T {
+	return func(t testing.TB) T {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)

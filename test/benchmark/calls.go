@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"runtime/pprof"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +23,27 @@ type rate struct {
 	batch     float64       // writes per commit
 }
 
+// callKinds are the kinds of answer, and over how many tasks the calls are spread.
+var callKinds = []struct {
+	name, path string
+	tasks      int
+	ratio, cpu bound
+}{
+	{"json", "/json", 1, atLeast(0.9), atMost(120)},
+	{"json_32_tasks", "/json", 32, atLeast(0.9), atMost(120)},
+	{"100k", "/png", 1, atLeast(0.8), atMost(200)},
+	{"100k_32_tasks", "/png", 32, atLeast(0.8), atMost(200)},
+}
+
+func (s settings) runsAnyCalls() bool {
+	for _, x := range callKinds {
+		if s.runs(x.name) {
+			return true
+		}
+	}
+	return false
+}
+
 // measureCalls alternates a bare client and calls on record, for each kind of answer.
 func measureCalls(ctx context.Context, b *bed, s settings, r *report) error {
 	base, stop, err := startService(ctx)
@@ -29,26 +51,20 @@ func measureCalls(ctx context.Context, b *bed, s settings, r *report) error {
 		return err
 	}
 	defer stop()
-	for _, x := range []struct {
-		name, path string
-		tasks      int
-		ratio, cpu bound
-	}{
-		{"json", "/json", 1, atLeast(0.9), atMost(120)},
-		{"json_32_tasks", "/json", 32, atLeast(0.9), atMost(120)},
-		{"100k", "/png", 1, atLeast(0.8), atMost(200)},
-		{"100k_32_tasks", "/png", 32, atLeast(0.8), atMost(200)},
-	} {
+	for _, x := range callKinds {
+		if !s.runs("calls") && !s.runs(x.name) {
+			continue
+		}
 		err := b.withCaller(ctx, "calls_"+x.name, x.tasks, base, func(ctx context.Context, d *bench, c *caller) error {
 			plain := newBare(base)
 			defer plain.client.CloseIdleConnections()
 			var ratios, bares, audited, cpu, bareCPU, server, wal, batch []float64
 			for round := range s.rounds {
-				p, err := b.section(ctx, d, c, s, x.path, units, plain.call)
+				p, err := b.section(ctx, d, c, s, "bare", x.path, units, plain.call)
 				if err != nil {
 					return err
 				}
-				a, err := b.section(ctx, d, c, s, x.path, inFlight, c.call)
+				a, err := b.section(ctx, d, c, s, "on record", x.path, inFlight, c.call)
 				if err != nil {
 					return err
 				}
@@ -74,19 +90,19 @@ func measureCalls(ctx context.Context, b *bed, s settings, r *report) error {
 }
 
 // section keeps n callers busy, and after a warm-up counts for a while what they complete.
-func (b *bed) section(ctx context.Context, d *bench, c *caller, s settings, path string, n int, call doCall) (rate, error) {
+func (b *bed) section(ctx context.Context, d *bench, c *caller, s settings, client, path string, n int, call doCall) (rate, error) {
 	var done atomic.Int64
 	var over atomic.Bool
 	g, gctx := errgroup.WithContext(ctx)
 	for k := range n {
-		g.Go(func() error {
-			for !over.Load() {
-				if err := call(gctx, k, path); err != nil {
-					return err
+		g.Go(func() (err error) {
+			pprof.Do(gctx, pprof.Labels("client", client), func(ctx context.Context) {
+				for err == nil && !over.Load() {
+					err = call(ctx, k, path)
+					done.Add(1)
 				}
-				done.Add(1)
-			}
-			return nil
+			})
+			return err
 		})
 	}
 	sample := func() (at time.Time, calls int64, own, server time.Duration, wal, flushes, writes int64) {

@@ -40,7 +40,7 @@ func main() {
 	service := flag.Bool("service", false, "be the inference service that the calls go to")
 	flag.BoolVar(&s.short, "short", false, "fewer rounds, claims and tasks")
 	flag.StringVar(&s.binary, "gantry", "", "the gantry binary; without it the processes are not measured")
-	flag.StringVar(&s.only, "only", "", "sections to run, with commas between: calls, latency, claims, transitions, processes; without it all")
+	flag.StringVar(&s.only, "only", "", "what to run, with commas between: calls, latency, claims, transitions, processes, or one kind of calls such as 100k; without it all")
 	flag.StringVar(&s.profile, "profile", "", "file for a processor profile of this process")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -99,7 +99,7 @@ func measure(ctx context.Context, s settings) error {
 		{"calls", measureCalls}, {"latency", measureLatency}, {"claims", measureClaims},
 		{"transitions", measureTransitions}, {"processes", measureProcesses},
 	} {
-		if !s.runs(x.name) {
+		if !s.runs(x.name) && !(x.name == "calls" && s.runsAnyCalls()) {
 			continue
 		}
 		fmt.Fprintf(os.Stderr, "%s\n", x.name)
