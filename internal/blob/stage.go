@@ -30,7 +30,10 @@ func (d *Dir) Stage(ctx context.Context, r io.Reader, size, limit int64) (gantry
 		return nil, err
 	}
 	limit = max(limit, 0)
-	s := &stager{dir: d, src: &capped{r: r, left: limit, limit: limit}, hash: sha256.New()}
+	s := &stager{dir: d, from: r, src: &capped{r: r, left: limit, limit: limit}}
+	if _, ok := r.(gantry.Digested); !ok {
+		s.hash = sha256.New()
+	}
 	defer s.drop() // what finish took is no longer there to drop
 	if err := s.begin(ctx, min(size, limit)); err != nil {
 		return nil, err
@@ -44,8 +47,9 @@ func (d *Dir) Stage(ctx context.Context, r io.Reader, size, limit int64) (gantry
 // stager reads one blob. Until there is a file, buf holds all of it; then, what is not yet written.
 type stager struct {
 	dir  *Dir
+	from io.Reader
 	src  *capped
-	hash hash.Hash
+	hash hash.Hash // nil: from has the digest at its end
 	buf  []byte
 	most int // buf may grow to this
 	file *os.File
@@ -109,7 +113,9 @@ func (s *stager) fill(ctx context.Context, p []byte) (int, error) {
 			return n, err
 		}
 		got, err := s.src.Read(p[n:])
-		s.hash.Write(p[n : n+got])
+		if s.hash != nil {
+			s.hash.Write(p[n : n+got])
+		}
 		n += got
 		s.size += int64(got)
 		if err != nil {
@@ -171,7 +177,11 @@ func (s *stager) flush() error {
 }
 
 func (s *stager) finish() (*staged, error) {
-	out := &staged{dir: s.dir, size: s.size, sha: gantry.Digest(s.hash.Sum(nil))}
+	out := &staged{dir: s.dir, size: s.size}
+	var err error
+	if out.sha, err = s.digest(); err != nil {
+		return nil, err
+	}
 	switch {
 	case s.file != nil:
 		if err := s.flush(); err != nil {
@@ -184,6 +194,25 @@ func (s *stager) finish() (*staged, error) {
 		out.body, s.buf = s.buf, nil
 	}
 	return out, nil
+}
+
+// digest is that of what was read. A stream that says it has one and then has none, or one of
+// another number of bytes, is digested here after all.
+func (s *stager) digest() (gantry.Digest, error) {
+	if s.hash != nil {
+		return gantry.Digest(s.hash.Sum(nil)), nil
+	}
+	if sum, n, ok := gantry.DigestOf(s.from); ok && n == s.size {
+		return sum, nil
+	}
+	h := sha256.New()
+	if s.file != nil {
+		if _, err := io.Copy(h, io.NewSectionReader(s.file, 0, s.size-int64(len(s.buf)))); err != nil {
+			return gantry.Digest{}, diskError("read temporary file", err)
+		}
+	}
+	h.Write(s.buf)
+	return gantry.Digest(h.Sum(nil)), nil
 }
 
 func (s *stager) drop() {

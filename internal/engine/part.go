@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -174,11 +173,33 @@ func checkContent(kind string, r io.Reader) (io.Reader, error) {
 	if is := media.Detect(head[:n]); is != kind && (is != "" || kind == gantry.MediaPNG || kind == gantry.MediaDICOM) {
 		return nil, gantry.Errorf(gantry.BadResponse, "unexpected_content", "read answer: it says %s and is not", kind)
 	}
-	return blame{media.Verify(kind, io.MultiReader(bytes.NewReader(head[:n]), r))}, nil
+	return blame{media.Verify(kind, &begun{head: head[:n], r: r})}, nil
 }
+
+// begun is a stream whose first bytes were read already.
+type begun struct {
+	head []byte
+	r    io.Reader
+}
+
+// Read gives the first bytes, then the others.
+func (b *begun) Read(p []byte) (int, error) {
+	if len(b.head) > 0 {
+		n := copy(p, b.head)
+		b.head = b.head[n:]
+		return n, nil
+	}
+	return b.r.Read(p)
+}
+
+// Digest is that of the whole stream.
+func (b *begun) Digest() (gantry.Digest, int64, bool) { return gantry.DigestOf(b.r) }
 
 // blame turns a verdict on an answer's bytes into a bad response: the input is not at fault.
 type blame struct{ r io.Reader }
+
+// Digest is that of the stream that is passed on.
+func (b blame) Digest() (gantry.Digest, int64, bool) { return gantry.DigestOf(b.r) }
 
 // Read passes bytes on.
 func (b blame) Read(p []byte) (int, error) {

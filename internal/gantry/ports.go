@@ -64,6 +64,22 @@ type Delivery struct {
 	Open     func(ctx context.Context) (io.ReadCloser, error)
 }
 
+// Digested is a stream whose bytes were digested on their way here. A reader that passes on exactly
+// what it reads forwards it, so that nobody takes the same digest twice.
+type Digested interface {
+	// Digest gives the SHA-256 and number of all bytes that came, once the stream has ended; false
+	// before, and where nobody took it.
+	Digest() (Digest, int64, bool)
+}
+
+// DigestOf asks r for the digest of what was read from it; false if it knows none.
+func DigestOf(r io.Reader) (Digest, int64, bool) {
+	if d, ok := r.(Digested); ok {
+		return d.Digest()
+	}
+	return Digest{}, 0, false
+}
+
 // Blobs keeps bytes that nobody else keeps.
 type Blobs interface {
 	// Stage reads r to its end, at most limit bytes (over it: Illegal, code too_large), without

@@ -316,6 +316,15 @@ func (a *answerBody) Read(p []byte) (int, error) {
 	return n, a.err
 }
 
+// Digest is that of the whole body, as the record has it.
+func (a *answerBody) Digest() (gantry.Digest, int64, bool) {
+	if a.err != io.EOF {
+		return gantry.Digest{}, 0, false
+	}
+	n, sum := a.trip.meter.got.total()
+	return sum, n, true
+}
+
 // watch breaks the trip off if a read waits too long.
 func (a *answerBody) watch() {
 	if a.timer != nil {

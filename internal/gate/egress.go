@@ -31,9 +31,10 @@ type Policy struct {
 }
 
 const (
-	bufferSize = 32 << 10 // of each connection, each way
-	max1xx     = 16       // interim answers before the real one
-	h2Window   = 1 << 20  // what one HTTP/2 answer may have under way unread
+	readBuffer  = 32 << 10 // of each connection
+	writeBuffer = 8 << 10  // of each connection: the header and the beginning of the body; see wire.ReadFrom
+	max1xx      = 16       // interim answers before the real one
+	h2Window    = 1 << 20  // what one HTTP/2 answer may have under way unread
 )
 
 func (p Policy) withDefaults() Policy {
@@ -99,8 +100,8 @@ func NewEgress(target gantry.Target, p Policy) *Egress {
 		MaxIdleConnsPerHost:    p.IdleConns,
 		IdleConnTimeout:        p.IdleKept,
 		DisableCompression:     true,
-		ReadBufferSize:         bufferSize,
-		WriteBufferSize:        bufferSize,
+		ReadBufferSize:         readBuffer,
+		WriteBufferSize:        writeBuffer,
 		Protocols:              protocols,
 		HTTP2:                  &http.HTTP2Config{MaxReceiveBufferPerStream: h2Window, SendPingTimeout: 30 * time.Second},
 	}

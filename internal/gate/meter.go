@@ -162,7 +162,7 @@ func (m *Meter) Close() {
 // Snapshot gives the call's numbers: Status, Sent, TTFB, Took, sizes and digests; all else is zero.
 // A call that never began has no times and no digests, one without an answer no TTFB and no RespSHA;
 // Took then runs to the moment it was given up. ReqSize and ReqSHA are what was handed to the
-// connection: when it broke, its last buffer of 32 KiB may not have arrived.
+// connection: when it broke, its last 256 KiB may not have arrived.
 func (m *Meter) Snapshot() gantry.Outcome {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -328,6 +328,38 @@ func (w *wire) Write(p []byte) (int, error) {
 	w.note(err)
 	if n == 0 && first {
 		m.notBegun()
+	}
+	return n, err
+}
+
+// sendSize is what is read of a body before it is written, in bytes: each write wakes the peer.
+const sendSize = 256 << 10
+
+var sendBuffers = sync.Pool{New: func() any { return new([sendSize]byte) }}
+
+// ReadFrom sends what r gives, in few writes. net/http hands it what of a body does not fit beside
+// the header.
+func (w *wire) ReadFrom(r io.Reader) (n int64, err error) {
+	buf := sendBuffers.Get().(*[sendSize]byte)
+	defer sendBuffers.Put(buf)
+	for err == nil {
+		k := 0
+		for k < len(buf) && err == nil {
+			var got int
+			got, err = r.Read(buf[k:])
+			k += got
+		}
+		if k == 0 {
+			break
+		}
+		sent, werr := w.Write(buf[:k])
+		n += int64(sent)
+		if werr != nil {
+			return n, werr
+		}
+	}
+	if err == io.EOF {
+		err = nil
 	}
 	return n, err
 }

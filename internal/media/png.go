@@ -111,6 +111,9 @@ func (p *pngReader) Read(buf []byte) (int, error) {
 	return n, err
 }
 
+// Digest is that of the stream that is passed on.
+func (p *pngReader) Digest() (gantry.Digest, int64, bool) { return gantry.DigestOf(p.r) }
+
 // cut is the verdict on an end before IEND.
 func (p *pngReader) cut() error {
 	err := illegal(gantry.CodeTruncated, "ends inside a chunk, or before IEND")

@@ -13,8 +13,8 @@ import (
 //go:embed results.sql
 var resultsSQL string
 
-//go:embed calls.sql
-var callsSQL string
+//go:embed intents.sql
+var intentsSQL string
 
 //go:embed transition.sql
 var transitionSQL string
@@ -27,17 +27,17 @@ func (s *Store) Commit(ctx context.Context, w gantry.WorkerID, writes []*gantry.
 		b       pgx.Batch
 		landed  = make([]bool, len(writes))
 		results = newResultColumns(writes)
-		calls   = newCallColumns(writes)
+		intents = newIntentColumns(writes)
 		moves   = newTransitionColumns(writes)
-		held    = map[int64]bool{}
+		held    []int64 // by the place of the lease
 		sent    = map[gantry.UUID]bool{}
 		moved   = map[int64]bool{}
 	)
 	if !results.empty() {
-		b.Queue(resultsSQL, results.args(w)...).Query(collectKeys(held))
+		b.Queue(resultsSQL, results.args(w)...).QueryRow(func(row pgx.Row) error { return row.Scan(&held) })
 	}
-	if !calls.empty() {
-		b.Queue(callsSQL, calls.args(w)...).Query(collectUUIDs(sent))
+	if !intents.empty() {
+		b.Queue(intentsSQL, intents.args(w)...).Query(collectUUIDs(sent))
 	}
 	if !moves.empty() {
 		b.Queue(transitionSQL, moves.args(w)...).Query(collectKeys(moved))
@@ -46,7 +46,7 @@ func (s *Store) Commit(ctx context.Context, w gantry.WorkerID, writes []*gantry.
 		return nil, fmt.Errorf("commit: %w", err)
 	}
 	for i, x := range writes {
-		landed[i] = (!hasResults(x) || held[int64(x.Lease.Task)]) &&
+		landed[i] = (!hasResults(x) || held[results.of(x.Lease)-1] > 0) &&
 			(x.Intent == nil || sent[x.Intent.ID]) &&
 			(x.Transition == nil || moved[int64(x.Transition.Task)])
 	}

@@ -22,6 +22,9 @@ func BenchmarkCommit(b *testing.B) {
 			n := int32(0)
 			for b.Loop() {
 				var writes []*gantry.Write
+				if n%planned == 0 { // calls divides planned
+					bed.plan(task.Lease, n)
+				}
 				for range calls {
 					n++
 					writes = append(writes, bed.callWrites(task.Lease, n, body)...)
@@ -31,6 +34,18 @@ func BenchmarkCommit(b *testing.B) {
 			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*calls), "us/call")
 		})
 	}
+}
+
+// planned is how many parts are planned at a time.
+const planned = 512
+
+// plan plans the parts after n, as a stage does before it calls for them.
+func (b *bed) plan(l gantry.Lease, n int32) {
+	w := &gantry.Write{Lease: l}
+	for k := range int32(planned) {
+		w.Plan = append(w.Plan, gantry.Part{PartKey: gantry.PartKey{Ordinal: n - n%planned + k + 1}, Count: 1, DueIn: -1})
+	}
+	b.commit(b.worker, w)
 }
 
 // callWrites are the two writes of one call.

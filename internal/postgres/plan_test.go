@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/gantry-imaging/gantry/internal/postgres"
 	"github.com/gantry-imaging/gantry/internal/postgres/postgrestest"
 )
 
@@ -31,7 +33,9 @@ func newPlans(t *testing.T, analyzed bool) *plans {
 	t.Cleanup(func() { c.Close(context.Background()) })
 	p := &plans{Conn: c, t: t}
 	p.exec(`set search_path = gantry`)
-	p.exec(`set plan_cache_mode = force_generic_plan`)
+	for name, value := range postgres.Planning {
+		p.exec(`set ` + name + ` = ` + value)
+	}
 	p.exec(`alter table task_hot set (autovacuum_enabled = off)`) // its statistics must not come by themselves
 	p.exec(`insert into worker(id, host, pid, expires_at) overriding system value values (1, 'host', 1, now() + interval '1 hour')`)
 	p.exec(`insert into pipeline_version(name, version, resolved) values ('p', sha256('p'), '{}')`)
@@ -108,12 +112,21 @@ func repeat(n int, value string, kinds ...string) []string {
 	return args
 }
 
-var scansQueue = regexp.MustCompile(`Seq Scan on task_hot`)
+// uuids writes n keys of calls.
+func uuids(n int) string {
+	all := make([]string, n)
+	for i := range all {
+		all[i] = fmt.Sprintf("'%08x-0000-7000-8000-000000000000'", i)
+	}
+	return "array[" + strings.Join(all, ",") + "]::uuid[]"
+}
+
+var scansQueue = regexp.MustCompile(`Seq Scan on (task_hot|item|part|call_)`)
 
 func hold(t *testing.T, plan string) {
 	t.Helper()
 	if scansQueue.MatchString(plan) {
-		t.Errorf("the plan reads the whole queue:\n%s", plan)
+		t.Errorf("the plan reads a whole table:\n%s", plan)
 	}
 }
 
@@ -128,6 +141,7 @@ func TestPlans(t *testing.T) {
 			p.holdClaim()
 			p.holdTransitions(645)
 			p.holdResults(645)
+			p.holdIntents(645)
 			if analyzed {
 				p.joinScans()
 			}
@@ -157,6 +171,9 @@ func (p *plans) joinScans() {
 	if join == src {
 		p.t.Fatal("the claim is not written as this control expects")
 	}
+	p.exec(`set enable_seqscan = on`)
+	p.exec(`set enable_hashjoin = on`)
+	defer p.exec(`set enable_seqscan = off`)
 	if plan := p.explain(join, p.claimArgs()...); !scansQueue.MatchString(plan) {
 		p.t.Errorf("the join form does not scan; the control proves nothing:\n%s", plan)
 	}
@@ -174,16 +191,38 @@ func (p *plans) holdTransitions(n int) {
 	}
 }
 
-// holdResults commits a part and a cursor of each of n tasks, without items and marks.
+// holdResults commits an item, a mark, a planned part, the result of a part, a cursor and an outcome of
+// each of n tasks.
 func (p *plans) holdResults(n int) {
 	p.t.Helper()
-	args := []string{"1", array("bigint", "", n), array("int", "0", n), array("bigint", "1", n)}
-	args = append(args, repeat(0, "0",
-		"bigint", "int", "int", "int", "int", "int", "smallint", "smallint", "smallint", "smallint", "bool", "bigint",
-		"text", "text", "text", "text", "text", "text", "bytea", "bytea",
-		"bigint", "int", "bytea", "bigint", "text", "bool")...)
-	args = append(args, array("bigint", "", n))
-	args = append(args, repeat(n, "0", "smallint", "smallint", "smallint", "int", "smallint", "smallint",
-		"smallint", "int", "int", "bigint", "text")...)
-	hold(p.t, p.explain(readSQL(p.t, "results.sql"), args...))
+	lease := array("int", "", n)
+	args := append([]string{"1", array("bigint", "", n), array("int", "0", n), array("bigint", "1", n), lease},
+		repeat(n, "0", "int", "int", "int", "int", "int", "smallint", "smallint", "smallint", "smallint", "bool", "bigint",
+			"text", "text", "text", "text", "text", "text", "bytea", "bytea")...)
+	args = append(append(args, lease), repeat(n, "0", "int", "bytea", "bigint", "text", "bool")...)
+	key := []string{"smallint", "smallint", "smallint", "int", "smallint"}
+	args = append(append(args, lease), repeat(n, "0", append(slices.Clone(key), "int", "int")...)...)
+	args = append(append(args, lease), repeat(n, "0", append(slices.Clone(key), "smallint", "smallint", "bigint", "text")...)...)
+	args = append(append(args, lease), array("bigint", "", n), uuids(n))
+	args = append(args, repeat(n, "0", "bigint", "bigint", "bigint", "bigint", "bigint", "int", "int", "smallint", "smallint", "bytea", "bytea", "text")...)
+	plan := p.explain(readSQL(p.t, "results.sql"), args...)
+	hold(p.t, plan)
+	for _, index := range []string{"task_hot_pkey", "item_pkey", "part_pkey"} {
+		if !strings.Contains(plan, "Index Scan using "+index) && !strings.Contains(plan, "Index Only Scan using "+index) {
+			p.t.Errorf("results do not use %s:\n%s", index, plan)
+		}
+	}
+}
+
+// holdIntents commits an intent of each of n tasks.
+func (p *plans) holdIntents(n int) {
+	p.t.Helper()
+	args := []string{"1", array("bigint", "", n), array("int", "0", n), array("int", "", n), uuids(n)}
+	args = append(args, repeat(n, "0", "bigint", "int", "int", "int", "int", "int", "smallint", "smallint", "smallint", "smallint",
+		"smallint", "smallint", "smallint", "bytea")...)
+	plan := p.explain(readSQL(p.t, "intents.sql"), args...)
+	hold(p.t, plan)
+	if !strings.Contains(plan, "Index Scan using task_hot_pkey") {
+		p.t.Errorf("an intent does not find its task by key:\n%s", plan)
+	}
 }

@@ -104,7 +104,7 @@ order by t.id desc limit nullif($5, 0)`
 
 // Tasks lists tasks, the newest first.
 func (s *Store) Tasks(ctx context.Context, f Filter) ([]TaskRow, error) {
-	rows, err := s.pool.Query(ctx, listTasksSQL, f.Task, f.Pipeline, f.State, f.Since, f.Limit, f.Tasks)
+	rows, err := s.ask.Query(ctx, listTasksSQL, f.Task, f.Pipeline, f.State, f.Since, f.Limit, f.Tasks)
 	if err != nil {
 		return nil, fmt.Errorf("list tasks: %w", err)
 	}
@@ -135,7 +135,7 @@ func (s *Store) Task(ctx context.Context, id string) (TaskRow, error) {
 
 // Events lists a task's transitions in order.
 func (s *Store) Events(ctx context.Context, key int64) ([]EventRow, error) {
-	rows, err := s.pool.Query(ctx, `select seq, at, `+fmt.Sprintf(stateNameSQL, `from_state`)+`, `+fmt.Sprintf(stateNameSQL, `to_state`)+`,
+	rows, err := s.ask.Query(ctx, `select seq, at, `+fmt.Sprintf(stateNameSQL, `from_state`)+`, `+fmt.Sprintf(stateNameSQL, `to_state`)+`,
 		stage, coalesce((array['advance','retry','park','release','end'])[change + 1], 'rescued'), attempt, worker,
 		coalesce(code, ''), coalesce(detail, '')
 		from task_event where task_id = $1 order by seq`, key)
@@ -189,7 +189,7 @@ func (s *Store) Calls(ctx context.Context, f Filter) ([]CallRow, error) {
 	if since.IsZero() {
 		since = time.Unix(0, 0)
 	}
-	rows, err := s.pool.Query(ctx, listCallsSQL, since, key, f.Pipeline, f.Boundary, f.Processor, f.Outcome, f.Limit, f.Tasks)
+	rows, err := s.ask.Query(ctx, listCallsSQL, since, key, f.Pipeline, f.Boundary, f.Processor, f.Outcome, f.Limit, f.Tasks)
 	if err != nil {
 		return nil, fmt.Errorf("list calls: %w", err)
 	}
@@ -199,7 +199,7 @@ func (s *Store) Calls(ctx context.Context, f Filter) ([]CallRow, error) {
 // Call finds one call by its id.
 func (s *Store) Call(ctx context.Context, id string) (CallRow, error) {
 	var at time.Time
-	if err := s.pool.QueryRow(ctx, `select at from call_intent where id = $1::uuid`, id).Scan(&at); err != nil {
+	if err := s.ask.QueryRow(ctx, `select at from call_intent where id = $1::uuid`, id).Scan(&at); err != nil {
 		if errors.Is(err, pgx.ErrNoRows) {
 			return CallRow{}, fmt.Errorf("no call %s", id)
 		}

@@ -1,5 +1,5 @@
 // Package postgres is the store: everything gantry remembers, on PostgreSQL 15 or later through
-// pgx. Read store.go, then claim.sql and claim.go, transition.sql, results.sql, calls.sql and
+// pgx. Read store.go, then claim.sql and claim.go, transition.sql, results.sql, intents.sql and
 // commit.go (how a batch of writes becomes durable), lease.go (heartbeat, reaper, promoter),
 // limit.go (units and rate slots), enqueue.go, and query.go for what people ask.
 package postgres
@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -27,39 +28,60 @@ const MinVersion = 150000
 
 // Store is a connection pool on a migrated database. All its methods may be called concurrently.
 type Store struct {
-	pool *pgxpool.Pool
+	pool *pgxpool.Pool // of the scheduler's statements
+	ask  *pgxpool.Pool // of what people ask
+}
+
+// Planning are the settings under which the scheduler's statements are planned: each has one right
+// plan, a few rows looked up by key. A custom plan for a long array, or a plan made while a table was
+// small, is how a statement comes to read a table whole.
+var Planning = map[string]string{
+	"plan_cache_mode":  "force_generic_plan",
+	"enable_seqscan":   "off",
+	"enable_hashjoin":  "off",
+	"enable_mergejoin": "off",
 }
 
 // Open connects to the database named by dsn. It changes nothing; see Migrate.
 func Open(ctx context.Context, dsn string) (*Store, error) {
+	pool, err := connect(ctx, dsn, 8, Planning)
+	if err != nil {
+		return nil, err
+	}
+	ask, err := connect(ctx, dsn, 4, nil)
+	if err != nil {
+		pool.Close()
+		return nil, err
+	}
+	s := &Store{pool: pool, ask: ask}
+	if err := s.checkVersion(ctx); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// connect makes a pool, which opens its connections as they are needed.
+func connect(ctx context.Context, dsn string, conns int32, planning map[string]string) (*pgxpool.Pool, error) {
 	cfg, err := pgxpool.ParseConfig(dsn)
 	if err != nil {
 		return nil, fmt.Errorf("read database url: %w", err)
 	}
-	if cfg.MaxConns < 8 {
-		cfg.MaxConns = 8
-	}
+	cfg.MaxConns = max(cfg.MaxConns, conns)
 	set := cfg.ConnConfig.RuntimeParams
 	set["search_path"] = "gantry"
 	set["application_name"] = "gantry"
 	set["timezone"] = "UTC"
-	// The statements of the scheduler have one right plan; a custom plan for a long array is how a
-	// claim comes to scan the whole table.
-	set["plan_cache_mode"] = "force_generic_plan"
 	set["statement_timeout"] = "30s"
 	set["idle_in_transaction_session_timeout"] = "10s"
 	set["lock_timeout"] = "5s"
+	maps.Copy(set, planning)
 	cfg.AfterConnect = takeRole
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("connect to database: %w", err)
 	}
-	s := &Store{pool: pool}
-	if err := s.checkVersion(ctx); err != nil {
-		pool.Close()
-		return nil, err
-	}
-	return s, nil
+	return pool, nil
 }
 
 // takeRole drops to the application's role, which cannot change the record. Where the roles could
@@ -82,7 +104,10 @@ func (s *Store) checkVersion(ctx context.Context) error {
 }
 
 // Close gives back all connections.
-func (s *Store) Close() { s.pool.Close() }
+func (s *Store) Close() {
+	s.pool.Close()
+	s.ask.Close()
+}
 
 // Migrate brings the database named by dsn to this version's schema and says how many migrations
 // it applied. Several processes may call it at once.

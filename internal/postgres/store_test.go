@@ -229,7 +229,7 @@ func TestResultsAndCalls(t *testing.T) {
 	if got := b.commit(b.worker, &gantry.Write{Intent: in}); !got[0] {
 		t.Fatal("intent did not land")
 	}
-	if got := b.commit(b.worker, &gantry.Write{Intent: in}); got[0] {
+	if _, err := b.Commit(t.Context(), b.worker, []*gantry.Write{{Intent: in}}); err == nil {
 		t.Error("an intent landed twice")
 	}
 	if got := must(b.Landed(t.Context(), b.worker, []*gantry.Write{{Intent: in}}))(t); !got[0] {

@@ -133,7 +133,7 @@ func (c *committer) flush(ctx context.Context, batch []*request) {
 			return
 		} else if refused(err) {
 			if len(batch) == 1 {
-				batch[0].done <- fmt.Errorf("commit refused: %w", err)
+				c.refuse(ctx, batch, err)
 				return
 			}
 			half := len(batch) / 2
@@ -151,6 +151,15 @@ func (c *committer) flush(ctx context.Context, batch []*request) {
 		}
 		time.Sleep(min(time.Second, 10*time.Millisecond<<min(try, 10)))
 	}
+}
+
+// refuse answers a write that the database says no to. One whose key is there already is one whose
+// first commit was not known to have landed, and had not when it was looked up.
+func (c *committer) refuse(ctx context.Context, batch []*request, err error) {
+	if rest, lerr := c.lookUp(ctx, batch); lerr == nil && len(rest) == 0 {
+		return
+	}
+	batch[0].done <- fmt.Errorf("commit refused: %w", err)
 }
 
 func (c *committer) commit(ctx context.Context, batch []*request) ([]bool, error) {

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -42,7 +43,25 @@ type caller struct {
 // holding is a task whose lease this process has.
 type holding struct {
 	gantry.Task
-	next atomic.Int32 // its next part and item
+	next    atomic.Int32 // its next part and item
+	planMu  sync.Mutex
+	planned int32 // parts that are planned so far
+}
+
+// plan sees to it that part n is planned, with some hundreds more, as a stage plans them.
+func (h *holding) plan(ctx context.Context, s *scheduler.Session, n int32) error {
+	const ahead = 500
+	h.planMu.Lock()
+	defer h.planMu.Unlock()
+	if n <= h.planned {
+		return nil
+	}
+	w := &gantry.Write{Lease: h.Lease}
+	for k := range int32(ahead) {
+		w.Plan = append(w.Plan, gantry.Part{PartKey: gantry.PartKey{Ordinal: h.planned + k + 1}, Count: 1, DueIn: -1})
+	}
+	h.planned += ahead
+	return s.Commit(ctx, w)
 }
 
 // withCaller claims n tasks and lends a caller that holds their leases.
@@ -117,6 +136,9 @@ func (x *bench) newCaller(ctx context.Context, b *bed, s *scheduler.Session, bas
 func (c *caller) call(ctx context.Context, k int, path string) error {
 	t := c.tasks[k%len(c.tasks)]
 	n := t.next.Add(1)
+	if err := t.plan(ctx, c.session, n); err != nil {
+		return err
+	}
 	part := gantry.Part{PartKey: gantry.PartKey{Ordinal: n}, Status: gantry.PartOK, Attempt: 1, Count: 1, DueIn: -1}
 	spec := gantry.CallSpec{Timeout: 30 * time.Second, Priority: t.Priority, Intent: gantry.Intent{Lease: t.Lease, Boundary: gantry.AtProcessor,
 		Op: gantry.OpProcess, Limiter: c.limiter, Pipeline: c.pipeline, Part: part.PartKey, Try: 1, ItemCount: 1, ItemsSHA: gantry.Digest{1}}}

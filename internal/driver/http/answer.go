@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
@@ -41,7 +42,9 @@ func (p *processor) answer(ctx context.Context, cancel func(), resp *http.Respon
 		return err
 	}
 	body := &answerBody{ctx: ctx, r: resp.Body}
-	buffered := bufio.NewReaderSize(body, bufferSize)
+	buffered := buffers.Get().(*bufio.Reader)
+	buffered.Reset(body)
+	defer func() { buffered.Reset(nil); buffers.Put(buffered) }()
 	_, err := buffered.Peek(1)
 	if err != nil && err != io.EOF {
 		return err
@@ -55,8 +58,20 @@ func (p *processor) answer(ctx context.Context, cancel func(), resp *http.Respon
 	if err == io.EOF { // nothing to say, as with 204
 		return nil
 	}
-	return hand(ctx, resp, buffered, body, req)
+	return hand(ctx, resp, peeked{buffered, body}, body, req)
 }
+
+// buffers hold the beginning of an answer.
+var buffers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, bufferSize) }}
+
+// peeked is a body whose beginning was looked at.
+type peeked struct {
+	io.Reader
+	body *answerBody
+}
+
+// Digest is that of the body, which this passes on whole.
+func (p peeked) Digest() (gantry.Digest, int64, bool) { return gantry.DigestOf(p.body.r) }
 
 // hand gives the body to req.Receive.
 func hand(ctx context.Context, resp *http.Response, r io.Reader, body *answerBody, req *gantry.Request) error {

@@ -2,7 +2,6 @@ package http
 
 import (
 	"archive/zip"
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -15,6 +14,9 @@ import (
 
 // bufferSize is what is read of an item at once, in bytes.
 const bufferSize = 32 << 10
+
+// maxEmpty is how many reads in a row may give nothing.
+const maxEmpty = 100
 
 // content is the bytes of a body. whole tells whether the last of them was handed out or may be:
 // everything was read to its end without an error.
@@ -83,48 +85,66 @@ func (i *input) isWhole() bool {
 // wholeItem is an item as it is. It keeps back the last byte until the item ended well: a digest that
 // is wrong shows at the end only, and by then the service would have a whole request.
 type wholeItem struct {
-	item io.Closer
-	r    *bufio.Reader
-	size int64 // -1 if not known
-	sent int64
-	err  error // the end of item or what went wrong
-	done bool
+	item  io.ReadCloser
+	size  int64 // -1 if not known
+	got   int64
+	held  byte // the byte kept back
+	have  bool
+	later error // what came together with bytes
+	err   error // the end of item or what went wrong
 }
 
-func newWhole(r io.ReadCloser, size int64) *wholeItem {
-	return &wholeItem{item: r, r: bufio.NewReaderSize(r, bufferSize), size: size}
-}
+func newWhole(r io.ReadCloser, size int64) *wholeItem { return &wholeItem{item: r, size: size} }
 
 // Read gives what was read but the last byte, and that too once the end came.
-func (w *wholeItem) Read(p []byte) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
+func (w *wholeItem) Read(p []byte) (n int, err error) {
+	for empty := 0; n == 0 && w.err == nil && len(p) > 0; empty++ {
+		n, w.err = w.advance(p)
+		if w.err == nil && n == 0 && empty >= maxEmpty {
+			w.err = io.ErrNoProgress
+		}
 	}
-	if w.err == nil {
-		_, w.err = w.r.Peek(2)
+	return n, w.err
+}
+
+// advance reads once behind the byte that is held, and holds the last one.
+func (w *wholeItem) advance(p []byte) (int, error) {
+	var n int
+	if w.have {
+		p[0], n = w.held, 1
 	}
-	ready, ended := w.r.Buffered(), w.err == io.EOF
-	total := w.sent + int64(ready)
+	var one [1]byte
+	rest := p[n:]
+	if len(rest) == 0 {
+		rest = one[:]
+	}
+	got, err := w.read(rest)
+	w.got += int64(got)
+	if w.size >= 0 && (w.got > w.size || err == io.EOF && w.got < w.size) {
+		return 0, gantry.Errorf(gantry.Transient, CodeSizeMismatch, "read item: it is not the %d bytes that it should be", w.size)
+	}
 	switch {
-	case w.err != nil && !ended:
-		return 0, w.err
-	case w.size >= 0 && (total > w.size || ended && total < w.size):
-		w.err = gantry.Errorf(gantry.Transient, CodeSizeMismatch, "read item: it is not the %d bytes that it should be", w.size)
-		return 0, w.err
-	case ended && ready == 0:
-		w.done = true
-		return 0, io.EOF
-	case ended:
-		w.done = true
-	default:
-		ready--
+	case err == io.EOF:
+		return n, err
+	case got == 0:
+		return 0, err
 	}
-	n, err := w.r.Read(p[:min(len(p), ready)])
-	w.sent += int64(n)
+	w.held, w.have = rest[got-1], true
+	return n + got - 1, nil
+}
+
+// read never gives bytes together with an error.
+func (w *wholeItem) read(p []byte) (n int, err error) {
+	if w.later != nil {
+		return 0, w.later
+	}
+	if n, err = w.item.Read(p); n > 0 {
+		w.later, err = err, nil
+	}
 	return n, err
 }
 
-func (w *wholeItem) whole() bool  { return w.done }
+func (w *wholeItem) whole() bool  { return w.err == io.EOF }
 func (w *wholeItem) Close() error { return w.item.Close() }
 
 // archive is a ZIP of all items, made while it is read: stored, without times, named by their
