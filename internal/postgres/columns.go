@@ -33,8 +33,9 @@ func (l *leases) of(x gantry.Lease) int32 {
 
 type resultColumns struct {
 	leases
-	cursor []int64
-	rows   int
+	cursor  []int64 // by lease
+	cursors int     // how many are set
+	rows    int
 
 	item struct {
 		lease                       []int32
@@ -104,6 +105,7 @@ func newResultColumns(writes []*gantry.Write) *resultColumns {
 			c.cursor = append(c.cursor, 0)
 		}
 		if w.Cursor > 0 {
+			c.cursors++
 			c.cursor[lease-1] = max(c.cursor[lease-1], w.Cursor)
 		}
 		for i := range w.Items {
@@ -163,15 +165,19 @@ func (c *resultColumns) addOutcome(lease int32, x *gantry.Outcome) {
 	t.reqSHA, t.respSHA, t.code = append(t.reqSHA, digestBytes(x.ReqSHA)), append(t.respSHA, digestBytes(x.RespSHA)), append(t.code, string(x.Code))
 }
 
-func (c *resultColumns) args(w gantry.WorkerID) []any {
+// statement is what commits the results of worker w.
+func (c *resultColumns) statement(of *sections, w gantry.WorkerID) (string, []any) {
 	i, m, n, p, o := &c.item, &c.mark, &c.plan, &c.part, &c.outcome
-	return []any{int64(w), c.task, c.seq, c.cursor,
-		i.lease, i.id, i.parent, i.origin, i.ordinal, i.part, i.leg, i.stage, i.processor, i.gen, i.rejected, i.size,
-		i.media, i.transform, i.locator, i.location, i.reason, i.name, i.sha, i.body,
-		m.lease, m.id, m.sha, m.size, m.reason, m.rejected,
-		n.lease, n.leg, n.stage, n.processor, n.ordinal, n.gen, n.first, n.count,
-		p.lease, p.leg, p.stage, p.processor, p.ordinal, p.gen, p.status, p.attempt, p.due, p.reason,
-		o.lease, o.task, o.id, o.sent, o.ttfb, o.took, o.reqSize, o.respSize, o.limiter, o.status, o.result, o.kind, o.reqSHA, o.respSHA, o.code}
+	return of.statement(
+		section{"leases", 1, []any{int64(w), c.task, c.seq}},
+		section{"cursors", c.cursors, []any{c.cursor}},
+		section{"items", len(i.id), []any{i.lease, i.id, i.parent, i.origin, i.ordinal, i.part, i.leg, i.stage, i.processor, i.gen,
+			i.rejected, i.size, i.media, i.transform, i.locator, i.location, i.reason, i.name, i.sha, i.body}},
+		section{"marks", len(m.id), []any{m.lease, m.id, m.sha, m.size, m.reason, m.rejected}},
+		section{"plans", len(n.ordinal), []any{n.lease, n.leg, n.stage, n.processor, n.ordinal, n.gen, n.first, n.count}},
+		section{"parts", len(p.ordinal), []any{p.lease, p.leg, p.stage, p.processor, p.ordinal, p.gen, p.status, p.attempt, p.due, p.reason}},
+		section{"outcomes", len(o.id), []any{o.lease, o.task, o.id, o.sent, o.ttfb, o.took, o.reqSize, o.respSize, o.limiter, o.status,
+			o.result, o.kind, o.reqSHA, o.respSHA, o.code}})
 }
 
 type intentColumns struct {

@@ -10,9 +10,6 @@ import (
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
-//go:embed results.sql
-var resultsSQL string
-
 //go:embed intents.sql
 var intentsSQL string
 
@@ -34,7 +31,8 @@ func (s *Store) Commit(ctx context.Context, w gantry.WorkerID, writes []*gantry.
 		moved   = map[int64]bool{}
 	)
 	if !results.empty() {
-		b.Queue(resultsSQL, results.args(w)...).QueryRow(func(row pgx.Row) error { return row.Scan(&held) })
+		sql, args := results.statement(s.results, w)
+		b.Queue(sql, args...).QueryRow(func(row pgx.Row) error { return row.Scan(&held) })
 	}
 	if !intents.empty() {
 		b.Queue(intentsSQL, intents.args(w)...).Query(collectUUIDs(sent))
@@ -54,7 +52,8 @@ func (s *Store) Commit(ctx context.Context, w gantry.WorkerID, writes []*gantry.
 }
 
 // Landed tells, after a Commit whose end is not known, which writes are in the database. Only
-// those with an intent or a transition are looked for: the others may simply be written again.
+// those with an intent, an outcome or a transition are looked for: the others may simply be written
+// again.
 func (s *Store) Landed(ctx context.Context, w gantry.WorkerID, writes []*gantry.Write) ([]bool, error) {
 	landed := make([]bool, len(writes))
 	for i, x := range writes {
@@ -67,6 +66,9 @@ func (s *Store) Landed(ctx context.Context, w gantry.WorkerID, writes []*gantry.
 		case x.Intent != nil:
 			q = `select exists (select from call_intent where task_id = $1 and id = $2 and worker = $3)`
 			args = []any{int64(x.Intent.Task), [16]byte(x.Intent.ID), int64(w)}
+		case x.Outcome != nil:
+			q = `select exists (select from call_outcome where task_id = $1 and id = $2 and result <> $3)`
+			args = []any{int64(x.Outcome.Task), [16]byte(x.Outcome.ID), int16(gantry.ResultFenced)}
 		default:
 			continue
 		}

@@ -196,16 +196,19 @@ func (p *plans) holdTransitions(n int) {
 func (p *plans) holdResults(n int) {
 	p.t.Helper()
 	lease := array("int", "", n)
-	args := append([]string{"1", array("bigint", "", n), array("int", "0", n), array("bigint", "1", n), lease},
-		repeat(n, "0", "int", "int", "int", "int", "int", "smallint", "smallint", "smallint", "smallint", "bool", "bigint",
-			"text", "text", "text", "text", "text", "text", "bytea", "bytea")...)
-	args = append(append(args, lease), repeat(n, "0", "int", "bytea", "bigint", "text", "bool")...)
-	key := []string{"smallint", "smallint", "smallint", "int", "smallint"}
-	args = append(append(args, lease), repeat(n, "0", append(slices.Clone(key), "int", "int")...)...)
-	args = append(append(args, lease), repeat(n, "0", append(slices.Clone(key), "smallint", "smallint", "bigint", "text")...)...)
-	args = append(append(args, lease), array("bigint", "", n), uuids(n))
-	args = append(args, repeat(n, "0", "bigint", "bigint", "bigint", "bigint", "bigint", "int", "int", "smallint", "smallint", "bytea", "bytea", "text")...)
-	plan := p.explain(readSQL(p.t, "results.sql"), args...)
+	part := []string{"smallint", "smallint", "smallint", "int", "smallint"}
+	rows := func(first []string, kinds ...string) []string { return append(first, repeat(n, "0", kinds...)...) }
+	sql, args := postgres.ResultsForTest(
+		[]string{"1", array("bigint", "", n), array("int", "0", n)},
+		[]string{array("bigint", "1", n)},
+		rows([]string{lease}, "int", "int", "int", "int", "int", "smallint", "smallint", "smallint", "smallint", "bool", "bigint",
+			"text", "text", "text", "text", "text", "text", "bytea", "bytea"),
+		rows([]string{lease}, "int", "bytea", "bigint", "text", "bool"),
+		rows([]string{lease}, append(slices.Clone(part), "int", "int")...),
+		rows([]string{lease}, append(slices.Clone(part), "smallint", "smallint", "bigint", "text")...),
+		rows([]string{lease, array("bigint", "", n), uuids(n)},
+			"bigint", "bigint", "bigint", "bigint", "bigint", "int", "int", "smallint", "smallint", "bytea", "bytea", "text"))
+	plan := p.explain(sql, args...)
 	hold(p.t, plan)
 	for _, index := range []string{"task_hot_pkey", "item_pkey", "part_pkey"} {
 		if !strings.Contains(plan, "Index Scan using "+index) && !strings.Contains(plan, "Index Only Scan using "+index) {

@@ -30,6 +30,8 @@ const MinVersion = 150000
 type Store struct {
 	pool *pgxpool.Pool // of the scheduler's statements
 	ask  *pgxpool.Pool // of what people ask
+
+	results *sections
 }
 
 // Planning are the settings under which the scheduler's statements are planned: each has one right
@@ -53,7 +55,7 @@ func Open(ctx context.Context, dsn string) (*Store, error) {
 		pool.Close()
 		return nil, err
 	}
-	s := &Store{pool: pool, ask: ask}
+	s := &Store{pool: pool, ask: ask, results: newSections(resultsSQL)}
 	if err := s.checkVersion(ctx); err != nil {
 		s.Close()
 		return nil, err

@@ -13,8 +13,9 @@ import (
 
 const (
 	maxBatchWrites = 2000
-	maxBatchBytes  = 1 << 20 // of bodies, so that bulky rows never delay an intent for long
-	pace           = 2 * time.Millisecond
+	maxBatchBytes  = 1 << 20               // of bodies, so that bulky rows never delay an intent for long
+	paceMin        = 2 * time.Millisecond  // between two commits while calls wait for units
+	paceMax        = 6 * time.Millisecond // and the longest that one is put off
 	queueSize      = 4096
 	maxTries       = 20
 )
@@ -25,9 +26,10 @@ type committer struct {
 	store  Store
 	worker gantry.WorkerID
 	log    *slog.Logger
-	busy   func() bool // many calls wait for units: a little patience makes bigger batches
+	load   func() (waiting, inUse int) // calls that wait for units, and units in use
 	queue  chan *request
 	closed chan struct{} // nobody serves the queue any more
+	ended  tempo         // the goroutine's own
 
 	mu      sync.Mutex
 	flushes int64
@@ -39,8 +41,8 @@ type request struct {
 	done  chan error
 }
 
-func newCommitter(store Store, w gantry.WorkerID, log *slog.Logger, busy func() bool) *committer {
-	return &committer{store: store, worker: w, log: log, busy: busy, queue: make(chan *request, queueSize), closed: make(chan struct{})}
+func newCommitter(store Store, w gantry.WorkerID, log *slog.Logger, load func() (waiting, inUse int)) *committer {
+	return &committer{store: store, worker: w, log: log, load: load, queue: make(chan *request, queueSize), closed: make(chan struct{})}
 }
 
 // Commit returns when w is durable; ErrFenced if the task is no longer this process's. Once a
@@ -82,13 +84,44 @@ func (c *committer) run(ctx context.Context) {
 				return
 			}
 		}
-		if wait := pace - time.Since(last); wait > 0 && c.busy() {
+		if wait := c.pace() - time.Since(last); wait > 0 {
 			time.Sleep(wait)
 		}
 		batch := c.gather(first)
+		c.ended.note(batch, time.Since(last))
 		last = time.Now()
 		c.flush(context.WithoutCancel(ctx), batch)
 	}
+}
+
+// pace is the time between two commits. While calls that are on record wait for units, patience costs
+// nothing and makes bigger batches: as long as a third of what waits will last.
+func (c *committer) pace() time.Duration {
+	waiting, inUse := c.load()
+	if waiting == 0 || inUse < 16 {
+		return 0
+	}
+	return min(paceMax, max(paceMin, time.Duration(waiting)*c.ended.each/3))
+}
+
+// tempo is how quickly calls end.
+type tempo struct {
+	each time.Duration // from one end to the next, on average
+}
+
+// note takes what came to an end in a span of time.
+func (t *tempo) note(batch []*request, span time.Duration) {
+	n := 0
+	for _, r := range batch {
+		if r.write.Outcome != nil {
+			n++
+		}
+	}
+	each := span
+	if n > 0 {
+		each = span / time.Duration(n)
+	}
+	t.each += (min(each, time.Second) - t.each) / 8
 }
 
 func (c *committer) gather(first *request) []*request {

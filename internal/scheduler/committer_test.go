@@ -81,7 +81,7 @@ func (l *ledger) Landed(_ context.Context, _ gantry.WorkerID, writes []*gantry.W
 // run, and gives the answers by task, from 1.
 func commitAll(t *testing.T, l *ledger, n int) []error {
 	t.Helper()
-	c := newCommitter(l, 1, slog.New(slog.DiscardHandler), func() bool { return false })
+	c := newCommitter(l, 1, slog.New(slog.DiscardHandler), func() (int, int) { return 0, 0 })
 	errs := make([]error, n+1)
 	var wg sync.WaitGroup
 	for i := 1; i <= n; i++ {
@@ -117,7 +117,7 @@ func TestBatchesAreBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := newLedger()
-		c := newCommitter(l, 1, slog.New(slog.DiscardHandler), func() bool { return false })
+		c := newCommitter(l, 1, slog.New(slog.DiscardHandler), func() (int, int) { return 0, 0 })
 		bulky := &gantry.Write{Items: []gantry.Item{{Body: make([]byte, maxBatchBytes)}}}
 		for range 3 {
 			c.queue <- &request{write: bulky, done: make(chan error, 1)}
@@ -236,7 +236,7 @@ func TestClosedQueue(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := newLedger()
-		c := newCommitter(l, 1, slog.New(slog.DiscardHandler), func() bool { return false })
+		c := newCommitter(l, 1, slog.New(slog.DiscardHandler), func() (int, int) { return 0, 0 })
 		ctx, stop := context.WithCancel(t.Context())
 		stop()
 		c.run(ctx)
@@ -247,7 +247,7 @@ func TestClosedQueue(t *testing.T) {
 			t.Error("it was committed")
 		}
 		// A caller that gave up before its write was queued is told so.
-		full := newCommitter(l, 1, slog.New(slog.DiscardHandler), func() bool { return false })
+		full := newCommitter(l, 1, slog.New(slog.DiscardHandler), func() (int, int) { return 0, 0 })
 		for range queueSize {
 			full.queue <- &request{}
 		}

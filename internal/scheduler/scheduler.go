@@ -97,7 +97,7 @@ func Run(ctx context.Context, store Store, opts Options, setUp func(context.Cont
 	defer endLoops(nil)
 	g, gctx := errgroup.WithContext(loops)
 	s.keeper = newKeeper(gctx, g, store, w, opts.Log)
-	s.commits = newCommitter(store, w, opts.Log, func() bool { waiting, inUse := s.keeper.load(); return waiting > 0 && inUse >= 16 })
+	s.commits = newCommitter(store, w, opts.Log, s.keeper.load)
 	s.heart = newHeart(store, w, opts.TTL, beat)
 	s.waker = newWaker(store, opts.Log)
 	s.claims = newClaimer(s)

@@ -95,12 +95,13 @@ func hand(ctx context.Context, resp *http.Response, r io.Reader, body *answerBod
 // 202 and 206 are successes that bring no result: it comes later, or is a part of one.
 func (p *processor) refusal(resp *http.Response) error {
 	status := resp.StatusCode
+	if status >= 200 && status < 300 && status != http.StatusAccepted && status != http.StatusPartialContent {
+		return nil
+	}
 	e := gantry.Errorf(gantry.Permanent, gantry.Code(fmt.Sprintf("http_%03d", status)), "post: status %d", status)
 	switch {
-	case status == http.StatusAccepted, status == http.StatusPartialContent, status < 200, status > 599:
+	case status < 300, status > 599:
 		e.Kind = gantry.BadResponse
-	case status < 300:
-		return nil
 	case status < 400:
 		e.Kind, e.Code = gantry.BadResponse, CodeRedirect
 	case status == http.StatusRequestTimeout:
