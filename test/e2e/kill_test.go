@@ -16,10 +16,10 @@ import (
 
 // files is how many inputs each run gets, kills how often the process dies in the disturbed one.
 const (
-	files = 300
-	half  = files / 2 // dropped at once in the disturbed run
-	kills = 10
-	lease = "2s"
+	files   = 300
+	kills   = 10
+	portion = files / kills // dropped before each kill, so that there is always work to interrupt
+	lease   = "2s"
 )
 
 // TestKilledAndFrozen drops the same files three times: on a quiet process, on one that is killed ten
@@ -40,6 +40,7 @@ func TestKilledAndFrozen(t *testing.T) {
 type yard struct {
 	in, out, pipeline string
 	model             *foreign
+	dropped           int // files, in the disturbed run
 }
 
 func newYard(t *testing.T) *yard {
@@ -104,8 +105,9 @@ type moment struct {
 }
 
 var moments = []moment{
-	{"while files are taken in", func(_ *yard, t *testing.T, l *ledger) bool {
-		return l.count(t, `select count(*) from arrival`)%half > 0
+	{"while files are taken in", func(y *yard, t *testing.T, l *ledger) bool {
+		n := l.count(t, `select count(*) from arrival`)
+		return n > y.dropped-portion && n < y.dropped
 	}},
 	{"while files are looked at", func(_ *yard, t *testing.T, l *ledger) bool {
 		return l.count(t, `select count(*) from task_hot where state in (1, 2) and phase = 1`) > 0
@@ -167,9 +169,9 @@ func (f found) String() string {
 // tally counts the kills that interrupted something of each kind.
 type tally struct{ Intake, Early, Inferring, Responding, Out, Open, Unsealed int }
 
-func (a *tally) add(f found) {
+func (a *tally) add(f found, dropped int) {
 	for n, did := range map[*int]bool{
-		&a.Intake:     f.Taken%half > 0,
+		&a.Intake:     f.Taken < dropped,
 		&a.Early:      f.Owned[gantry.Extracting]+f.Owned[gantry.Ingesting] > 0,
 		&a.Inferring:  f.Owned[gantry.Inferring] > 0,
 		&a.Responding: f.Owned[gantry.Responding] > 0,
@@ -191,16 +193,17 @@ func (y *yard) killed(t *testing.T, want map[string]string) {
 	var all tally
 	for n := range kills {
 		m, base := moments[n%len(moments)], y.model.answered.Load()
-		eventually(t, 20*time.Second, "progress since the last kill", func() bool { return n == 0 || y.model.answered.Load() >= base+15 })
-		if n%len(moments) == 0 {
-			drop(t, y.in, n/len(moments)*half, (n/len(moments)+1)*half)
+		drop(t, y.in, y.dropped, y.dropped+portion)
+		y.dropped += portion
+		if n%len(moments) > 0 {
+			eventually(t, 20*time.Second, "progress since the last kill", func() bool { return y.model.answered.Load() >= base+portion/2 })
 		}
 		eventually(t, 20*time.Second, "a moment "+m.name, func() bool { return m.is(y, t, l) })
 		out := y.model.inFlight.Load()
 		p.kill()
 		f := y.found(t, l, out)
 		t.Logf("kill %2d %-29s %s", n+1, m.name+":", f)
-		all.add(f)
+		all.add(f, y.dropped)
 		y.sound(t, want)
 		p = i.serve(t, y.pipeline, "--lease", lease)
 	}
