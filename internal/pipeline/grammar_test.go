@@ -28,11 +28,9 @@ func inMapping(where, keys string) string {
 func TestLater(t *testing.T) {
 	t.Parallel()
 	for where, keys := range map[string][]string{
-		"file":      {"group", "when", "deidentify", "move_if", "keep_input", "notify", "tests"},
-		"stage":     {"keep_if", "when", "need", "pass", "max"},
-		"extract":   {"frames", "video"},
+		"file":      {"deidentify", "move_if", "keep_input", "notify"},
 		"limits":    {"extracting", "inferring"},
-		"sink":      {"send", "rejoin"},
+		"sink":      {"send", "commit"},
 		"processor": {"send", "async", "await"},
 		"source":    {"discover"},
 	} {
@@ -41,8 +39,8 @@ func TestLater(t *testing.T) {
 		}
 	}
 	for where, values := range map[string][]string{
-		"stage":   {"mode: cumulative", "mode: fanout", "each: item", "each: batch"},
-		"extract": {"archives: [tar]", "archives: [tar.gz]", "archives: [zip, tar.zst]", "archives: [7z]"},
+		"extract": {"archives: [7z]", "archives: [zip, 7z]"},
+		"group":   {"by: prefix", "by: study, quiet: 60s", "by: study, cap: 30m", "by: study, expect: qido", "by: study, late: rerun", "by: study, complete: count"},
 		"file":    {"priority: 'dicom.Modality == \"CT\"'"},
 	} {
 		for _, value := range values {
@@ -97,6 +95,11 @@ func TestBounds(t *testing.T) {
 		{"processor", "limits: {rate: 1/s, burst: 1}", "limits: {rate: 1/s, burst: 0}"},
 		{"stage", "each: task", "each: tasks"}, {"stage", "on_error: skip", "on_error: Skip"},
 		{"stage", "mode: sequential", "mode: parallel"},
+		{"extract", "shard: 2", "shard: 1"}, {"extract", "video: png, sample: 1/h", "video: png, sample: 0/s"},
+		{"extract", "frames: png, window: 40/1", "frames: png, window: 40/0"}, {"extract", "frames: npy", "frames: tiff"}, {"extract", "video: jpeg", "video: npy"},
+		{"stage", "each: batch, max: 1", "each: batch, max: 0"}, {"stage", "mode: fanout, need: 1", "mode: fanout, need: 2"}, {"stage", "mode: fanout, need: all", "mode: fanout, need: 0"},
+		{"stage", "pass: inputs", "pass: all"}, {"sink", "rejoin: original", "rejoin: zip"}, {"group", "by: patient", "by: day"},
+		{"stage", "mode: cumulative, each: item", "mode: cumulative, each: items"},
 		{"file", "priority: offpeak", "priority: later"}, {"file", "on_error: fail", "on_error: stop"},
 	} {
 		wantMistake(t, inMapping(c.where, c.right), "")
