@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -123,10 +124,17 @@ func located(err error) mistake {
 	return mistake{e.From, text}
 }
 
+// typeNames are the library's names of types, and those of the reference.
+var typeNames = map[string]string{
+	"map[string]interface {}": "object", "map[string]interface{}": "object", "map[string]string": "object", "[]interface {}": "list",
+	"string": "text", "float64": "number", "int": "number", "array": "list",
+}
+
+var typePattern = regexp.MustCompile(`map\[string\]interface ?\{\}|map\[string\]string|\[\]interface \{\}|\b(string|float64|int|array)\b`)
+
 // plainType says types in the words of the reference.
 func plainType(s string) string {
-	return strings.NewReplacer("map[string]interface {}", "object", "map[string]interface{}", "object", "map[string]string", "object",
-		"[]interface {}", "list", "[]interface{}", "list", "string", "text", "float64", "number", "integer", "number", "int", "number", "array", "list").Replace(s)
+	return typePattern.ReplaceAllStringFunc(s, func(t string) string { return typeNames[t] })
 }
 
 // linter finds what the language has and pipeline files have not, and names that nobody knows.
@@ -159,7 +167,7 @@ func (l *linter) Visit(node *ast.Node) {
 	case *ast.BinaryNode:
 		l.operator(n)
 	case *ast.PointerNode:
-		if n.Name != "" && n.Name != "index" {
+		if n.Name != "" {
 			l.note(n, "unknown name %s", short("#"+n.Name))
 		}
 	case *ast.VariableDeclaratorNode, *ast.SequenceNode, *ast.SliceNode, *ast.MapNode, *ast.BytesNode:
@@ -227,9 +235,12 @@ func (l *linter) shape(n ast.Node) (shape, string, bool) {
 // anything, and does not hold. Values that do not fit their operators, a list that is missing, and
 // an evaluation beyond the limits are Illegal with code bad_expression.
 func (c *condition) Holds(vars map[string]any) (bool, error) {
-	env := make(map[string]any, len(vars)+1)
+	env := make(map[string]any, len(vars)+2)
+	env["dicom"] = map[string]string(nil) // no DICOM file: every attribute is empty
 	for name, v := range vars {
-		env[name] = v
+		if v != nil {
+			env[name] = v
+		}
 	}
 	env[runName] = &run{}
 	machine := vm.VM{MemoryBudget: maxMemory}
