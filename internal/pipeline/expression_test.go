@@ -287,6 +287,8 @@ func FuzzExpression(f *testing.F) {
 			return
 		}
 		began := time.Now()
+		watchdog := time.AfterFunc(10*time.Second, func() { panic(fmt.Sprintf("%q does not end", src)) })
+		defer watchdog.Stop()
 		c, found := compile(src, stageShape(threeStages, true))
 		if (c == nil) != (len(found) > 0) {
 			t.Fatalf("%v and %v", c, found)
