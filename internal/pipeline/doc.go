@@ -4,7 +4,7 @@
 // fields.go and scalar.go (any tagged struct from YAML), build.go and check.go (what must fit
 // together), resolve.go (the canonical form that a version is the digest of), tree.go (what of YAML is
 // read) and problem.go. Expressions are variables.go (what each field knows), expression.go (check
-// and compile), rewrite.go and evaluate.go (what operators mean). schema.go, reference.go and
+// and compile), rewrite.go, evaluate.go and functions.go (what operators and functions mean). schema.go, reference.go and
 // diagram.go say the same grammar, or one pipeline, in other forms.
 //
 // # Variables of conditions

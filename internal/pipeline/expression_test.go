@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/expr-lang/expr/vm"
 	"github.com/google/go-cmp/cmp"
 	"github.com/suyashkumar/dicom/pkg/tag"
 
@@ -154,7 +155,18 @@ func TestBounded(t *testing.T) {
 			t.Errorf("%s took %v: %v", src, took, err)
 		}
 	}
-	// The control: the same over less is no mistake.
+	// A control: without the count the evaluation goes on for as long as it takes.
+	c, _ := compile(`any(result.many, any(result.many, # == -1))`, stageShape(threeStages, true))
+	thousand := map[string]any{"result": map[string]any{"many": many[:1000]}}
+	if _, err := c.Holds(thousand); err == nil {
+		t.Error("a million elements are within the limit")
+	}
+	thousand[runName] = &run{steps: -1 << 40}
+	machine := vm.VM{}
+	if out, err := machine.Run(c.program, thousand); err != nil || out != false {
+		t.Errorf("without the limit: %v, %v", out, err)
+	}
+	// Another: the same over less is no mistake.
 	vars["result"].(map[string]any)["many"] = many[:30]
 	if _, err := holds(t, `any(result.many, any(result.many, any(result.many, # == -1)))`, vars); err != nil {
 		t.Error(err)
