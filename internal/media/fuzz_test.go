@@ -54,7 +54,7 @@ func compare(t *testing.T, data []byte, limits Limits) {
 	}
 	for _, e := range z.Entries() {
 		ours, err := readEntry(z, e.Ordinal)
-		if err != nil || e.Ordinal >= len(theirs.File) || theirs.File[e.Ordinal].Name != z.rawName(e.Ordinal) {
+		if err != nil || e.Ordinal >= len(theirs.File) || theirs.File[e.Ordinal].Name != z.RawName(e.Ordinal) {
 			continue
 		}
 		s, err := theirs.File[e.Ordinal].Open()
@@ -66,14 +66,6 @@ func compare(t *testing.T, data []byte, limits Limits) {
 			t.Fatalf("entry %d: %d bytes, archive/zip reads %d others", e.Ordinal, len(ours), len(got))
 		}
 	}
-}
-
-func (z *Zip) rawName(ordinal int) string {
-	f, err := z.find(ordinal)
-	if err != nil {
-		return ""
-	}
-	return f.raw
 }
 
 // What passes is unchanged and has a header that the standard library reads too; what does not
