@@ -23,6 +23,9 @@ type file struct {
 	Scope   string
 	Entries *int
 	Good    *int
+	Frames  int
+	Rows    int
+	Columns int
 }
 
 // corpus reads the manifest of the folder that GANTRY_CORPUS names.
