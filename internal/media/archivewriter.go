@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/klauspost/compress/flate"
@@ -134,7 +135,8 @@ func (a *ArchiveWriter) entry(name string, size int64, packed bool) (io.Writer, 
 		h := &tar.Header{Typeflag: tar.TypeReg, Name: name, Size: size, Mode: 0o644}
 		return a.tar, a.tar.WriteHeader(h)
 	}
-	h := &zip.FileHeader{Name: name, Method: zip.Deflate, ModifiedDate: 1<<5 | 1} // 1 January 1980, the first that a zip can tell
+	// The first time that a zip can tell; without one, some readers complain.
+	h := &zip.FileHeader{Name: name, Method: zip.Deflate, Modified: time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)}
 	if packed {
 		h.Method = zip.Store
 	}

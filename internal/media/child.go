@@ -80,14 +80,33 @@ func (c *child) start() error {
 func (c *child) wait() error {
 	err := c.cmd.Wait()
 	os.RemoveAll(c.dir)
-	if ended := c.ctx.Err(); ended != nil {
-		cause := context.Cause(c.ctx)
-		if errors.Is(cause, context.DeadlineExceeded) {
-			return gantry.Errorf(gantry.Timeout, CodeTimeout, "%w", cause)
-		}
-		return cause
+	if ended := c.ended(); ended != nil {
+		return ended
 	}
 	return c.verdict(err)
+}
+
+// abort ends the child because of err, and gives that, or why the context ended if it did.
+func (c *child) abort(err error) error {
+	_ = c.kill()
+	_ = c.cmd.Wait()
+	os.RemoveAll(c.dir)
+	if ended := c.ended(); ended != nil {
+		return ended
+	}
+	return err
+}
+
+// ended is why the context ended, or nil.
+func (c *child) ended() error {
+	if c.ctx.Err() == nil {
+		return nil
+	}
+	cause := context.Cause(c.ctx)
+	if errors.Is(cause, context.DeadlineExceeded) {
+		return gantry.Errorf(gantry.Timeout, CodeTimeout, "%w", cause)
+	}
+	return cause
 }
 
 // verdict tells from how a child ended, and from what it complained of, what is wrong with its input.

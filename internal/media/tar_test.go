@@ -318,6 +318,30 @@ func TestDecompressBudget(t *testing.T) {
 	wantCode(t, err, CodeTooDeep)
 }
 
+// What lies in a compressed tar is measured by what was sent, not by what came out of it.
+func TestDecompressNested(t *testing.T) {
+	t.Parallel()
+	bomb := new(maker).add(blank("a", 6)).add(blank("b", 6)).bytes()
+	pad := tarPart{name: "pad", data: bytes.Repeat(object(5), 8<<10)}
+	for name, c := range map[string]struct {
+		data []byte
+		want gantry.Code
+	}{
+		"a zip":                     {gz(tarOf(tarPart{name: "a.zip", data: zipOf(deflated, object(1))})), ""},
+		"a zip bomb":                {gz(tarOf(tarPart{name: "a.zip", data: bomb}, pad)), CodeArchiveBomb},
+		"a zip bomb in a plain tar": {tarOf(tarPart{name: "a.zip", data: bomb}), CodeArchiveBomb},
+		"as deep as the limit":      {gz(tarOf(tarPart{name: "a.zip", data: nest(2, stored)})), ""},
+		"one over":                  {gz(tarOf(tarPart{name: "a.zip", data: nest(3, stored)})), CodeTooDeep},
+		"a compressed tar in a zip": {zipOf(stored, gz(tarOf(tarPart{name: "a", data: object(1)}))), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := walkBytes(c.data, corpusLimits)
+			wantCode(t, err, c.want)
+		})
+	}
+}
+
 type failingWriter struct{ err error }
 
 func (w failingWriter) Write([]byte) (int, error) { return 0, w.err }

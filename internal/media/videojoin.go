@@ -49,9 +49,6 @@ func joinVideo(ctx context.Context, path, kind string, rate Rate, frames func(i 
 		return err
 	}
 	n, progress, err := c.feedPictures(frames)
-	if err == nil && n == 0 {
-		err = illegal(gantry.CodeEmpty, "no pictures")
-	}
 	if err == nil && lastFrame(progress) != n {
 		err = illegal(gantry.CodeMalformed, "%d of %d pictures written", lastFrame(progress), n)
 	}
@@ -95,17 +92,10 @@ func (c *child) feedPictures(frames func(i int) (io.Reader, bool, error)) (int, 
 	}
 	n, err := writePictures(in, frames)
 	if err != nil && !errors.Is(err, errChild) {
-		_ = c.kill()
-		_ = c.wait()
-		if c.ctx.Err() != nil {
-			err = context.Cause(c.ctx)
-		}
-		return n, nil, err
+		return n, nil, c.abort(err)
 	}
 	if n == 0 {
-		_ = c.kill()
-		_ = c.wait()
-		return 0, nil, nil
+		return 0, nil, c.abort(illegal(gantry.CodeEmpty, "no pictures"))
 	}
 	_ = in.Close()
 	if ended := c.wait(); ended != nil {

@@ -119,13 +119,7 @@ func (c *child) pictures(kind string, o SplitOptions, each func(int, time.Durati
 	n, err := cutAll(out, kind, o, times, each)
 	close(stop)
 	if err != nil && !errors.Is(err, errShort) {
-		_ = c.kill()
-		_ = c.cmd.Wait()
-		os.RemoveAll(c.dir)
-		if c.ctx.Err() != nil {
-			err = context.Cause(c.ctx)
-		}
-		return n, err
+		return n, c.abort(err)
 	}
 	if ended := c.wait(); ended != nil {
 		return n, ended
@@ -155,7 +149,7 @@ func cutAll(r io.Reader, kind string, o SplitOptions, times <-chan time.Duration
 		total += int64(len(picture))
 		at, ok := <-times
 		if !ok {
-			return n, errShort
+			return n, illegal(gantry.CodeMalformed, "frame %d has no time", n)
 		}
 		if n == 0 {
 			first = at
