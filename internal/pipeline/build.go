@@ -107,8 +107,6 @@ func (d *decoder) checkNames(f *file) {
 	}
 	d.unused(credentials)
 	d.checkTargets(f)
-	d.checkExtract(f)
-	d.checkTests(f)
 }
 
 // checkTargets refuses two limits for one target: calls are counted by target, whatever it is

@@ -2,11 +2,8 @@ package pipeline
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
-	"go.yaml.in/yaml/v4"
 )
 
 // checkStages holds the keys of stages against one another and against the processors.
@@ -50,49 +47,6 @@ func (d *decoder) checkStage(path string, s stage) {
 		d.at(d.keyOf(join(path, "need")), "need: it goes with mode: fanout, not with mode: %s", s.Mode)
 	case fanout && int(s.Need) > len(s.Call) && len(s.Call) > 0:
 		d.at(d.placeOf(join(path, "need")).value, "need: %d of %d processors can never answer", s.Need, len(s.Call))
-	}
-}
-
-// checkExtract refuses settings of pictures that are not made.
-func (d *decoder) checkExtract(f *file) {
-	x := f.Extract
-	if _, ok := d.places["extract.sample"]; ok && x.Video == "" && !d.hasMistake("extract") {
-		d.at(d.keyOf("extract.sample"), "sample: it means nothing without video")
-	}
-	if _, ok := d.places["extract.window"]; ok && x.Frames != "png" && x.Frames != "jpeg" && !d.hasMistake("extract") {
-		d.at(d.keyOf("extract.window"), "window: it means nothing without frames: png or jpeg")
-	}
-}
-
-// hasMistake tells whether a key of a section was not understood.
-func (d *decoder) hasMistake(section string) bool {
-	p := d.placeOf(section).value
-	return slices.ContainsFunc(d.list, func(x Problem) bool {
-		return slices.ContainsFunc(p.Content, func(n *yaml.Node) bool { return n.Line == x.Line && n.Column == x.Col })
-	})
-}
-
-// checkTests refuses processors that there are not, and two tests of one name.
-func (d *decoder) checkTests(f *file) {
-	processors := d.names("processor", "processors", sorted(f.Processors))
-	seen := map[string]bool{}
-	for i, t := range f.Tests {
-		path := fmt.Sprintf("tests[%d]", i)
-		if seen[t.Name] && t.Name != "" {
-			d.at(d.placeOf(join(path, "name")).value, "name: another test is named %s", short(t.Name))
-		}
-		seen[t.Name] = true
-		d.useKeys(processors, join(path, "mock"), slices.Sorted(maps.Keys(t.Mock)))
-		d.useKeys(processors, join(path, "expect.calls"), slices.Sorted(maps.Keys(t.Expect.Calls)))
-	}
-}
-
-// useKeys holds the keys of a mapping to names.
-func (d *decoder) useKeys(n *names, path string, keys []string) {
-	for _, name := range keys {
-		if !n.open && !slices.Contains(n.defined, name) {
-			d.at(d.keyOf(join(path, name)), "%s: no %s %s%s", last(path), n.what, short(name), didYouMean(nearest(name, n.defined)))
-		}
 	}
 }
 

@@ -64,27 +64,6 @@ func TestStageResults(t *testing.T) {
 	}
 }
 
-// TestTests reads what tests say.
-func TestTests(t *testing.T) {
-	t.Parallel()
-	for block, want := range map[string]string{
-		"{name: a, input: x}": "", "{input: x}": "name is missing", "{name: a}": "input is missing", "{name: a, input: []}": "input: it is empty",
-		"{name: a, input: x}, {name: a, input: y}": `name: another test is named "a"`, "{name: a, input: x, mock: {fndr: 1}}": `mock: no processor "fndr"`,
-		"{name: a, input: x, expect: {calls: {finde: 1}}}": `calls: no processor "finde" (did you mean "finder"?)`, "{name: a, input: x, expect: {calls: {finder: -1}}}": "it must be at least 0",
-		"{name: a, input: x, expect: {outputs: some}}": `outputs: "some" is neither any nor a number`, "{name: a, input: x, expect: {outputs: 0}}": "",
-		"{name: a, input: x, expect: {state: queued}}": `state: "queued" is not one of done, failed, cancelled`, "{name: a, input: x, mock: {finder: 0x10}}": `"0x10" is no number`,
-		"{name: a, input: x, mock: {finder: {a: 1, a: 2}}}": `key "a" stands twice`, "{name: a, input: x, mock: {finder: !!str a}}": "tag !!str",
-	} {
-		wantMistake(t, small+"tests: ["+block+"]\n", want)
-	}
-	p := mustParse(t, small+"tests: [{name: a, input: x, mock: {finder: [1.5, \"5\", false, ~, {deep: [{}]}]}}]\n")
-	want := gantry.PipelineTest{Name: "a", Input: []string{"/etc/gantry/x"}, Expect: gantry.Expectation{State: gantry.Done, Outputs: -1},
-		Mock: map[string]any{"finder": []any{1.5, "5", false, nil, map[string]any{"deep": []any{map[string]any{}}}}}}
-	if diff := cmp.Diff(want, p.Tests[0]); diff != "" {
-		t.Error(diff)
-	}
-}
-
 // TestFirstLightOfOld reads what the release before this one kept of a pipeline, and of its version.
 func TestFirstLightOfOld(t *testing.T) {
 	t.Parallel()
@@ -95,7 +74,7 @@ func TestFirstLightOfOld(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"zip"}, p.Extract.Archives); diff != "" || p.Extract.Shard != 512 || p.When != nil || p.Stages[0].When != nil || p.Stages[0].Mode != gantry.Sequential {
+	if diff := cmp.Diff([]string{"zip"}, p.Extract.Archives); diff != "" || p.When != nil || p.Stages[0].When != nil || p.Stages[0].Mode != gantry.Sequential {
 		t.Errorf("%+v", p)
 	}
 }

@@ -28,11 +28,7 @@ func Diagram(p *gantry.Pipeline) string {
 	}
 	for i, s := range p.Sinks {
 		id := fmt.Sprintf("sink%d", i)
-		rejoin := ""
-		if s.Rejoin == gantry.RejoinOriginal {
-			rejoin = ", rejoined"
-		}
-		d.node(id, `[\"%s (%s%s)"\]`, s.Name, s.Kind, rejoin)
+		d.node(id, `[\"%s (%s)"\]`, s.Name, s.Kind)
 		d.line("  %s --> %s", d.left, id)
 	}
 	d.line("  classDef note fill:none,stroke-dasharray:3 3")
@@ -68,15 +64,6 @@ func taken(p *gantry.Pipeline) string {
 	words := []string{"unpack " + strings.Join(p.Extract.Archives, ", ")}
 	if len(p.Extract.Archives) == 0 {
 		words = []string{"take as it is"}
-	}
-	if p.Extract.Frames != "" {
-		words = append(words, "frames as "+string(p.Extract.Frames))
-	}
-	if p.Extract.Video != "" {
-		words = append(words, "video as "+string(p.Extract.Video))
-	}
-	if p.Group != "" {
-		words = append(words, "a task per "+string(p.Group))
 	}
 	if p.When != nil {
 		words = append(words, "when "+p.When.String())

@@ -11,7 +11,7 @@ import (
 func TestDiagram(t *testing.T) {
 	t.Parallel()
 	p := mustParse(t, stagesOf("{name: one, call: a, keep_if: 'result.score > 0.4'}")+"  - {name: report, mode: cumulative, each: task, call: b, when: 'dicom.Modality == \"#`US\"'}\n"+
-		"sources: {in: {kind: dir, path: /secret/in}}\nsinks: {out: {kind: dir, path: x, rejoin: original}}\nlimits: {in_progress: 7}\n")
+		"sources: {in: {kind: dir, path: /secret/in}}\nsinks: {out: {kind: dir, path: x}}\nlimits: {in_progress: 7}\n")
 	want := `flowchart LR
   take{{"unpack zip, tar, tar.gz, tar.zst"}}
   source0[/"in (dir)"/]
@@ -44,7 +44,7 @@ func TestDiagram(t *testing.T) {
   take -.-> call2_0
   left0 -.-> call2_0
   note4["4 at once, 1m each"]:::note -.- call2_0
-  sink0[\"out (dir, rejoined)"\]
+  sink0[\"out (dir)"\]
   left2 --> sink0
   classDef note fill:none,stroke-dasharray:3 3
 `
@@ -58,7 +58,7 @@ func TestDiagram(t *testing.T) {
 func TestDiagramSaysAll(t *testing.T) {
 	t.Parallel()
 	text := Diagram(mustParse(t, full, "ROOT", "/mnt/x", "ROUTE", "v1"))
-	for _, want := range []string{"take as it is; frames as png; video as jpeg; a task per study; when dicom.Modality == #quot;US#quot;",
+	for _, want := range []string{"take as it is; when dicom.Modality == #quot;US#quot;",
 		"side: fanout, each batch of up to 16, need 1 of 2", "find: sequential, each task, pass both", "8 at once, 2/s, 10s each"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("lacks %s in\n%s", want, text)

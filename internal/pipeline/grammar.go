@@ -18,7 +18,7 @@ type file struct {
 	Description string              `yaml:"description" version:"no" doc:"What it is for, in a sentence."`
 	Priority    priority            `yaml:"priority" default:"normal" version:"no" doc:"Which tasks go first: urgent, normal or offpeak."`
 	Sources     map[string]endpoint `yaml:"sources" names:"true" role:"source" doc:"Where objects come from. gantry run brings its own."`
-	Group       group               `yaml:"group" doc:"How the media of one archive are divided into tasks of their own."`
+	Group       group               `yaml:"group" soon:"true" doc:"How the media of one archive are divided into tasks of their own."`
 	When        expression          `yaml:"when" doc:"Which tasks go on after ingesting; without it, all."`
 	Extract     extract             `yaml:"extract" doc:"What is unpacked, and how much of it, over all nesting."`
 	Limits      fileLimits          `yaml:"limits" version:"no" doc:"How much goes on at once, over all processes."`
@@ -29,7 +29,7 @@ type file struct {
 	Sinks       map[string]outlet   `yaml:"sinks" names:"true" role:"sink" doc:"Where results go. gantry run brings its own."`
 	Processors  map[string]process  `yaml:"processors" names:"true" role:"processor" doc:"The inference services that stages call."`
 	Auth        map[string]auth     `yaml:"auth" names:"true" role:"auth" doc:"What requests are signed with."`
-	Tests       []test              `yaml:"tests" version:"no" doc:"What must come of samples, with answers in place of the processors'."`
+	Tests       []test              `yaml:"tests" soon:"true" version:"no" doc:"What must come of samples, with answers in place of the processors'."`
 
 	_ struct{} `later:"deidentify move_if keep_input notify"`
 }
@@ -46,7 +46,7 @@ type endpoint struct {
 // outlet is a sink.
 type outlet struct {
 	endpoint
-	Rejoin string `yaml:"rejoin" one:"original" doc:"original puts what was made of an archive, a multi-frame file or a video back into one of the same kind, in the original order. Without it every output is a file of its own."`
+	Rejoin string `yaml:"rejoin" soon:"true" one:"original" doc:"original puts what was made of an archive, a multi-frame file or a video back into one of the same kind, in the original order. Without it every output is a file of its own."`
 }
 
 type group struct {
@@ -84,15 +84,15 @@ type fileLimits struct {
 
 type extract struct {
 	Archives   []string `yaml:"archives" default:"zip tar tar.gz tar.zst" one:"zip tar tar.gz tar.zst" later:"7z" doc:"The archives that are unpacked; others are media that nobody knows."`
-	Frames     string   `yaml:"frames" one:"png jpeg npy" doc:"What each frame of a multi-frame DICOM file is sent as; npy is an array of float32. Without it the file is one item."`
-	Video      string   `yaml:"video" one:"png jpeg" doc:"What each frame of a video is sent as. Without it videos are not taken."`
-	Window     window   `yaml:"window" default:"file" doc:"How stored values become the grey of pictures: file, as the file says; full, from the least to the largest; center/width, such as -600/1500."`
-	Sample     sample   `yaml:"sample" doc:"How many frames of a video are taken, per second: 5/s, or 5. Without it every one."`
+	Frames     string   `yaml:"frames" soon:"true" one:"png jpeg npy" doc:"What each frame of a multi-frame DICOM file is sent as; npy is an array of float32. Without it the file is one item."`
+	Video      string   `yaml:"video" soon:"true" one:"png jpeg" doc:"What each frame of a video is sent as. Without it videos are not taken."`
+	Window     window   `yaml:"window" soon:"true" default:"file" doc:"How stored values become the grey of pictures: file, as the file says; full, from the least to the largest; center/width, such as -600/1500."`
+	Sample     sample   `yaml:"sample" soon:"true" doc:"How many frames of a video are taken, per second: 5/s, or 5. Without it every one."`
 	Depth      int      `yaml:"depth" default:"3" min:"1" max:"16" doc:"Archives inside one another."`
 	MaxBytes   Size     `yaml:"max_bytes" default:"20GiB" min:"1B" max:"64TiB" doc:"Unpacked bytes."`
 	MaxEntries int      `yaml:"max_entries" default:"100000" min:"1" max:"10000000" doc:"Entries."`
 	MaxRatio   int      `yaml:"max_ratio" default:"200" min:"1" max:"1000000" doc:"Unpacked bytes per packed byte."`
-	Shard      int      `yaml:"shard" default:"512" min:"2" max:"1000000" doc:"Parts from which on a task is divided among several."`
+	Shard      int      `yaml:"shard" soon:"true" default:"512" min:"2" max:"1000000" doc:"Parts from which on a task is divided among several."`
 }
 
 type timeouts struct {

@@ -28,9 +28,10 @@ func inMapping(where, keys string) string {
 func TestLater(t *testing.T) {
 	t.Parallel()
 	for where, keys := range map[string][]string{
-		"file":      {"deidentify", "move_if", "keep_input", "notify"},
+		"file":      {"deidentify", "move_if", "keep_input", "notify", "group", "tests"},
+		"extract":   {"frames", "video", "window", "sample", "shard"},
 		"limits":    {"extracting", "inferring"},
-		"sink":      {"send", "commit"},
+		"sink":      {"send", "commit", "rejoin"},
 		"processor": {"send", "async", "await"},
 		"source":    {"discover"},
 	} {
@@ -40,7 +41,6 @@ func TestLater(t *testing.T) {
 	}
 	for where, values := range map[string][]string{
 		"extract": {"archives: [7z]", "archives: [zip, 7z]"},
-		"group":   {"by: prefix", "by: study, quiet: 60s", "by: study, cap: 30m", "by: study, expect: qido", "by: study, late: rerun", "by: study, complete: count"},
 		"file":    {"priority: 'dicom.Modality == \"CT\"'"},
 	} {
 		for _, value := range values {
@@ -95,10 +95,8 @@ func TestBounds(t *testing.T) {
 		{"processor", "limits: {rate: 1/s, burst: 1}", "limits: {rate: 1/s, burst: 0}"},
 		{"stage", "each: task", "each: tasks"}, {"stage", "on_error: skip", "on_error: Skip"},
 		{"stage", "mode: sequential", "mode: parallel"},
-		{"extract", "shard: 2", "shard: 1"}, {"extract", "video: png, sample: 1/h", "video: png, sample: 0/s"},
-		{"extract", "frames: png, window: 40/1", "frames: png, window: 40/0"}, {"extract", "frames: npy", "frames: tiff"}, {"extract", "video: jpeg", "video: npy"},
 		{"stage", "each: batch, max: 1", "each: batch, max: 0"}, {"stage", "mode: fanout, need: 1", "mode: fanout, need: 2"}, {"stage", "mode: fanout, need: all", "mode: fanout, need: 0"},
-		{"stage", "pass: inputs", "pass: all"}, {"sink", "rejoin: original", "rejoin: zip"}, {"group", "by: patient", "by: day"},
+		{"stage", "pass: inputs", "pass: all"},
 		{"stage", "mode: cumulative, each: item", "mode: cumulative, each: items"},
 		{"file", "priority: offpeak", "priority: later"}, {"file", "on_error: fail", "on_error: stop"},
 	} {

@@ -18,9 +18,8 @@ priority: urgent
 sources:
   inbox: {kind: dir, path: in, pattern: "*.dcm", settle: 5s}
   abroad: {kind: dir, path: "${env:ROOT}/in", auth: door}
-group: {by: study}
 when: 'dicom.Modality == "US"'
-extract: {archives: [], depth: 2, max_bytes: 512MiB, max_entries: 7, max_ratio: 9, frames: png, video: jpeg, window: -600/1500, sample: 5, shard: 64}
+extract: {archives: [], depth: 2, max_bytes: 512MiB, max_entries: 7, max_ratio: 9}
 limits: {in_progress: 20}
 timeouts: {queued: 30d, extracting: 1m, ingesting: 2m, inferring: 1h30m, responding: 90s}
 retry: {attempts: 2, initial: 500ms, factor: 1.5, max: 1m}
@@ -33,7 +32,7 @@ stages:
   - {name: side, mode: fanout, each: batch, max: 16, need: any, call: [finder, other], when: "stages.again.other[0].ok"}
   - {name: last, mode: cumulative, each: item, call: other}
 sinks:
-  results: {kind: dir, path: /srv/out/../results, rejoin: original}
+  results: {kind: dir, path: /srv/out/../results}
 processors:
   finder:
     kind: http
@@ -47,12 +46,6 @@ processors:
 auth:
   model: {kind: bearer, token: "${file:/run/secrets/model}"}
   door: {kind: basic, username: gantry, password: "${env:DOOR}"}
-tests:
-  - name: kept
-    input: samples/a.dcm
-    mock: {finder: {score: 0.9, list: [1, x, true, ~]}}
-    expect: {state: failed, calls: {finder: 3}, outputs: 2, error: truncated}
-  - {name: quiet, input: [/a, /b]}
 `
 
 func TestParseFull(t *testing.T) {
@@ -65,7 +58,7 @@ func TestParseFull(t *testing.T) {
 				Auth: &gantry.Credential{Name: "door", Kind: "basic", Username: "gantry", Password: "${env:DOOR}"}},
 			{Name: "inbox", Kind: "dir", Config: &dirSource{Path: "/etc/gantry/in", Pattern: "*.dcm", Settle: 5 * time.Second}},
 		},
-		Sinks: []gantry.Endpoint{{Name: "results", Kind: "dir", Config: &dirSink{Path: "/srv/results"}, Rejoin: gantry.RejoinOriginal}},
+		Sinks: []gantry.Endpoint{{Name: "results", Kind: "dir", Config: &dirSink{Path: "/srv/results"}}},
 		Processors: []gantry.Processing{
 			{Endpoint: gantry.Endpoint{Name: "finder", Kind: "http",
 				Config: &httpProcessor{URL: "http://a.local/v1?x=1&y=<2>", Body: "zip", Headers: map[string]string{"X-Site": "north", "X-Route": "v1"}},
@@ -80,14 +73,8 @@ func TestParseFull(t *testing.T) {
 			{Name: "side", Mode: gantry.Fanout, Each: gantry.EachBatch, Call: []string{"finder", "other"}, Max: 16, Need: 1, OnError: gantry.OnErrorFail, When: &condition{text: "stages.again.other[0].ok"}},
 			{Name: "last", Mode: gantry.Cumulative, Each: gantry.EachItem, Call: []string{"other"}, OnError: gantry.OnErrorFail},
 		},
-		Group: gantry.GroupStudy, When: &condition{text: `dicom.Modality == "US"`},
-		Extract: gantry.Extract{Archives: []string{}, Depth: 2, MaxBytes: 512 << 20, MaxEntries: 7, MaxRatio: 9,
-			Frames: gantry.RenderPNG, Video: gantry.RenderJPEG, Window: "-600/1500", Sample: 5, Shard: 64},
-		Tests: []gantry.PipelineTest{
-			{Name: "kept", Input: []string{"/etc/gantry/samples/a.dcm"}, Mock: map[string]any{"finder": map[string]any{"score": 0.9, "list": []any{1.0, "x", true, nil}}},
-				Expect: gantry.Expectation{State: gantry.Failed, Calls: map[string]int{"finder": 3}, Outputs: 2, Error: "truncated"}},
-			{Name: "quiet", Input: []string{"/a", "/b"}, Expect: gantry.Expectation{State: gantry.Done, Outputs: -1}},
-		},
+		When:       &condition{text: `dicom.Modality == "US"`},
+		Extract:    gantry.Extract{Archives: []string{}, Depth: 2, MaxBytes: 512 << 20, MaxEntries: 7, MaxRatio: 9},
 		InProgress: 20,
 		Timeouts: gantry.Timeouts{Queued: 30 * 24 * time.Hour, Extracting: time.Minute, Ingesting: 2 * time.Minute,
 			Inferring: 90 * time.Minute, Responding: 90 * time.Second},
@@ -109,7 +96,7 @@ func TestDefaults(t *testing.T) {
 	got := mustParse(t, small)
 	want := &gantry.Pipeline{
 		Name: "small", Priority: gantry.PriorityNormal, Processors: got.Processors, Stages: got.Stages,
-		Extract: gantry.Extract{Archives: []string{"zip", "tar", "tar.gz", "tar.zst"}, Window: "file", Depth: 3, MaxBytes: 20 << 30, MaxEntries: 100000, MaxRatio: 200, Shard: 512},
+		Extract: gantry.Extract{Archives: []string{"zip", "tar", "tar.gz", "tar.zst"}, Depth: 3, MaxBytes: 20 << 30, MaxEntries: 100000, MaxRatio: 200},
 		Timeouts: gantry.Timeouts{Queued: 12 * time.Hour, Extracting: 15 * time.Minute, Ingesting: 5 * time.Minute,
 			Inferring: time.Hour, Responding: 15 * time.Minute},
 		Retry:   gantry.RetryPolicy{Attempts: 5, Initial: 2 * time.Second, Factor: 2, Max: 5 * time.Minute},

@@ -12,7 +12,6 @@ import (
 func Reference(k Kinds) string {
 	r := &reference{kinds: kinds{k}}
 	r.section("The file", reflect.ValueOf(new(file)).Elem(), "")
-	r.section("`group`", reflect.ValueOf(new(group)).Elem(), "")
 	r.section("`extract`", reflect.ValueOf(new(extract)).Elem(), "")
 	r.section("An entry of `stages`", reflect.ValueOf(new(stage)).Elem(), "")
 	r.section("An entry of `sources`", reflect.ValueOf(new(endpoint)).Elem(), "source")
@@ -23,8 +22,6 @@ func Reference(k Kinds) string {
 	r.section("`limits`", reflect.ValueOf(new(fileLimits)).Elem(), "")
 	r.section("`timeouts`", reflect.ValueOf(new(timeouts)).Elem(), "")
 	r.section("`retry`", reflect.ValueOf(new(retry)).Elem(), "")
-	r.section("An entry of `tests`", reflect.ValueOf(new(test)).Elem(), "")
-	r.section("`expect` of a test", reflect.ValueOf(new(expect)).Elem(), "")
 	r.functions()
 	return strings.TrimRight(r.b.String(), "\n") + "\n"
 }

@@ -17,7 +17,7 @@ func TestWithin(t *testing.T) {
 		"double, by numbers": "when: \"\\u0022\\x61\\U00000022 == dicom.Modalty\"\n",
 		"not ASCII":          "when: '\"é日\" == dicom.Modalty'\n",
 		"literal":            "when: |\n  dicom.StudyDate == \"\" and\n    dicom.Modalty == 1\n",
-		"in a stage":         "tests: [{name: é, input: a}]\nwhen:   'true and dicom.Modalty == 1'\n",
+		"behind other text":  "description: é\nwhen:   'true and dicom.Modalty == 1'\n",
 	} {
 		got := mistakes(t, small+src)
 		lines := strings.Split(small+src, "\n")
