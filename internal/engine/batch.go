@@ -23,11 +23,18 @@ func (w *work) planStage(ctx context.Context, stage int16) ([]unit, error) {
 	var units []unit
 	var fresh []gantry.Part
 	for i, g := range p.groups {
+		status, asked := gantry.PartPlanned, false
 		for c := range w.plan.Stages[stage].Call {
 			k := gantry.PartKey{Leg: w.task.Leg, Stage: stage, Processor: int16(c), Ordinal: int32(i)}
 			part, known := w.part(k)
+			if !known && !asked {
+				if status, err = w.asked(ctx, stage, p, g); err != nil {
+					return nil, err
+				}
+				asked = true
+			}
 			if !known {
-				part = gantry.Part{PartKey: k, First: g.first, Count: int32(len(g.origins)), DueIn: -1}
+				part = gantry.Part{PartKey: k, Status: status, First: g.first, Count: int32(len(g.origins)), DueIn: -1}
 				fresh = append(fresh, part)
 			}
 			units = append(units, unit{Part: part, group: g})

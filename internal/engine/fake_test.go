@@ -89,7 +89,7 @@ func (w *world) Stopping() <-chan struct{}                  { return w.stop }
 
 func (w *world) Original(context.Context, gantry.TaskID) (gantry.Arrival, error) {
 	b := w.blobs["in"]
-	return gantry.Arrival{Location: "in", Size: int64(len(b)), SHA: sha256.Sum256(b), Name: "x"}, w.original
+	return gantry.Arrival{Location: "in", Size: int64(len(b)), SHA: sha256.Sum256(b), Name: "x", Source: "p/inbox"}, w.original
 }
 
 func (w *world) Items(context.Context, gantry.TaskID) ([]gantry.Item, error) {

@@ -103,6 +103,9 @@ func (w *work) passed(ctx context.Context, stage int16) (*passage, error) {
 		}
 		p.made = w.answers(s)
 		w.passOn(s, p)
+		if err := w.keepOnly(ctx, s, p); err != nil {
+			return nil, err
+		}
 		w.passages = append(w.passages, p)
 	}
 	return w.passages[stage], nil

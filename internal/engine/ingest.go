@@ -38,7 +38,7 @@ func (w *work) ingest(ctx context.Context) (gantry.Event, error) {
 	if err := w.verdict(); err != nil {
 		return "", err
 	}
-	return gantry.Finish, nil
+	return w.admit(ctx)
 }
 
 // scan looks at items side by side, as many as there are processors in this machine.

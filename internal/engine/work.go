@@ -28,9 +28,11 @@ type work struct {
 	mu       sync.Mutex
 	items    []gantry.Item // in the order of their ids
 	parts    map[gantry.PartKey]gantry.Part
-	kinds    map[gantry.PartKey]gantry.Kind // of parts that failed here
-	passages []*passage                     // of the stages that have ended, once they are asked for
-	last     gantry.ItemID                  // the highest id given out
+	kinds    map[gantry.PartKey]gantry.Kind      // of parts that failed here
+	passages []*passage                          // of the stages that have ended, once they are asked for
+	own      []gantry.ItemID                     // its sound media, once they are asked for
+	tags     map[gantry.ItemID]map[string]string // that conditions speak of, by DICOM file
+	last     gantry.ItemID                       // the highest id given out
 }
 
 // load reads what earlier steps, in whatever process, left.

@@ -20,13 +20,15 @@
 //	                                               index int: its place among the task's origins, from 0
 //	                   stages   map[string]any     by stage, earlier ones only: map[string]any by processor of []any with a
 //	                                               map[string]any{"ok": bool, "result": any} for each origin that the part is
-//	                                               about, in their order: one for each: part and item, all for each: task
+//	                                               about, in their order: one for each: part and item; for each: task
+//	                                               all that the earlier stage was given, gaps too
 //	Stage.KeepIf       dicom, item, stages         the same, of the one origin that is asked about
 //	                   results  map[string]any     by processor: the JSON that it answered for the origin (each: task and
 //	                                               batch: for all of them); no entry if it answered none
 //	                   result   any                that of the only processor; not known in a stage with several
 //
-// When of a stage is asked once per part before its calls; KeepIf once per origin after them. Numbers
+// When of a stage is asked once per part before its calls; KeepIf once per origin that is left after
+// them, whether or not it was sent. Numbers
 // are float64, int, int32 or int64. A list holds []any, an object map[string]any.
 //
 // A missing field is nil: it equals only nil, is neither less nor more than anything, gives nil in
