@@ -161,7 +161,7 @@ func (f *firstRead) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// checkContent holds an answer to the kind that it claims, by its first bytes and, for PNG, by its
+// checkContent holds an answer to the kind that it claims, by its first bytes and, for pictures, by their
 // structure. What does not hold is the service's fault.
 func checkContent(kind string, r io.Reader) (io.Reader, error) {
 	if kind == gantry.MediaJSON {
@@ -172,7 +172,7 @@ func checkContent(kind string, r io.Reader) (io.Reader, error) {
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
-	if is := media.Detect(head[:n]); is != kind && (is != "" || kind == gantry.MediaPNG || kind == gantry.MediaDICOM) {
+	if is := media.Detect(head[:n]); is != kind && (is != "" || kind == gantry.MediaPNG || kind == gantry.MediaJPEG || kind == gantry.MediaDICOM) {
 		return nil, gantry.Errorf(gantry.BadResponse, "unexpected_content", "read answer: it says %s and is not", kind)
 	}
 	return blame{media.Verify(kind, io.MultiReader(bytes.NewReader(head[:n]), r))}, nil
