@@ -30,7 +30,7 @@ func TestModesAndConditions(t *testing.T) {
 when: 'dicom.Modality == "CT" and items.count == 3 and object.media == "application/zip"'
 stages:
   - {name: models, mode: fanout, call: [score, mask], pass: both, keep_if: 'results.score.score > 0.4'}
-  - {name: again, call: mask, when: 'item.index == 2 and stages.models.score[0].ok'}
+  - {name: again, call: mask, when: 'dicom.Modality == "CT" and dicom.InstanceNumber != "0" and item.index == 2 and stages.models.score[0].ok'}
   - {name: report, mode: cumulative, each: task, call: report, when: 'all(stages.models.mask, .ok)'}
 processors:
   score: {kind: http, url: "` + s.URL + `/score"}
@@ -75,5 +75,16 @@ processors:
 	mustBeDone(t, o)
 	if files := delivered(t, r.out); len(s.all()) != calls || len(o.Outputs) != 0 || len(files) != len(paths)+1 {
 		t.Errorf("of what is not taken: %d calls, outputs %v, %d files", len(s.all())-calls, o.Outputs, len(files))
+	}
+	task, err := r.Store.Task(t.Context(), o.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	events, err := r.Store.Events(t.Context(), task.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last := events[len(events)-1]; task.Error != nil || last.From != "ingesting" || last.To != "done" || last.Code != "filtered" {
+		t.Errorf("it ended by %+v with error %+v", last, task.Error)
 	}
 }

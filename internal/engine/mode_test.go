@@ -2,7 +2,10 @@ package engine
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -195,9 +198,57 @@ func TestBatchOrigins(t *testing.T) {
 	}
 	got := map[gantry.ItemID][]string{}
 	for _, x := range w.items[4:] {
+		if x.Media == pn && x.Parent != x.Origin {
+			t.Errorf("%d is made of %d, about %d", x.ID, x.Parent, x.Origin)
+		}
 		got[x.Origin] = append(got[x.Origin], x.Media)
 	}
 	if diff := cmp.Diff(map[gantry.ItemID][]string{1: {pn, js}, 2: {pn}, 3: {pn, js}}, got); diff != "" {
 		t.Errorf("answers by origin (-want +got):\n%s", diff)
+	}
+}
+
+// TestFanoutResumes goes on where a process died in the middle of a fanout: what was answered is not
+// called again, and what was made has the places that it would have had.
+func TestFanoutResumes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fan("f", gantry.EachPart), staged(gantry.Cumulative, gantry.EachTask, ""))
+	w.leaves(4)
+	ctx, die := context.WithCancelCause(t.Context())
+	var n atomic.Int32
+	w.process = func(ctx context.Context, r *gantry.Request) error {
+		if n.Add(1) > 3 {
+			die(errors.New("killed"))
+			return ctx.Err()
+		}
+		return answer1(gantry.MediaJSON, r.Key)(ctx, r)
+	}
+	if tr := w.step(ctx, gantry.Inferring, 0); tr.Change != gantry.Release {
+		t.Fatalf("the first process left with %+v", tr)
+	}
+	n.Store(-100)
+	w.called = nil
+	if tr := w.step(t.Context(), gantry.Inferring, 0); tr.To != gantry.Inferring || tr.Stage != 1 {
+		t.Fatalf("the second process left with %+v", tr)
+	}
+	if len(w.called) != 5 {
+		t.Errorf("called %v again", w.called)
+	}
+	var got []string
+	w.process = func(_ context.Context, r *gantry.Request) error {
+		for _, x := range r.Items {
+			got = append(got, string(x.Body))
+		}
+		return nil
+	}
+	w.step(t.Context(), gantry.Inferring, 1)
+	want := []string{"\x00", "\x01", "\x02", "\x03"}
+	for _, p := range []string{"a", "b"} {
+		for i := range 4 {
+			want = append(want, fmt.Sprintf("id/0/f/%s/%d/0", p, i))
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the report reads (-want +got):\n%s", diff)
 	}
 }

@@ -214,7 +214,7 @@ func (w *work) keep(ctx context.Context, u unit, a *answer) ([]gantry.Item, erro
 		next := 0
 		for i := range made {
 			if made[i].Media != gantry.MediaJSON {
-				made[i].Origin = u.origins[next]
+				made[i].Origin, made[i].Parent = u.origins[next], u.origins[next]
 				next++
 			}
 		}
