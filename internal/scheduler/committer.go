@@ -13,8 +13,8 @@ import (
 
 const (
 	maxBatchWrites = 2000
-	maxBatchBytes  = 1 << 20               // of bodies, so that bulky rows never delay an intent for long
-	paceMin        = 2 * time.Millisecond  // between two commits while calls wait for units
+	maxBatchBytes  = 1 << 20              // of bodies, so that bulky rows never delay an intent for long
+	paceMin        = 2 * time.Millisecond // between two commits while calls wait for units
 	paceMax        = 6 * time.Millisecond // and the longest that one is put off
 	queueSize      = 4096
 	maxTries       = 20
