@@ -51,6 +51,7 @@ var onlyIn = map[string][]string{
 	"github.com/suyashkumar/dicom": {"internal/dicom"},
 	"github.com/fsnotify/fsnotify": {"internal/driver/dir"},
 	"go.yaml.in/yaml":              {"internal/pipeline"},
+	"github.com/expr-lang/expr":    {"internal/pipeline"},
 	"github.com/alecthomas/kong":   {"cmd/gantry"},
 	"golang.org/x/sync":            {"internal/driver/dir", "internal/engine", "internal/scheduler", "internal/app", "internal/blob", "cmd/gantry", "test/benchmark"},
 	"golang.org/x/term":            {"cmd/gantry"},

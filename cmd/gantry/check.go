@@ -3,14 +3,18 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"text/tabwriter"
 
 	"github.com/gantry-imaging/gantry/internal/driver/all"
+	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/pipeline"
 )
 
 type checkCmd struct {
 	Files []string `arg:"" name:"file" help:"Pipeline files, or folders of them."`
+	Vars  bool     `help:"List the variables that each expression of a pipeline may use."`
 }
 
 // Run is called by the parser.
@@ -25,6 +29,23 @@ func (k *checkCmd) Run(c console) error {
 	}
 	for _, p := range list {
 		fmt.Fprintf(c.out, "ok  %s  %s\n", p.Name, p.Version.String()[:12])
+		if k.Vars {
+			if err := printVariables(c.out, p); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
+}
+
+// printVariables lists what the expressions of a pipeline know, field by field.
+func printVariables(out io.Writer, p *gantry.Pipeline) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, f := range pipeline.Variables(p) {
+		fmt.Fprintf(w, "  %s\n", f.Path)
+		for _, v := range f.Variables {
+			fmt.Fprintf(w, "    %s\t%s\t%s\n", v.Name, v.Type, v.Doc)
+		}
+	}
+	return w.Flush()
 }

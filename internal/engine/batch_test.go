@@ -22,7 +22,24 @@ func tinyPNG(t *testing.T) []byte {
 
 // made is an output of a stage.
 func made(id gantry.ItemID, stage int16, origin gantry.ItemID, ordinal int32, kind string) gantry.Item {
-	return gantry.Item{ID: id, Origin: origin, Parent: origin, Stage: stage, Ordinal: ordinal, Media: kind, Part: int32(origin)}
+	return gantry.Item{ID: id, Origin: origin, Parent: origin, Stage: stage, Ordinal: ordinal, Media: kind, Part: max(0, int32(origin)-1)}
+}
+
+// comesTo gives the items of each origin that come to a stage; the stage after the last stands for the end.
+func comesTo(t *testing.T, w *work, stage int16) (out [][]gantry.ItemID) {
+	t.Helper()
+	came := w.sound()
+	if stage > 0 {
+		p, err := w.passed(t.Context(), stage-1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		came = p.left
+	}
+	for _, o := range came.origins {
+		out = append(out, came.of[o])
+	}
+	return out
 }
 
 func originals(n int, rejected gantry.ItemID) []gantry.Item {
@@ -91,22 +108,23 @@ func TestReadsAndOutputs(t *testing.T) {
 				world.plan.Stages = append(world.plan.Stages, each("s"+string(rune('0'+i)), e, gantry.OnErrorSkip))
 			}
 			w := &work{plan: world.plan, task: gantry.Task{PublicID: "id"}, items: c.items,
-				parts: map[gantry.PartKey]gantry.Part{}, failures: map[int16][]gantry.Part{}}
+				parts: map[gantry.PartKey]gantry.Part{}}
 			for _, p := range c.failed {
 				w.setPart(p)
 			}
-			origins, of := w.reads(c.stage)
 			got := map[int][]gantry.ItemID{}
-			for i, o := range origins {
-				for _, x := range of[o] {
-					got[i] = append(got[i], x.ID)
-				}
+			for i, items := range comesTo(t, w, c.stage) {
+				got[i] = items
 			}
 			if diff := cmp.Diff(c.want, got); diff != "" {
 				t.Errorf("reads (-want +got):\n%s", diff)
 			}
 			var paths []string
-			for _, x := range w.outputs() {
+			outputs, err := w.outputs(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, x := range outputs {
 				paths = append(paths, x.path)
 			}
 			if diff := cmp.Diff(c.paths, paths); diff != "" {

@@ -1,5 +1,6 @@
 // Package engine moves one task one step: the effect of its state, and what comes of it. engine.go
 // holds the step, work.go what is known of a task while this process holds it, shelf.go how its
-// items are read; then one file per state: extract.go, ingest.go, infer.go (batch.go says what a
-// stage reads, part.go makes one call), respond.go (manifest.go).
+// items are read; then one file per state: extract.go, ingest.go, infer.go (flow.go says what a
+// stage reads, pass.go what it leaves and condition.go what is left out; batch.go plans its parts,
+// part.go makes one call), respond.go (manifest.go).
 package engine

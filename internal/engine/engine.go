@@ -149,6 +149,9 @@ func (w *work) leave(event gantry.Event) gantry.Transition {
 		tr.Stage, tr.Within = t.Stage+1, 0 // the time is for all stages together
 	case to.Final():
 		tr.Change = gantry.End
+		if event == gantry.Filter {
+			tr.Code, tr.Kind, tr.Detail = gantry.CodeFiltered, gantry.Illegal, "the pipeline's when does not hold"
+		}
 	}
 	return tr
 }

@@ -32,7 +32,7 @@ func (w *work) extract(ctx context.Context) (gantry.Event, error) {
 	if err := x.add(ctx, root); err != nil {
 		return "", err
 	}
-	if root.Media == gantry.MediaZIP && !root.Rejected {
+	if entryOf(root.Media) != "" && !root.Rejected {
 		if err := x.archive(ctx, root, 1); err != nil {
 			if gantry.KindOf(err) == gantry.Illegal {
 				err = errors.Join(err, x.flush(ctx))
@@ -74,7 +74,10 @@ func (w *work) identify(ctx context.Context, x *gantry.Item) error {
 		if err != nil {
 			return err
 		}
-	case x.Media == gantry.MediaZIP && !slices.Contains(w.plan.Extract.Archives, "zip"):
+		if !w.takes(x.Media) {
+			x.Media = ""
+		}
+	case !w.takes(x.Media):
 		x.Media = ""
 	}
 	switch {
@@ -84,6 +87,24 @@ func (w *work) identify(ctx context.Context, x *gantry.Item) error {
 		x.Reason = media.CodeExtensionMismatch
 	}
 	return nil
+}
+
+// takes tells whether a kind of media goes on: as it is, or as an archive that is to be unpacked.
+func (w *work) takes(kind string) bool {
+	as := ""
+	switch kind {
+	case gantry.MediaDICOM, gantry.MediaPNG, gantry.MediaJPEG:
+		return true
+	case gantry.MediaZIP:
+		as = "zip"
+	case gantry.MediaTAR:
+		as = "tar"
+	case gantry.MediaGZIP:
+		as = "tar.gz"
+	case gantry.MediaZSTD:
+		as = "tar.zst"
+	}
+	return as != "" && slices.Contains(w.plan.Extract.Archives, as)
 }
 
 func (w *work) head(ctx context.Context, x gantry.Item) ([]byte, error) {
@@ -124,7 +145,7 @@ func (x *extraction) archive(ctx context.Context, of gantry.Item, depth int) err
 	}
 	v = x.shelf.put(of.ID, v)
 	defer x.shelf.release(v)
-	for _, e := range v.zip.Entries() {
+	for _, e := range v.archive.Entries() {
 		if x.e.stopping() {
 			return errStop
 		}
@@ -140,7 +161,7 @@ func (x *extraction) archive(ctx context.Context, of gantry.Item, depth int) err
 
 func (x *extraction) entry(ctx context.Context, of gantry.Item, e media.Entry, depth int) error {
 	item := gantry.Item{ID: x.nextID(), Parent: of.ID, Ordinal: int32(e.Ordinal), Stage: gantry.OriginalStage, Leg: x.task.Leg,
-		Name: e.Name, Transform: zipEntry, Locator: strconv.Itoa(e.Ordinal), Size: e.Size, Reason: e.Reason, Rejected: e.Rejected}
+		Name: e.Name, Transform: entryOf(of.Media), Locator: strconv.Itoa(e.Ordinal), Size: e.Size, Reason: e.Reason, Rejected: e.Rejected}
 	item.Origin = item.ID
 	if err := x.identify(ctx, &item); err != nil {
 		return err
@@ -148,7 +169,7 @@ func (x *extraction) entry(ctx context.Context, of gantry.Item, e media.Entry, d
 	if err := x.add(ctx, item); err != nil {
 		return err
 	}
-	if item.Rejected || item.Media != gantry.MediaZIP {
+	if item.Rejected || entryOf(item.Media) == "" {
 		return nil
 	}
 	err := x.archive(ctx, item, depth+1)

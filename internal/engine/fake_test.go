@@ -42,10 +42,14 @@ func newWorld(t *testing.T, stages ...gantry.Stage) *world {
 		Retry:   gantry.RetryPolicy{Attempts: 3, Initial: time.Second, Factor: 2, Max: time.Minute},
 		Timeouts: gantry.Timeouts{Extracting: time.Minute, Ingesting: 2 * time.Minute, Inferring: 3 * time.Minute,
 			Responding: 4 * time.Minute}}}
-	for range stages {
-		w.plan.Calls = append(w.plan.Calls, []Call{{Name: "m", Limiter: 1, Timeout: time.Minute, Units: 1, Processor: processor{w}}})
+	for _, st := range stages {
+		var calls []Call
+		for i, name := range st.Call {
+			calls = append(calls, Call{Name: name, Limiter: int32(i + 1), Timeout: time.Minute, Units: 1, Processor: processor{w}})
+		}
+		w.plan.Calls = append(w.plan.Calls, calls)
 	}
-	w.plan.Sinks = []Sink{{Name: "s", Limiter: 2, Sink: sink{w}}}
+	w.plan.Sinks = []Sink{{Name: "s", Limiter: 9, Sink: sink{w}}}
 	return w
 }
 
@@ -85,7 +89,7 @@ func (w *world) Stopping() <-chan struct{}                  { return w.stop }
 
 func (w *world) Original(context.Context, gantry.TaskID) (gantry.Arrival, error) {
 	b := w.blobs["in"]
-	return gantry.Arrival{Location: "in", Size: int64(len(b)), SHA: sha256.Sum256(b), Name: "x"}, w.original
+	return gantry.Arrival{Location: "in", Size: int64(len(b)), SHA: sha256.Sum256(b), Name: "x", Source: "p/inbox"}, w.original
 }
 
 func (w *world) Items(context.Context, gantry.TaskID) ([]gantry.Item, error) {

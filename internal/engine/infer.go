@@ -22,7 +22,7 @@ func (w *work) infer(ctx context.Context) (gantry.Event, error) {
 	if err := w.runParts(ctx, units); err != nil {
 		return "", err
 	}
-	if err := w.endOfStage(); err != nil {
+	if err := w.endOfStage(units); err != nil {
 		return "", err
 	}
 	if int(w.task.Stage)+1 < len(w.plan.Stages) {
@@ -31,10 +31,27 @@ func (w *work) infer(ctx context.Context) (gantry.Event, error) {
 	return gantry.Finish, nil
 }
 
-// runParts calls for every part that may be tried now. Parts do not stop one another; only a lost
-// lease, a stop or a passed deadline does.
+// runParts calls for every part that may be tried now, each processor's on their own, so that a slow
+// one does not hold up another. Parts do not stop one another; only a lost lease, a stop or a passed
+// deadline does.
 func (w *work) runParts(ctx context.Context, units []unit) error {
-	call := w.plan.Calls[w.task.Stage][0]
+	calls := w.plan.Calls[w.task.Stage]
+	of := make([][]unit, len(calls))
+	for _, u := range units {
+		of[u.Processor] = append(of[u.Processor], u)
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	for c, call := range calls {
+		g.Go(func() error { return w.runCalls(gctx, call, of[c]) })
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return context.Cause(ctx)
+}
+
+// runCalls calls one processor for its parts.
+func (w *work) runCalls(ctx context.Context, call Call, units []unit) error {
 	room := w.e.room(call.Limiter, call.Units)
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(maxSide)
@@ -56,32 +73,26 @@ func (w *work) runParts(ctx context.Context, units []unit) error {
 			return w.runPart(gctx, call, u)
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	return context.Cause(ctx)
+	return g.Wait()
 }
 
 // endOfStage says whether all parts have ended, and how.
-func (w *work) endOfStage() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+func (w *work) endOfStage(units []unit) error {
+	st := w.plan.Stages[w.task.Stage]
+	next, answered := time.Duration(-1), false
 	var failed *gantry.Part
-	next := time.Duration(-1)
-	for k, p := range w.parts {
-		if k.Stage != w.task.Stage {
-			continue
-		}
-		switch p.Status {
-		case gantry.PartPlanned, gantry.PartOut:
+	for _, u := range units {
+		p, _ := w.part(u.PartKey)
+		switch {
+		case p.Status == gantry.PartPlanned, p.Status == gantry.PartOut:
 			due := max(0, time.Duration(p.DueIn)*time.Microsecond)
 			if next < 0 || due < next {
 				next = due
 			}
-		case gantry.PartFailed:
-			if failed == nil || p.Ordinal < failed.Ordinal {
-				failed = &p
-			}
+		case w.met(w.task.Stage, int(u.Ordinal)):
+			answered = true
+		case p.Status == gantry.PartFailed && failed == nil:
+			failed = &p
 		}
 	}
 	switch {
@@ -89,23 +100,14 @@ func (w *work) endOfStage() error {
 		return errStop
 	case next >= 0:
 		return parked{after: max(next, time.Millisecond)}
-	case failed == nil, w.plan.Stages[w.task.Stage].OnError == gantry.OnErrorSkip && w.anyOK():
+	case failed == nil, st.OnError == gantry.OnErrorSkip && answered:
 		return nil
 	}
+	w.mu.Lock()
 	kind, ok := w.kinds[failed.PartKey]
+	w.mu.Unlock()
 	if !ok {
 		kind = gantry.Permanent
 	}
-	return ended{gantry.Errorf(kind, failed.Reason, "stage %s: part %d failed after %d tries: %s",
-		w.plan.Stages[w.task.Stage].Name, failed.Ordinal, failed.Attempt, failed.Reason)}
-}
-
-// anyOK tells whether a part of the stage was answered; mu is held.
-func (w *work) anyOK() bool {
-	for k, p := range w.parts {
-		if k.Stage == w.task.Stage && p.Status == gantry.PartOK {
-			return true
-		}
-	}
-	return false
+	return ended{gantry.Errorf(kind, failed.Reason, "stage %s: part %d failed after %d tries: %s", st.Name, failed.Ordinal, failed.Attempt, failed.Reason)}
 }

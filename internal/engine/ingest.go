@@ -13,7 +13,7 @@ import (
 )
 
 // ingest looks at every piece of media before any of it goes out: DICOM files are scanned whole,
-// images by their headers. What it finds is marked on the items.
+// pictures by their headers. What it finds is marked on the items.
 func (w *work) ingest(ctx context.Context) (gantry.Event, error) {
 	leaves := w.leaves()
 	for len(leaves) > 0 {
@@ -38,7 +38,7 @@ func (w *work) ingest(ctx context.Context) (gantry.Event, error) {
 	if err := w.verdict(); err != nil {
 		return "", err
 	}
-	return gantry.Finish, nil
+	return w.admit(ctx)
 }
 
 // scan looks at items side by side, as many as there are processors in this machine.
@@ -101,11 +101,14 @@ func (w *work) look(ctx context.Context, x gantry.Item) (*gantry.ItemMark, error
 			m.Reason = info.Warnings[0]
 		}
 		return m, nil
-	case gantry.MediaPNG:
+	case gantry.MediaPNG, gantry.MediaJPEG:
 		head := make([]byte, media.HeadSize)
 		n, err := io.ReadFull(r, head)
 		if err != nil && n == 0 {
 			return nil, err
+		}
+		if x.Media == gantry.MediaJPEG {
+			return nil, media.CheckJPEG(head[:n])
 		}
 		return nil, media.CheckPNG(head[:n])
 	}

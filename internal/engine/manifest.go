@@ -65,11 +65,9 @@ func (w *work) manifest(outputs []delivered) ([]byte, error) {
 		}
 		m.Items = append(m.Items, manifestItem{Path: w.path(x), SHA256: x.SHA.String(), Bytes: x.Size, Media: x.Media, Remark: string(x.Reason)})
 	}
-	for s := range w.plan.Stages {
-		for _, x := range w.leaves() {
-			if p, bad := w.failedPart(int16(s), x.ID); bad {
-				m.Errors = append(m.Errors, manifestError{Item: w.path(x), Stage: w.plan.Stages[s].Name, Code: string(p.Reason)})
-			}
+	for s, p := range w.passages {
+		for i, g := range p.groups {
+			m.Errors = append(m.Errors, w.gaps(int16(s), i, g)...)
 		}
 	}
 	strip := len(w.prefix())
@@ -87,6 +85,22 @@ func (w *work) manifest(outputs []delivered) ([]byte, error) {
 		return nil, gantry.Errorf(gantry.Illegal, "", "write manifest: %w", err)
 	}
 	return append(b, '\n'), nil
+}
+
+// gaps lists the parts about a group that failed, by processor, those too whose stage could do without.
+func (w *work) gaps(stage int16, ordinal int, g group) (out []manifestError) {
+	st := w.plan.Stages[stage]
+	for c := range st.Call {
+		p, _ := w.part(gantry.PartKey{Leg: w.task.Leg, Stage: stage, Processor: int16(c), Ordinal: int32(ordinal)})
+		if p.Status != gantry.PartFailed {
+			continue
+		}
+		for _, o := range g.origins {
+			x, _ := w.item(o)
+			out = append(out, manifestError{Item: w.path(x), Stage: st.Name, Code: string(p.Reason)})
+		}
+	}
+	return out
 }
 
 func bytesBody(b []byte) body { return io.NopCloser(bytes.NewReader(b)) }

@@ -53,9 +53,10 @@ func (a *answer) discard() {
 // the error is one that stops the whole task.
 func (w *work) runPart(ctx context.Context, call Call, u unit) error {
 	p := u.Part
+	u.sent = w.itemsOf(u.inputs)
 	spec := gantry.CallSpec{Timeout: call.Timeout, Priority: w.task.Priority, Intent: gantry.Intent{
 		Lease: w.task.Lease, Boundary: gantry.AtProcessor, Op: gantry.OpProcess, Limiter: call.Limiter, Pipeline: w.plan.ID,
-		Part: p.PartKey, Try: p.Attempt + 1, ItemCount: int32(len(u.inputs)), ItemsSHA: itemsDigest(u.inputs)}}
+		Part: p.PartKey, Try: p.Attempt + 1, ItemCount: int32(len(u.sent)), ItemsSHA: itemsDigest(u.sent)}}
 	a := &answer{}
 	defer a.discard()
 	var made []gantry.Item
@@ -113,14 +114,14 @@ func (w *work) afterFailure(p gantry.Part, err error) gantry.Part {
 func (w *work) request(u unit, a *answer) *gantry.Request {
 	return &gantry.Request{
 		Key:   w.key(u.PartKey),
-		Items: u.inputs,
+		Items: u.sent,
 		Open: func(ctx context.Context, i int) (body, error) {
-			r, err := w.open(ctx, u.inputs[i])
-			if err != nil || !u.inputs[i].SHA.IsZero() {
+			r, err := w.open(ctx, u.sent[i])
+			if err != nil || !u.sent[i].SHA.IsZero() {
 				return r, err
 			}
 			return &firstRead{body: r, sum: sha256.New(), done: func(m gantry.ItemMark) {
-				m.ID, m.Reason = u.inputs[i].ID, u.inputs[i].Reason
+				m.ID, m.Reason = u.sent[i].ID, u.sent[i].Reason
 				a.note(m)
 			}}, nil
 		},
@@ -159,7 +160,7 @@ func (f *firstRead) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// checkContent holds an answer to the kind that it claims, by its first bytes and, for PNG, by its
+// checkContent holds an answer to the kind that it claims, by its first bytes and, for pictures, by their
 // structure. What does not hold is the service's fault.
 func checkContent(kind string, r io.Reader) (io.Reader, error) {
 	if kind == gantry.MediaJSON {
@@ -170,7 +171,7 @@ func checkContent(kind string, r io.Reader) (io.Reader, error) {
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
-	if is := media.Detect(head[:n]); is != kind && (is != "" || kind == gantry.MediaPNG || kind == gantry.MediaDICOM) {
+	if is := media.Detect(head[:n]); is != kind && (is != "" || kind == gantry.MediaPNG || kind == gantry.MediaJPEG || kind == gantry.MediaDICOM) {
 		return nil, gantry.Errorf(gantry.BadResponse, "unexpected_content", "read answer: it says %s and is not", kind)
 	}
 	return blame{media.Verify(kind, &begun{head: head[:n], r: r})}, nil
@@ -214,11 +215,12 @@ func blamed(err error) error {
 	return err
 }
 
-// keep makes the answer's outputs durable and gives their items.
+// keep makes the answer's outputs durable and gives their items. What a batch was answered for each
+// of its origins, in their order, descends from that one.
 func (w *work) keep(ctx context.Context, u unit, a *answer) ([]gantry.Item, error) {
 	var made []gantry.Item
 	for i, o := range a.outputs {
-		x := gantry.Item{ID: w.nextID(), Parent: u.inputs[0].ID, Origin: u.First, Ordinal: int32(i), Leg: u.Leg, Stage: u.Stage,
+		x := gantry.Item{ID: w.nextID(), Parent: u.inputs[0], Origin: u.First, Ordinal: int32(i), Leg: u.Leg, Stage: u.Stage,
 			Processor: u.Processor, Part: u.Ordinal, Generation: u.Generation, Media: o.media, Size: o.blob.Size(), SHA: o.blob.SHA()}
 		if x.Body = o.blob.Inline(); x.Body == nil {
 			location, err := o.blob.Commit(ctx)
@@ -228,6 +230,15 @@ func (w *work) keep(ctx context.Context, u unit, a *answer) ([]gantry.Item, erro
 			x.Location = location
 		}
 		made = append(made, x)
+	}
+	if lined(w.plan.Stages[u.Stage], u.origins, made) {
+		next := 0
+		for i := range made {
+			if made[i].Media != gantry.MediaJSON {
+				made[i].Origin, made[i].Parent = u.origins[next], u.origins[next]
+				next++
+			}
+		}
 	}
 	return made, nil
 }

@@ -1,10 +1,12 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -24,7 +26,10 @@ type delivered struct {
 // respond delivers the outputs to every sink, the manifest last: a reader that finds a manifest
 // finds everything that it names.
 func (w *work) respond(ctx context.Context) (gantry.Event, error) {
-	outputs := w.outputs()
+	outputs, err := w.outputs(ctx)
+	if err != nil {
+		return "", err
+	}
 	if err := w.digests(ctx); err != nil {
 		return "", err
 	}
@@ -54,28 +59,27 @@ func (w *work) prefix() string {
 }
 
 // outputs lists what is delivered, in the order of stages, origins and answers: all data, and the
-// media that no later stage replaced. Their paths are made of stage names and indexes alone.
-func (w *work) outputs() []delivered {
+// media that no later stage replaced. Their paths are made of names of the pipeline and indexes alone.
+func (w *work) outputs(ctx context.Context) ([]delivered, error) {
 	place := map[gantry.ItemID]int{}
 	for i, x := range w.leaves() {
 		place[x.ID] = i + 1
-	}
-	final := map[gantry.ItemID]bool{}
-	_, of := w.reads(int16(len(w.plan.Stages)))
-	for _, items := range of {
-		for _, x := range items {
-			final[x.ID] = true
-		}
 	}
 	origins := w.leafIDs()
 	if place[0] == 0 {
 		origins = append(origins, 0) // what is about the whole archive, and what was made of that
 	}
+	final, err := w.final(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var out []delivered
 	for s, st := range w.plan.Stages {
-		made := w.madeBy(int16(s))
+		made := w.madeOf(int16(s))
 		for _, o := range origins {
+			nth := map[int16]int{} // of each processor's for this origin
 			for _, x := range made[o] {
+				nth[x.Processor]++
 				if x.Media != gantry.MediaJSON && !final[x.ID] {
 					continue
 				}
@@ -83,13 +87,57 @@ func (w *work) outputs() []delivered {
 				if st.Each == gantry.EachTask || place[o] == 0 {
 					name = "task"
 				}
-				if x.Ordinal > 0 {
-					name += fmt.Sprintf("-%d", x.Ordinal+1)
+				if n := nth[x.Processor]; n > 1 {
+					name += fmt.Sprintf("-%d", n)
 				}
-				out = append(out, delivered{Item: x, path: w.prefix() + st.Name + "/" + name + suffix(x.Media),
+				out = append(out, delivered{Item: x, path: w.prefix() + folder(st, x.Processor) + "/" + name + suffix(x.Media),
 					key: w.key(gantry.PartKey{Leg: x.Leg, Stage: x.Stage, Processor: x.Processor, Ordinal: x.Part, Generation: x.Generation})})
 			}
 		}
+	}
+	return out, nil
+}
+
+// folder is where a stage's outputs lie, by processor if there may be several.
+func folder(st gantry.Stage, processor int16) string {
+	if st.Mode == gantry.Fanout {
+		return st.Name + "/" + st.Call[processor]
+	}
+	return st.Name
+}
+
+// final gives the media that were left in the end, and those that their stage kept back.
+func (w *work) final(ctx context.Context) (map[gantry.ItemID]bool, error) {
+	final := map[gantry.ItemID]bool{}
+	last, err := w.passed(ctx, int16(len(w.plan.Stages)-1))
+	if err != nil {
+		return nil, err
+	}
+	for _, items := range last.left.of {
+		for _, id := range items {
+			final[id] = true
+		}
+	}
+	for _, p := range w.passages {
+		for _, id := range p.ends {
+			final[id] = true
+		}
+	}
+	return final, nil
+}
+
+// madeOf gives a stage's outputs by origin, in the order of processors, parts and answers.
+func (w *work) madeOf(stage int16) map[gantry.ItemID][]gantry.Item {
+	out := map[gantry.ItemID][]gantry.Item{}
+	for _, items := range w.answers(stage) {
+		for _, x := range items {
+			out[x.Origin] = append(out[x.Origin], x)
+		}
+	}
+	for _, items := range out {
+		slices.SortFunc(items, func(a, b gantry.Item) int {
+			return cmp.Or(cmp.Compare(a.Processor, b.Processor), cmp.Compare(a.Part, b.Part), cmp.Compare(a.Ordinal, b.Ordinal))
+		})
 	}
 	return out
 }
@@ -109,7 +157,7 @@ func suffix(kind string) string {
 		return ".png"
 	case gantry.MediaJSON:
 		return ".json"
-	case "image/jpeg":
+	case gantry.MediaJPEG:
 		return ".jpg"
 	}
 	return ".bin"

@@ -12,8 +12,26 @@ import (
 	"github.com/gantry-imaging/gantry/internal/media"
 )
 
-// zipEntry is the transform of an archive's entry: its locator is the ordinal in the directory.
-const zipEntry = "zip"
+// The transforms of an archive's entry. Its locator is the ordinal in the archive; a tar may have come
+// out of a stream.
+const (
+	zipEntry = "zip"
+	tarEntry = "tar"
+)
+
+// isEntry tells whether an item lies in an archive.
+func isEntry(x gantry.Item) bool { return x.Transform == zipEntry || x.Transform == tarEntry }
+
+// entryOf gives the transform of the entries of a kind of archive; "" for what is none.
+func entryOf(kind string) string {
+	switch kind {
+	case gantry.MediaZIP:
+		return zipEntry
+	case gantry.MediaTAR, gantry.MediaGZIP, gantry.MediaZSTD:
+		return tarEntry
+	}
+	return ""
+}
 
 // maxVolumes is how many archives of one task stay open while nobody reads them.
 const maxVolumes = 16
@@ -27,9 +45,9 @@ type shelf struct {
 
 // volume is an open archive.
 type volume struct {
-	zip   *media.Zip
-	close func()
-	users int
+	archive media.Archive
+	close   func()
+	users   int
 }
 
 func newShelf(e *Engine) *shelf { return &shelf{e: e, volumes: map[gantry.ItemID]*volume{}} }
@@ -107,7 +125,7 @@ func (s *shelf) release(v *volume) {
 // open reads an item from the start. What it reads is held to the item's format; a broken entry
 // shows as an Illegal error with its reason.
 func (w *work) open(ctx context.Context, x gantry.Item) (body, error) {
-	if x.Transform == zipEntry {
+	if isEntry(x) {
 		v, err := w.volume(ctx, x.Parent)
 		if err != nil {
 			return nil, err
@@ -117,7 +135,7 @@ func (w *work) open(ctx context.Context, x gantry.Item) (body, error) {
 			w.shelf.release(v)
 			return nil, gantry.Errorf(gantry.Illegal, gantry.CodeMalformed, "open %s: bad locator", w.path(x))
 		}
-		r, err := v.zip.Open(n)
+		r, err := v.archive.Open(n)
 		if err != nil {
 			w.shelf.release(v)
 			return nil, err
@@ -171,22 +189,38 @@ func (w *work) volume(ctx context.Context, id gantry.ItemID) (*volume, error) {
 
 // openVolume opens an archive at a depth of nesting, under a budget.
 func (w *work) openVolume(ctx context.Context, x gantry.Item, depth int, b *media.Budget) (*volume, error) {
-	at, size, closeIt, err := w.random(ctx, x)
+	kind, random := x.Media, w.random
+	if kind == gantry.MediaGZIP || kind == gantry.MediaZSTD {
+		kind, random = gantry.MediaTAR, func(ctx context.Context, x gantry.Item) (io.ReaderAt, int64, func() error, error) {
+			return w.unpack(ctx, x, depth, b)
+		}
+	}
+	at, size, closeIt, err := random(ctx, x)
 	if err != nil {
 		return nil, err
 	}
-	z, err := media.OpenZip(at, size, depth, b)
+	a, err := media.OpenArchive(kind, at, size, depth, b)
 	if err != nil {
 		closeIt()
 		return nil, err
 	}
-	return &volume{zip: z, close: func() { closeIt() }}, nil
+	return &volume{archive: a, close: func() { closeIt() }}, nil
+}
+
+// unpack makes a copy of the tar in a stream, under the budget of what it lies in.
+func (w *work) unpack(ctx context.Context, x gantry.Item, depth int, b *media.Budget) (io.ReaderAt, int64, func() error, error) {
+	r, err := w.open(ctx, x)
+	if err != nil {
+		return nil, 0, nil, err
+	}
+	defer r.Close()
+	return w.e.scratch(func(f *os.File) (int64, error) { return media.Decompress(ctx, x.Media, r, f, depth, b) })
 }
 
 // random gives random access to an item: to its own bytes, to a stored entry within its archive, or
 // to a copy of a compressed one, which is made on the way and gone with the process.
 func (w *work) random(ctx context.Context, x gantry.Item) (io.ReaderAt, int64, func() error, error) {
-	if x.Transform != zipEntry {
+	if !isEntry(x) {
 		return w.bytesOf(ctx, x)
 	}
 	v, err := w.volume(ctx, x.Parent)
@@ -194,26 +228,26 @@ func (w *work) random(ctx context.Context, x gantry.Item) (io.ReaderAt, int64, f
 		return nil, 0, nil, err
 	}
 	n, _ := strconv.Atoi(x.Locator)
-	if sec, ok := v.zip.Section(n); ok {
+	if sec, ok := v.archive.Section(n); ok {
 		return sec, sec.Size(), sync.OnceValue(func() error { w.shelf.release(v); return nil }), nil
 	}
 	defer w.shelf.release(v)
-	r, err := v.zip.Open(n)
+	r, err := v.archive.Open(n)
 	if err != nil {
 		return nil, 0, nil, err
 	}
 	defer r.Close()
-	return w.e.copyOut(ctx, r)
+	return w.e.scratch(func(f *os.File) (int64, error) { return io.Copy(f, readerWith(ctx, r)) })
 }
 
-// copyOut makes a copy with random access, in a file without a name.
-func (e *Engine) copyOut(ctx context.Context, r io.Reader) (io.ReaderAt, int64, func() error, error) {
+// scratch makes bytes with random access, in a file without a name.
+func (e *Engine) scratch(write func(*os.File) (int64, error)) (io.ReaderAt, int64, func() error, error) {
 	f, err := os.CreateTemp(e.Scratch, "nested-*")
 	if err != nil {
 		return nil, 0, nil, gantry.Errorf(gantry.Unavailable, "no_space", "make scratch file: %w", err)
 	}
 	os.Remove(f.Name())
-	n, err := io.Copy(f, readerWith(ctx, r))
+	n, err := write(f)
 	if err != nil {
 		f.Close()
 		return nil, 0, nil, err

@@ -28,9 +28,11 @@ type work struct {
 	mu       sync.Mutex
 	items    []gantry.Item // in the order of their ids
 	parts    map[gantry.PartKey]gantry.Part
-	failures map[int16][]gantry.Part        // by stage
-	kinds    map[gantry.PartKey]gantry.Kind // of parts that failed here
-	last     gantry.ItemID                  // the highest id given out
+	kinds    map[gantry.PartKey]gantry.Kind      // of parts that failed here
+	passages []*passage                          // of the stages that have ended, once they are asked for
+	own      []gantry.ItemID                     // its sound media, once they are asked for
+	tags     map[gantry.ItemID]map[string]string // that conditions speak of, by DICOM file
+	last     gantry.ItemID                       // the highest id given out
 }
 
 // load reads what earlier steps, in whatever process, left.
@@ -44,7 +46,6 @@ func (w *work) load(ctx context.Context) error {
 	}
 	w.last = gantry.NoItem
 	w.parts = map[gantry.PartKey]gantry.Part{}
-	w.failures = map[int16][]gantry.Part{}
 	w.kinds = map[gantry.PartKey]gantry.Kind{}
 	if w.task.State > gantry.Extracting {
 		if w.items, err = w.e.Store.Items(ctx, w.task.Task); err != nil {
@@ -58,7 +59,7 @@ func (w *work) load(ctx context.Context) error {
 			return err
 		}
 		for _, p := range parts {
-			w.notePart(p)
+			w.setPart(p)
 		}
 	}
 	w.plan = plan

@@ -61,6 +61,7 @@ const (
 	CodeRunnerGone        Code = "runner_gone"
 	CodeConflict          Code = "conflict"
 	CodeFenced            Code = "fenced"
+	CodeFiltered          Code = "filtered" // no failure: the pipeline's when does not hold
 )
 
 // Error is an error with a kind and a reason code. Its text must hold no patient data: no file

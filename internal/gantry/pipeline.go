@@ -23,6 +23,23 @@ type Pipeline struct {
 	Timeouts    Timeouts
 	Retry       RetryPolicy
 	OnError     ErrorPolicy // of bad entries of an archive
+	Tests       []PipelineTest
+}
+
+// PipelineTest is a sample with what must come of it. It is no part of a version.
+type PipelineTest struct {
+	Name   string
+	Input  []string       // absolute paths
+	Mock   map[string]any // what processors answer instead of being called, as encoding/json decodes it
+	Expect Expectation
+}
+
+// Expectation is what must come of a test.
+type Expectation struct {
+	State   State          // a final one
+	Calls   map[string]int // how often processors are called; those that are not named may be called at will
+	Outputs int            // files delivered; below 0: any number
+	Error   Code           // the reason that the task fails with; empty: any
 }
 
 // The priorities that a pipeline file names.

@@ -75,6 +75,7 @@ const (
 	Start   Event = "start"   // leave the queue
 	Finish  Event = "finish"  // the state's effect is complete
 	Next    Event = "next"    // another stage follows
+	Filter  Event = "filter"  // nothing is to be done with it
 	Abandon Event = "abandon" // end as failed
 	Cancel  Event = "cancel"  // end as cancelled
 )
@@ -86,6 +87,7 @@ var Lifecycle = fsm.Events{
 	on(Start, Extracting, Queued),
 	on(Finish, Ingesting, Extracting),
 	on(Finish, Inferring, Ingesting),
+	on(Filter, Done, Ingesting),
 	on(Next, Inferring, Inferring),
 	on(Finish, Responding, Inferring),
 	on(Finish, Done, Responding),

@@ -36,6 +36,8 @@ type Budget struct {
 	entries int   // of all archives
 	in      int64 // stored bytes of the outermost archive's entries that were opened
 	out     int64 // bytes that came out, at any depth
+	prepaid int64 // bytes of tars that came out of streams and were counted then
+	stream  bool  // the outermost archive is a compressed tar
 }
 
 // NewBudget makes a full Budget.
@@ -101,6 +103,11 @@ func (b *Budget) charge(mark *int64, to int64) error {
 	}
 	b.out += to - *mark
 	*mark = to
+	return b.check()
+}
+
+// check holds what came out to the limits; mu is held.
+func (b *Budget) check() error {
 	if b.out > b.limits.MaxBytes {
 		return illegal(CodeArchiveBomb, "over %d bytes unpacked", b.limits.MaxBytes)
 	}
@@ -118,4 +125,53 @@ func (b *Budget) refuse(size, packed int64) error {
 			size, packed, b.limits.MaxBytes, b.limits.MaxRatio)
 	}
 	return nil
+}
+
+// unpacks notes that a compressed tar is opened at depth, and tells whether it is the outermost
+// archive.
+func (b *Budget) unpacks(depth int) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.stream = b.stream || depth == b.top
+	return depth == b.top
+}
+
+// stored counts bytes of the outermost archive as they are read.
+func (b *Budget) stored(n int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.in += n
+}
+
+// prepay counts bytes of a tar as they come out of a stream.
+func (b *Budget) prepay(n int64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.out += n
+	b.prepaid += n
+	return b.check()
+}
+
+// admitTar is admit for the entry of a tar. If that came out of the outermost stream, the bytes that
+// were sent are the stream's, not the entry's.
+func (b *Budget) admitTar(mark *int64, depth int, size int64) {
+	b.mu.Lock()
+	stream := b.stream && depth == b.top
+	b.mu.Unlock()
+	if stream {
+		size = 0
+	}
+	b.admit(mark, depth, size)
+}
+
+// chargeTar is charge for the entry of a tar: what was counted as it came out of a stream is not
+// counted again.
+func (b *Budget) chargeTar(mark *int64, to int64) error {
+	b.mu.Lock()
+	if n := min(to-*mark, b.prepaid); n > 0 {
+		b.prepaid -= n
+		*mark += n
+	}
+	b.mu.Unlock()
+	return b.charge(mark, to)
 }

@@ -22,6 +22,8 @@ const (
 	CodeBadValue          gantry.Code = "bad_value"            // an image size that is no size
 	CodeDuplicateName     gantry.Code = "duplicate_name"       // a warning: the name stood there before
 	CodeExtensionMismatch gantry.Code = "extension_mismatch"   // a warning: the name claims another kind
+	CodeTimeout           gantry.Code = "timeout"              // a decoder took too long
+	CodeFFmpegMissing     gantry.Code = "ffmpeg_missing"       // no ffmpeg in PATH (kind unavailable)
 )
 
 // illegal is a verdict on the input.

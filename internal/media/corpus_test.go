@@ -23,6 +23,9 @@ type file struct {
 	Scope   string
 	Entries *int
 	Good    *int
+	Frames  int
+	Rows    int
+	Columns int
 }
 
 // corpus reads the manifest of the folder that GANTRY_CORPUS names.
@@ -47,7 +50,7 @@ func TestCorpusArchives(t *testing.T) {
 	dir, files := corpus(t)
 	n := 0
 	for _, f := range files {
-		if !strings.HasPrefix(f.Path, "archives/") || !strings.HasSuffix(f.Path, ".zip") {
+		if !strings.HasPrefix(f.Path, "archives/") || archiveKind(f.Path) == "" {
 			continue
 		}
 		n++
@@ -56,9 +59,22 @@ func TestCorpusArchives(t *testing.T) {
 			checkArchive(t, filepath.Join(dir, f.Path), f)
 		})
 	}
-	if n < 30 {
-		t.Errorf("%d archives in the corpus, want 30 or more", n)
+	if n < 40 {
+		t.Errorf("%d archives in the corpus, want 40 or more", n)
 	}
+}
+
+// archiveKind is what an archive of the corpus must be detected as, by its name; "" for kinds that
+// are not taken.
+func archiveKind(path string) string {
+	for suffix, kind := range map[string]string{
+		".zip": gantry.MediaZIP, ".tar": gantry.MediaTAR, ".gz": gantry.MediaGZIP, ".zst": gantry.MediaZSTD,
+	} {
+		if strings.HasSuffix(path, suffix) {
+			return kind
+		}
+	}
+	return ""
 }
 
 func checkArchive(t *testing.T, path string, f file) {
@@ -71,8 +87,8 @@ func checkArchive(t *testing.T, path string, f file) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m, err := DetectAt(r, info.Size()); err != nil || m != gantry.MediaZIP {
-		t.Errorf("detected %q and %v, want a zip", m, err)
+	if m, err := DetectAt(r, info.Size()); err != nil || m != archiveKind(f.Path) {
+		t.Errorf("detected %q and %v", m, err)
 	}
 	w, err := walk(r, info.Size(), 1, NewBudget(corpusLimits))
 	codes := append([]gantry.Code{f.Reason}, f.Also...)
@@ -102,7 +118,7 @@ func TestCorpusDetect(t *testing.T) {
 	dir, files := corpus(t)
 	seen := map[string]int{}
 	for _, f := range files {
-		if f.Kind == "archive" && strings.HasSuffix(f.Path, ".zip") {
+		if f.Kind == "archive" && archiveKind(f.Path) != "" {
 			continue // TestCorpusArchives
 		}
 		b, err := os.ReadFile(filepath.Join(dir, f.Path))
@@ -119,19 +135,31 @@ func TestCorpusDetect(t *testing.T) {
 			want = gantry.MediaDICOM
 		case f.Codec == "png":
 			want = gantry.MediaPNG
+		case f.Codec == "jpeg":
+			want = gantry.MediaJPEG
+		case strings.HasSuffix(f.Path, ".mp4"):
+			want = gantry.MediaMP4
+		case strings.HasSuffix(f.Path, ".avi"):
+			want = gantry.MediaAVI
+		case strings.HasSuffix(f.Path, ".gz"):
+			want = gantry.MediaGZIP
 		}
 		seen[want]++
 		if got != want {
 			t.Errorf("%s: detected %q, want %q (%s %s)", f.Path, got, want, f.Expect, f.Reason)
 		}
-		if want == gantry.MediaPNG {
-			wantCode(t, verify(b))
+		if want == gantry.MediaPNG || want == gantry.MediaJPEG {
+			reason := f.Reason
+			if f.Expect != "reject" {
+				reason = ""
+			}
+			wantCode(t, verifyAs(want, b), reason)
 			if got := ExtensionMismatch(f.Path, got); got != (f.Reason == CodeExtensionMismatch) {
 				t.Errorf("%s: extension mismatch %v", f.Path, got)
 			}
 		}
 	}
-	if seen[gantry.MediaDICOM] < 100 || seen[gantry.MediaPNG] < 3 {
+	if seen[gantry.MediaDICOM] < 100 || seen[gantry.MediaPNG] < 3 || seen[gantry.MediaJPEG] < 4 || seen[gantry.MediaMP4] < 5 {
 		t.Errorf("only %v in the corpus", seen)
 	}
 }

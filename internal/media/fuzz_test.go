@@ -54,7 +54,7 @@ func compare(t *testing.T, data []byte, limits Limits) {
 	}
 	for _, e := range z.Entries() {
 		ours, err := readEntry(z, e.Ordinal)
-		if err != nil || e.Ordinal >= len(theirs.File) || theirs.File[e.Ordinal].Name != z.rawName(e.Ordinal) {
+		if err != nil || e.Ordinal >= len(theirs.File) || theirs.File[e.Ordinal].Name != z.RawName(e.Ordinal) {
 			continue
 		}
 		s, err := theirs.File[e.Ordinal].Open()
@@ -66,14 +66,6 @@ func compare(t *testing.T, data []byte, limits Limits) {
 			t.Fatalf("entry %d: %d bytes, archive/zip reads %d others", e.Ordinal, len(ours), len(got))
 		}
 	}
-}
-
-func (z *Zip) rawName(ordinal int) string {
-	f, err := z.find(ordinal)
-	if err != nil {
-		return ""
-	}
-	return f.raw
 }
 
 // What passes is unchanged and has a header that the standard library reads too; what does not
@@ -118,4 +110,68 @@ func sealed(data []byte) []byte {
 		rest = rest[end+4:]
 	}
 	return data
+}
+
+// Whatever the bytes: no panic, a verdict or an archive whose entries lie within it, apart from each
+// other, and read as long as declared.
+func FuzzOpenTar(f *testing.F) {
+	f.Add(tarOf(tarPart{name: "a", data: object(1)}, pax("path", "b", "size", "3"), tarPart{name: "c", data: []byte("abc")}))
+	f.Add(tarOf(tarPart{name: "L", kind: tarLongName, data: []byte("x")}, tarPart{name: "s", kind: tarSparse, gnu: true, more: true}))
+	limits := Limits{Depth: 3, MaxBytes: 256 << 10, MaxEntries: 32, MaxRatio: 100}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		a, err := OpenTar(bytes.NewReader(data), int64(len(data)), 1, NewBudget(limits))
+		if err != nil {
+			if gantry.KindOf(err) != gantry.Illegal || gantry.CodeOf(err) == "" {
+				t.Fatalf("no verdict: %v", err)
+			}
+			return
+		}
+		sum := 0
+		for _, e := range a.Entries() {
+			if e.Rejected {
+				continue
+			}
+			got, err := readEntry(a, e.Ordinal)
+			if err != nil || int64(len(got)) != e.Size {
+				t.Fatalf("entry %d: %d bytes of %d, %v", e.Ordinal, len(got), e.Size, err)
+			}
+			sum += len(got)
+		}
+		if sum > len(data) {
+			t.Fatalf("%d bytes out of %d", sum, len(data))
+		}
+	})
+}
+
+// Whatever the stream: a verdict, or a tar within the budget.
+func FuzzDecompress(f *testing.F) {
+	tar := tarOf(tarPart{name: "a", data: object(1)})
+	f.Add(gz(tar))
+	f.Add(zst(tar))
+	limits := Limits{Depth: 3, MaxBytes: 256 << 10, MaxEntries: 32, MaxRatio: 100}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, kind := range []string{gantry.MediaGZIP, gantry.MediaZSTD} {
+			got, err := unpack(kind, data, NewBudget(limits))
+			if err != nil && (gantry.KindOf(err) != gantry.Illegal || gantry.CodeOf(err) == "") {
+				t.Fatalf("no verdict: %v", err)
+			}
+			if int64(len(got)) > limits.MaxBytes {
+				t.Fatalf("%d bytes, limit %d", len(got), limits.MaxBytes)
+			}
+		}
+	})
+}
+
+// Whatever the bytes: a container is whole or there is a verdict.
+func FuzzCheckVideo(f *testing.F) {
+	f.Add([]byte("\x00\x00\x00\x10ftypisom\x00\x00\x00\x00\x00\x00\x00\x08moov"))
+	f.Add([]byte(ebmlMagic + "\x87\x42\x82\x84webm\x18\x53\x80\x67\x80xxxxxxxx"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, kind := range []string{gantry.MediaMP4, gantry.MediaMKV, gantry.MediaAVI, Detect(data)} {
+			err := CheckVideo(kind, bytes.NewReader(data), int64(len(data)))
+			if err != nil && (gantry.KindOf(err) != gantry.Illegal || gantry.CodeOf(err) == "") {
+				t.Fatalf("no verdict: %v", err)
+			}
+		}
+	})
 }

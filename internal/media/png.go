@@ -2,11 +2,7 @@ package media
 
 import (
 	"bytes"
-	"encoding/binary"
-	"errors"
-	"fmt"
 	"hash/crc32"
-	"io"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
@@ -17,21 +13,6 @@ const (
 	pngMaxChunk = 1<<31 - 1
 	pngMaxSide  = 1<<16 - 1
 )
-
-// Verify wraps the reader of an object of the given media type, so that its end is an error unless
-// the object is whole. For a PNG that is: signature, sound chunks in a legal order, each with its
-// CRC-32, IHDR first, image data, IEND last; the pixels are not decoded, and what follows IEND
-// passes. The error is an Illegal *gantry.Error: truncated, malformed, checksum_mismatch,
-// length_out_of_bounds or bad_value, and comes as soon as it can be told. Other media pass
-// unseen. Nothing is buffered.
-func Verify(media string, r io.Reader) io.Reader {
-	if media != gantry.MediaPNG {
-		return r
-	}
-	p := &pngReader{r: r}
-	p.want(pngHead, (*pngReader).header)
-	return p
-}
 
 // CheckPNG checks the signature and the header, the first 33 bytes of a PNG: sides of 1 to 65,535
 // and a depth that goes with the colour type. Its errors are those of Verify.
@@ -46,10 +27,10 @@ func CheckPNG(head []byte) error {
 	if !bytes.Equal(ihdr[:8], []byte("\x00\x00\x00\x0dIHDR")) {
 		return illegal(gantry.CodeMalformed, "the first PNG chunk is not IHDR")
 	}
-	if crc32.ChecksumIEEE(ihdr[4:21]) != binary.BigEndian.Uint32(ihdr[21:]) {
+	if crc32.ChecksumIEEE(ihdr[4:21]) != be.Uint32(ihdr[21:]) {
 		return illegal(CodeChecksumMismatch, "wrong CRC-32 of the PNG header")
 	}
-	width, height := binary.BigEndian.Uint32(ihdr[8:]), binary.BigEndian.Uint32(ihdr[12:])
+	width, height := be.Uint32(ihdr[8:]), be.Uint32(ihdr[12:])
 	if width == 0 || height == 0 || width > pngMaxSide || height > pngMaxSide {
 		return illegal(CodeBadValue, "a PNG of %d x %d", width, height)
 	}
@@ -76,16 +57,13 @@ func pngDepth(depth, colour byte) bool {
 	return false
 }
 
-// pngReader passes bytes on and follows the chunks in them.
-type pngReader struct {
-	r   io.Reader
-	err error
-
+// pngStructure follows the chunks of a PNG. The pixels are not decoded.
+type pngStructure struct {
 	field  [pngHead]byte // a field that may arrive in pieces
 	have   int
 	need   int
-	then   func(*pngReader) error // what to do once the field is complete
-	skip   int64                  // bytes of chunk data before the next field
+	then   func(*pngStructure) error // what to do once the field is complete
+	skip   int64                     // bytes of chunk data before the next field
 	crc    uint32
 	name   [4]byte
 	colour byte
@@ -94,39 +72,28 @@ type pngReader struct {
 	palette, data, dataOver, done bool
 }
 
-// Read passes on what the wrapped reader gives, until something is wrong with it.
-func (p *pngReader) Read(buf []byte) (int, error) {
-	if p.err != nil {
-		return 0, p.err
-	}
-	n, err := p.r.Read(buf)
-	if bad := p.feed(buf[:n]); bad != nil {
-		p.err = fmt.Errorf("check png: %w", bad)
-		return 0, p.err
-	}
-	if errors.Is(err, io.EOF) && !p.done {
-		err = p.cut()
-	}
-	p.err = err
-	return n, err
+func newPNG() *pngStructure {
+	p := new(pngStructure)
+	p.want(pngHead, (*pngStructure).header)
+	return p
 }
 
-// Digest is that of the stream that is passed on.
-func (p *pngReader) Digest() (gantry.Digest, int64, bool) { return gantry.DigestOf(p.r) }
+func (p *pngStructure) ended() bool { return p.done }
 
 // cut is the verdict on an end before IEND.
-func (p *pngReader) cut() error {
-	err := illegal(gantry.CodeTruncated, "ends inside a chunk, or before IEND")
+func (p *pngStructure) cut() error {
 	if p.need == pngHead {
-		err = CheckPNG(p.field[:p.have])
+		return CheckPNG(p.field[:p.have])
 	}
-	return fmt.Errorf("check png: %w", err)
+	return illegal(gantry.CodeTruncated, "ends inside a chunk, or before IEND")
 }
 
-func (p *pngReader) want(n int, then func(*pngReader) error) { p.have, p.need, p.then = 0, n, then }
+func (p *pngStructure) want(n int, then func(*pngStructure) error) {
+	p.have, p.need, p.then = 0, n, then
+}
 
-// feed takes the next bytes of the file.
-func (p *pngReader) feed(b []byte) error {
+// feed takes the next bytes of the file and gives those behind IEND back.
+func (p *pngStructure) feed(b []byte) (rest []byte, err error) {
 	for len(b) > 0 && !p.done {
 		if p.skip > 0 {
 			n := int(min(p.skip, int64(len(b))))
@@ -139,27 +106,27 @@ func (p *pngReader) feed(b []byte) error {
 		p.have += n
 		b = b[n:]
 		if p.have < p.need {
-			return nil
+			return nil, nil
 		}
 		if err := p.then(p); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return b, nil
 }
 
-func (p *pngReader) header() error {
+func (p *pngStructure) header() error {
 	if err := CheckPNG(p.field[:]); err != nil {
 		return err
 	}
 	p.depth, p.colour = p.field[24], p.field[25]
-	p.want(8, (*pngReader).chunk)
+	p.want(8, (*pngStructure).chunk)
 	return nil
 }
 
 // chunk begins a chunk: its length and type are read.
-func (p *pngReader) chunk() error {
-	size := binary.BigEndian.Uint32(p.field[:])
+func (p *pngStructure) chunk() error {
+	size := be.Uint32(p.field[:])
 	p.name = [4]byte(p.field[4:])
 	for _, c := range p.name {
 		if c |= 0x20; c < 'a' || c > 'z' {
@@ -174,13 +141,13 @@ func (p *pngReader) chunk() error {
 	}
 	p.skip = int64(size)
 	p.crc = crc32.ChecksumIEEE(p.name[:])
-	p.want(4, (*pngReader).checksum)
+	p.want(4, (*pngStructure).checksum)
 	return nil
 }
 
 // order checks the chunks that an image cannot be read without (section 5.6). Of others only the
 // frame is checked.
-func (p *pngReader) order(size int) error {
+func (p *pngStructure) order(size int) error {
 	name := string(p.name[:])
 	if p.data && name != "IDAT" {
 		p.dataOver = true
@@ -208,11 +175,11 @@ func (p *pngReader) order(size int) error {
 	return nil
 }
 
-func (p *pngReader) checksum() error {
-	if binary.BigEndian.Uint32(p.field[:]) != p.crc {
+func (p *pngStructure) checksum() error {
+	if be.Uint32(p.field[:]) != p.crc {
 		return illegal(CodeChecksumMismatch, "wrong CRC-32 of a PNG chunk")
 	}
 	p.done = string(p.name[:]) == "IEND"
-	p.want(8, (*pngReader).chunk)
+	p.want(8, (*pngStructure).chunk)
 	return nil
 }

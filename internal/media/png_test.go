@@ -31,8 +31,10 @@ func encoded(t testing.TB) map[string][]byte {
 	return out
 }
 
-func verify(data []byte) error {
-	_, err := io.Copy(io.Discard, Verify(gantry.MediaPNG, bytes.NewReader(data)))
+func verify(data []byte) error { return verifyAs(gantry.MediaPNG, data) }
+
+func verifyAs(media string, data []byte) error {
+	_, err := io.Copy(io.Discard, Verify(media, bytes.NewReader(data)))
 	return err
 }
 

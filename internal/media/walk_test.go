@@ -2,6 +2,7 @@ package media
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"testing"
@@ -23,7 +24,7 @@ type walked struct {
 // ends it.
 func walk(r io.ReaderAt, size int64, depth int, b *Budget) (walked, error) {
 	var w walked
-	z, err := OpenZip(r, size, depth, b)
+	z, err := openAny(r, size, depth, b)
 	if err != nil {
 		return w, err
 	}
@@ -50,11 +51,32 @@ func walk(r io.ReaderAt, size int64, depth int, b *Budget) (walked, error) {
 	return w, nil
 }
 
+// openAny opens an archive of any kind: a compressed tar is unpacked first. What is no known kind
+// is tried as a zip, which may lie behind other bytes.
+func openAny(r io.ReaderAt, size int64, depth int, b *Budget) (Archive, error) {
+	kind, err := DetectAt(r, size)
+	if err != nil {
+		return nil, err
+	}
+	switch kind {
+	case gantry.MediaGZIP, gantry.MediaZSTD:
+		var out bytes.Buffer
+		_, err := Decompress(context.Background(), kind, io.NewSectionReader(r, 0, size), &out, depth, b)
+		if err != nil {
+			return nil, err
+		}
+		return OpenArchive(gantry.MediaTAR, bytes.NewReader(out.Bytes()), int64(out.Len()), depth, b)
+	case gantry.MediaTAR:
+		return OpenArchive(kind, r, size, depth, b)
+	}
+	return OpenArchive(gantry.MediaZIP, r, size, depth, b)
+}
+
 // visit reads one entry. It gives the reason if the entry alone is bad.
-func (w *walked) visit(z *Zip, e Entry, depth int, b *Budget) (gantry.Code, error) {
+func (w *walked) visit(z Archive, e Entry, depth int, b *Budget) (gantry.Code, error) {
 	data, err := readEntry(z, e.Ordinal)
 	w.bytes += int64(len(data))
-	if err == nil && Detect(data) == gantry.MediaZIP {
+	if kind := Detect(data); err == nil && (kind == gantry.MediaZIP || kind == gantry.MediaTAR || kind == gantry.MediaGZIP) {
 		inner := io.NewSectionReader(bytes.NewReader(data), 0, int64(len(data)))
 		if s, ok := z.Section(e.Ordinal); ok {
 			inner = s
@@ -75,7 +97,7 @@ func (w *walked) visit(z *Zip, e Entry, depth int, b *Budget) (gantry.Code, erro
 	}
 }
 
-func readEntry(z *Zip, ordinal int) ([]byte, error) {
+func readEntry(z Archive, ordinal int) ([]byte, error) {
 	s, err := z.Open(ordinal)
 	if err != nil {
 		return nil, err

@@ -277,3 +277,12 @@ func (z *Zip) find(ordinal int) (*record, error) {
 	}
 	return f, nil
 }
+
+// RawName is the name of a sound entry as it stands in the archive; "" for any other.
+func (z *Zip) RawName(ordinal int) string {
+	f, err := z.find(ordinal)
+	if err != nil {
+		return ""
+	}
+	return f.raw
+}

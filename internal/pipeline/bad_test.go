@@ -77,7 +77,12 @@ func TestShipped(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if len(all) == 0 || all[0].Name != "first-light" || len(all[0].Stages) != 2 {
-		t.Errorf("%d pipelines", len(all))
+	var names []string
+	for _, p := range all {
+		names = append(names, p.Name)
+		roundTrip(t, p)
+	}
+	if diff := cmp.Diff([]string{"batch", "cumulative", "fanout", "first-light"}, names); diff != "" {
+		t.Error(diff)
 	}
 }

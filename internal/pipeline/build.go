@@ -100,7 +100,7 @@ func (d *decoder) checkNames(f *file) {
 		use(join("sources", name), f.Sources[name])
 	}
 	for _, name := range sorted(f.Sinks) {
-		use(join("sinks", name), f.Sinks[name])
+		use(join("sinks", name), f.Sinks[name].endpoint)
 	}
 	for _, name := range sorted(f.Processors) {
 		use(join("processors", name), f.Processors[name].endpoint)
@@ -128,29 +128,6 @@ func (d *decoder) checkTargets(f *file) {
 	}
 }
 
-func (d *decoder) checkStages(f *file) {
-	processors := d.names("processor", "processors", sorted(f.Processors))
-	processors.unsure = len(f.Stages) == 0 || d.misspelt("stages", ".call")
-	seen := map[string]bool{}
-	for i, s := range f.Stages {
-		path := fmt.Sprintf("stages[%d]", i)
-		d.checkName(join(path, "name"), s.Name)
-		if seen[s.Name] && s.Name != "" {
-			d.at(d.placeOf(join(path, "name")).value, "name: another stage is named %s", short(s.Name))
-		}
-		seen[s.Name] = true
-		if len(s.Call) > 1 && s.Mode == string(gantry.Sequential) {
-			d.at(d.placeOf(join(path, "call")).value, "call: a sequential stage calls one processor, not %d", len(s.Call))
-		}
-		for j, name := range s.Call {
-			at := fmt.Sprintf("%s.call[%d]", path, j)
-			d.use(processors, name, at)
-		}
-		processors.unsure = processors.unsure || len(s.Call) == 0
-	}
-	d.unused(processors)
-}
-
 // checkName reports what is no name; one that could not be read was reported before.
 func (d *decoder) checkName(path, name string) {
 	if name != "" && !isName(name) {
@@ -160,18 +137,27 @@ func (d *decoder) checkName(path, name string) {
 
 // build makes the pipeline that a file describes. Definitions come in the order of their names,
 // so that the resolved file, whose keys are sorted, gives the same.
-func build(f *file) *gantry.Pipeline {
+func (d *decoder) build(f *file) *gantry.Pipeline {
 	p := &gantry.Pipeline{
 		Name: f.Name, Description: f.Description, Priority: int16(f.Priority),
-		Sources: endpoints(f.Sources, f.Auth), Sinks: endpoints(f.Sinks, f.Auth),
+		Group: gantry.GroupBy(f.Group.By), When: d.condition("when"),
 		Extract: gantry.Extract{
-			Archives: f.Extract.Archives, Depth: f.Extract.Depth, MaxBytes: int64(f.Extract.MaxBytes),
-			MaxEntries: f.Extract.MaxEntries, MaxRatio: f.Extract.MaxRatio,
+			Archives: f.Extract.Archives, Frames: gantry.Rendering(f.Extract.Frames), Video: gantry.Rendering(f.Extract.Video),
+			Window: string(f.Extract.Window), Sample: float64(f.Extract.Sample), Depth: f.Extract.Depth, MaxBytes: int64(f.Extract.MaxBytes),
+			MaxEntries: f.Extract.MaxEntries, MaxRatio: f.Extract.MaxRatio, Shard: f.Extract.Shard,
 		},
 		InProgress: f.Limits.InProgress,
 		Timeouts:   gantry.Timeouts(f.Timeouts),
 		Retry:      gantry.RetryPolicy(f.Retry),
 		OnError:    gantry.ErrorPolicy(f.OnError),
+	}
+	for _, name := range sorted(f.Sources) {
+		p.Sources = append(p.Sources, f.Sources[name].build(name, f.Auth))
+	}
+	for _, name := range sorted(f.Sinks) {
+		sink := f.Sinks[name].build(name, f.Auth)
+		sink.Rejoin = gantry.Rejoin(f.Sinks[name].Rejoin)
+		p.Sinks = append(p.Sinks, sink)
 	}
 	for _, name := range sorted(f.Processors) {
 		x := f.Processors[name]
@@ -180,20 +166,33 @@ func build(f *file) *gantry.Pipeline {
 			Limits: gantry.Limits{Concurrency: x.Limits.Concurrency, Rate: float64(x.Limits.Rate), Burst: x.Limits.Burst},
 		})
 	}
-	for _, s := range f.Stages {
+	for i, s := range f.Stages {
+		path := fmt.Sprintf("stages[%d].", i)
 		p.Stages = append(p.Stages, gantry.Stage{
-			Name: s.Name, Mode: gantry.Mode(s.Mode), Each: gantry.Each(s.Each), Call: s.Call, OnError: gantry.ErrorPolicy(s.OnError),
+			Name: s.Name, Mode: gantry.Mode(s.Mode), Each: gantry.Each(s.Each), Call: s.Call, Max: s.Max, Need: int(s.Need),
+			When: d.condition(path + "when"), KeepIf: d.condition(path + "keep_if"),
+			Pass: gantry.Pass(s.Pass), OnError: gantry.ErrorPolicy(s.OnError),
 		})
+	}
+	for _, t := range f.Tests {
+		p.Tests = append(p.Tests, t.build())
 	}
 	return p
 }
 
-func endpoints(all map[string]endpoint, auth map[string]auth) []gantry.Endpoint {
-	var out []gantry.Endpoint
-	for _, name := range sorted(all) {
-		out = append(out, all[name].build(name, auth))
+// condition gives a compiled expression; nil, and no interface that holds nil, if there is none.
+func (d *decoder) condition(path string) gantry.Condition {
+	if c := d.conditions[path]; c != nil {
+		return c
 	}
-	return out
+	return nil
+}
+
+func (t test) build() gantry.PipelineTest {
+	state, _ := gantry.ParseState(t.Expect.State)
+	return gantry.PipelineTest{Name: t.Name, Input: t.Input, Mock: t.Mock, Expect: gantry.Expectation{
+		State: state, Calls: t.Expect.Calls, Outputs: int(t.Expect.Outputs), Error: gantry.Code(t.Expect.Error),
+	}}
 }
 
 func (e endpoint) build(name string, auth map[string]auth) gantry.Endpoint {

@@ -17,12 +17,13 @@ import (
 // use only if its report stays empty.
 type decoder struct {
 	*report
-	kinds    kinds
-	env      func(string) (string, bool)
-	dir      string // the folder that paths are relative to
-	resolved bool   // the text is a resolved pipeline: nothing is expanded, and rules were checked when it was written
-	places   map[string]place
-	meant    map[string]bool // paths that an unknown key beside them was probably meant to be
+	kinds      kinds
+	env        func(string) (string, bool)
+	dir        string // the folder that paths are relative to
+	resolved   bool   // the text is a resolved pipeline: nothing is expanded, and rules were checked when it was written
+	places     map[string]place
+	conditions map[string]*condition // by their paths
+	meant      map[string]bool       // paths that an unknown key beside them was probably meant to be
 }
 
 func newDecoder(r *report, k Kinds) *decoder {
@@ -37,6 +38,12 @@ func (d *decoder) value(n *yaml.Node, path string, f field) {
 	switch t := f.v.Type(); {
 	case t == secretRefType:
 		d.secret(n, path, f)
+	case t == expressionType:
+		d.expression(n, path, f)
+	case t == anyType:
+		if v := d.answer(n, path); v != nil {
+			f.v.Set(reflect.ValueOf(v))
+		}
 	case scalar(t):
 		d.scalar(n, path, f)
 	case t.Kind() == reflect.Struct:
@@ -110,6 +117,28 @@ func (d *decoder) secret(n *yaml.Node, path string, f field) {
 		return
 	}
 	f.v.SetString(n.Value)
+}
+
+// expression decodes the text of an expression. No variables are put into it: what an environment
+// says must not become code.
+func (d *decoder) expression(n *yaml.Node, path string, f field) {
+	if !d.is(n, path, yaml.ScalarNode) {
+		return
+	}
+	switch {
+	case n.Tag != "!!str":
+		d.at(n, "%s: %s is not text; put it in quotes", last(path), short(n.Value))
+	case strings.TrimSpace(n.Value) == "":
+		d.at(n, "%s: it is empty", last(path))
+	case len(n.Value) > maxExpression:
+		d.at(n, "%s: %d bytes, more than the %d of an expression", last(path), len(n.Value), maxExpression)
+	case strings.ContainsFunc(n.Value, func(c rune) bool { return !printable(c) }):
+		d.at(n, "%s: it holds a control character", last(path))
+	case strings.Contains(n.Value, "${"):
+		d.at(n, "%s: no variables are put into expressions", last(path))
+	default:
+		f.v.SetString(n.Value)
+	}
 }
 
 // sequence decodes a list of words or structs.

@@ -18,6 +18,7 @@ import (
 //	min:"1" max:"9"    bounds of a number, duration, size or rate, as written in a file
 //	one:"fail skip"    the names it knows
 //	later:"tar 7z"     names that a later release knows; on a blank field, keys
+//	soon:"true"        its key belongs to a later release, which lays down here what it will mean
 //	path:"true"        a path, relative to the folder of the pipeline file
 //	single:"true"      a list whose only entry may stand without brackets
 //	names:"true"       a map whose keys are names that other places refer to
@@ -55,6 +56,8 @@ func schemaOf(v reflect.Value) schema {
 			s.kind = v.Field(i)
 		case f.Anonymous && name == "":
 			s.join(schemaOf(v.Field(i)))
+		case f.Tag.Get("soon") == "true":
+			s.later = append(s.later, name)
 		case name != "" && name != "-":
 			s.fields = append(s.fields, field{name, v.Field(i), f.Tag})
 		}

@@ -53,7 +53,7 @@ func FuzzParse(f *testing.F) {
 
 func checkResolved(t *testing.T, resolved []byte) {
 	t.Helper()
-	f, err := parseResolved(resolved, fake{})
+	f, _, err := parseResolved(resolved, fake{})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, resolved)
 	}
@@ -80,7 +80,7 @@ func FuzzParseResolved(f *testing.F) {
 		if p.Version.IsZero() || !bytes.Equal(p.Resolved, doc) {
 			t.Fatal("the version is of something else")
 		}
-		file, _ := parseResolved(doc, fake{})
+		file, _, _ := parseResolved(doc, fake{})
 		once, _, err := resolve(file)
 		if err != nil {
 			t.Fatal(err)

@@ -18,17 +18,20 @@ type file struct {
 	Description string              `yaml:"description" version:"no" doc:"What it is for, in a sentence."`
 	Priority    priority            `yaml:"priority" default:"normal" version:"no" doc:"Which tasks go first: urgent, normal or offpeak."`
 	Sources     map[string]endpoint `yaml:"sources" names:"true" role:"source" doc:"Where objects come from. gantry run brings its own."`
+	Group       group               `yaml:"group" soon:"true" doc:"How the media of one archive are divided into tasks of their own."`
+	When        expression          `yaml:"when" doc:"Which tasks go on after ingesting; without it, all."`
 	Extract     extract             `yaml:"extract" doc:"What is unpacked, and how much of it, over all nesting."`
 	Limits      fileLimits          `yaml:"limits" version:"no" doc:"How much goes on at once, over all processes."`
 	Timeouts    timeouts            `yaml:"timeouts" doc:"How long a task may be in a state, with all tries and waits."`
 	Retry       retry               `yaml:"retry" doc:"How often, and after what pauses, a call is tried again."`
 	OnError     string              `yaml:"on_error" default:"fail" one:"fail skip" doc:"What a bad entry of an archive does to its task."`
 	Stages      []stage             `yaml:"stages" required:"true" doc:"The steps of inference in their order."`
-	Sinks       map[string]endpoint `yaml:"sinks" names:"true" role:"sink" doc:"Where results go. gantry run brings its own."`
+	Sinks       map[string]outlet   `yaml:"sinks" names:"true" role:"sink" doc:"Where results go. gantry run brings its own."`
 	Processors  map[string]process  `yaml:"processors" names:"true" role:"processor" doc:"The inference services that stages call."`
 	Auth        map[string]auth     `yaml:"auth" names:"true" role:"auth" doc:"What requests are signed with."`
+	Tests       []test              `yaml:"tests" soon:"true" version:"no" doc:"What must come of samples, with answers in place of the processors'."`
 
-	_ struct{} `later:"group when deidentify move_if keep_input notify tests"`
+	_ struct{} `later:"deidentify move_if keep_input notify"`
 }
 
 // endpoint is a source or a sink. The keys of its kind's driver stand beside these.
@@ -37,7 +40,19 @@ type endpoint struct {
 	Auth   string `yaml:"auth" filled:"true" doc:"The name of a block under auth."`
 	Config any    `yaml:",kind"`
 
-	_ struct{} `later:"send rejoin commit discover async await"`
+	_ struct{} `later:"send commit discover async await"`
+}
+
+// outlet is a sink.
+type outlet struct {
+	endpoint
+	Rejoin string `yaml:"rejoin" soon:"true" one:"original" doc:"original puts what was made of an archive, a multi-frame file or a video back into one of the same kind, in the original order. Without it every output is a file of its own."`
+}
+
+type group struct {
+	By string `yaml:"by" required:"true" one:"study series patient" later:"prefix" doc:"The DICOM attribute that members have in common."`
+
+	_ struct{} `later:"quiet cap expect late complete"`
 }
 
 // process is a processor.
@@ -68,13 +83,16 @@ type fileLimits struct {
 }
 
 type extract struct {
-	Archives   []string `yaml:"archives" default:"zip" one:"zip" later:"tar tar.gz tar.zst 7z" doc:"The archives that are unpacked; others are media that nobody knows."`
+	Archives   []string `yaml:"archives" default:"zip tar tar.gz tar.zst" one:"zip tar tar.gz tar.zst" later:"7z" doc:"The archives that are unpacked; others are media that nobody knows."`
+	Frames     string   `yaml:"frames" soon:"true" one:"png jpeg npy" doc:"What each frame of a multi-frame DICOM file is sent as; npy is an array of float32. Without it the file is one item."`
+	Video      string   `yaml:"video" soon:"true" one:"png jpeg" doc:"What each frame of a video is sent as. Without it videos are not taken."`
+	Window     window   `yaml:"window" soon:"true" default:"file" doc:"How stored values become the grey of pictures: file, as the file says; full, from the least to the largest; center/width, such as -600/1500."`
+	Sample     sample   `yaml:"sample" soon:"true" doc:"How many frames of a video are taken, per second: 5/s, or 5. Without it every one."`
 	Depth      int      `yaml:"depth" default:"3" min:"1" max:"16" doc:"Archives inside one another."`
 	MaxBytes   Size     `yaml:"max_bytes" default:"20GiB" min:"1B" max:"64TiB" doc:"Unpacked bytes."`
 	MaxEntries int      `yaml:"max_entries" default:"100000" min:"1" max:"10000000" doc:"Entries."`
 	MaxRatio   int      `yaml:"max_ratio" default:"200" min:"1" max:"1000000" doc:"Unpacked bytes per packed byte."`
-
-	_ struct{} `later:"frames video"`
+	Shard      int      `yaml:"shard" soon:"true" default:"512" min:"2" max:"1000000" doc:"Parts from which on a task is divided among several."`
 }
 
 type timeouts struct {
@@ -101,13 +119,31 @@ func (r retry) Check() []gantry.FieldProblem {
 }
 
 type stage struct {
-	Name    string   `yaml:"name" required:"true" doc:"Its name in records."`
-	Mode    string   `yaml:"mode" default:"sequential" one:"sequential" later:"cumulative fanout" doc:"What its processor reads: sequential, what the previous stage left."`
-	Each    string   `yaml:"each" default:"part" one:"part task" later:"item batch" doc:"What one call is about: a part, or the whole task."`
-	Call    []string `yaml:"call" required:"true" single:"true" doc:"The processor."`
-	OnError string   `yaml:"on_error" default:"fail" one:"fail skip" doc:"What a part that failed for good does to its task."`
+	Name    string     `yaml:"name" required:"true" doc:"Its name in records."`
+	Mode    string     `yaml:"mode" default:"sequential" one:"sequential cumulative fanout" doc:"What its processors read: sequential, what the previous stage left; fanout, the same, each of several side by side; cumulative, the originals and the outputs of every earlier stage."`
+	Each    string     `yaml:"each" default:"part" one:"part item batch task" doc:"What one call is about: a part, that is a file or frame of the original with what was made of it; an item; up to max parts; or the whole task."`
+	Call    []string   `yaml:"call" required:"true" single:"true" doc:"The processor; of a fanout, one or more."`
+	Max     int        `yaml:"max" min:"1" max:"100000" doc:"Parts in one call, of each: batch."`
+	Need    need       `yaml:"need" default:"all" doc:"Of a fanout, how many processors must answer for a part: all, any or a number."`
+	When    expression `yaml:"when" doc:"Which parts are sent at all; without it, all."`
+	KeepIf  expression `yaml:"keep_if" doc:"Which parts go on after the stage; without it, all."`
+	Pass    string     `yaml:"pass" one:"outputs inputs both" doc:"What the stage leaves to the next. Without it media that were answered replace what was sent, and data alone go along with it."`
+	OnError string     `yaml:"on_error" default:"fail" one:"fail skip" doc:"What a part that failed for good does to its task."`
+}
 
-	_ struct{} `later:"keep_if when need pass max shard"`
+// test is a sample with what must come of it.
+type test struct {
+	Name   string         `yaml:"name" required:"true" doc:"What it shows."`
+	Input  []string       `yaml:"input" required:"true" single:"true" path:"true" doc:"The files, relative to the pipeline file."`
+	Mock   map[string]any `yaml:"mock" doc:"What processors answer, by their names, as JSON. The others are called."`
+	Expect expect         `yaml:"expect" doc:"What must come of it."`
+}
+
+type expect struct {
+	State   string         `yaml:"state" default:"done" one:"done failed cancelled" doc:"How its task ends."`
+	Calls   map[string]int `yaml:"calls" min:"0" doc:"How often each processor is called."`
+	Outputs outputs        `yaml:"outputs" default:"any" doc:"How many files are delivered: any, or a number."`
+	Error   string         `yaml:"error" doc:"The reason code that it fails with."`
 }
 
 // auth is a credential; its keys are those of bearer or basic.

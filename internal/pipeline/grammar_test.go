@@ -28,11 +28,10 @@ func inMapping(where, keys string) string {
 func TestLater(t *testing.T) {
 	t.Parallel()
 	for where, keys := range map[string][]string{
-		"file":      {"group", "when", "deidentify", "move_if", "keep_input", "notify", "tests"},
-		"stage":     {"keep_if", "when", "need", "pass", "max"},
-		"extract":   {"frames", "video"},
+		"file":      {"deidentify", "move_if", "keep_input", "notify", "group", "tests"},
+		"extract":   {"frames", "video", "window", "sample", "shard"},
 		"limits":    {"extracting", "inferring"},
-		"sink":      {"send", "rejoin"},
+		"sink":      {"send", "commit", "rejoin"},
 		"processor": {"send", "async", "await"},
 		"source":    {"discover"},
 	} {
@@ -41,8 +40,7 @@ func TestLater(t *testing.T) {
 		}
 	}
 	for where, values := range map[string][]string{
-		"stage":   {"mode: cumulative", "mode: fanout", "each: item", "each: batch"},
-		"extract": {"archives: [tar]", "archives: [tar.gz]", "archives: [zip, tar.zst]", "archives: [7z]"},
+		"extract": {"archives: [7z]", "archives: [zip, 7z]"},
 		"file":    {"priority: 'dicom.Modality == \"CT\"'"},
 	} {
 		for _, value := range values {
@@ -97,6 +95,9 @@ func TestBounds(t *testing.T) {
 		{"processor", "limits: {rate: 1/s, burst: 1}", "limits: {rate: 1/s, burst: 0}"},
 		{"stage", "each: task", "each: tasks"}, {"stage", "on_error: skip", "on_error: Skip"},
 		{"stage", "mode: sequential", "mode: parallel"},
+		{"stage", "each: batch, max: 1", "each: batch, max: 0"}, {"stage", "mode: fanout, need: 1", "mode: fanout, need: 2"}, {"stage", "mode: fanout, need: all", "mode: fanout, need: 0"},
+		{"stage", "pass: inputs", "pass: all"},
+		{"stage", "mode: cumulative, each: item", "mode: cumulative, each: items"},
 		{"file", "priority: offpeak", "priority: later"}, {"file", "on_error: fail", "on_error: stop"},
 	} {
 		wantMistake(t, inMapping(c.where, c.right), "")

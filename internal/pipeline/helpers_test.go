@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
+	"github.com/google/go-cmp/cmp"
 )
 
 // fake is a register of the shape that the real one has, with a kind that uses every type of field.
@@ -108,6 +109,14 @@ func (f fake) Kinds(role gantry.Boundary) []string {
 	}
 	return kinds
 }
+
+// sameText compares conditions by their texts.
+var sameText = cmp.Comparer(func(a, b gantry.Condition) bool {
+	if a == nil || b == nil {
+		return a == nil && b == nil
+	}
+	return a.String() == b.String()
+})
 
 // variables is an environment.
 func variables(pairs ...string) func(string) (string, bool) {

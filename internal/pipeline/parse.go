@@ -40,11 +40,12 @@ func parse(name string, src []byte, k Kinds, env func(string) (string, bool)) (*
 	if r.tree(src, maxFile) != nil && d.checkVersion() {
 		d.object(r.root, "", reflect.ValueOf(&f).Elem(), "")
 		d.checkNames(&f)
+		d.compileAll(&f)
 	}
 	if err := r.err(); err != nil {
 		return nil, Problem{}, err
 	}
-	p := build(&f)
+	p := d.build(&f)
 	if p.Resolved, p.Version, err = resolve(&f); err != nil {
 		return nil, Problem{}, err
 	}
@@ -59,24 +60,25 @@ func parse(name string, src []byte, k Kinds, env func(string) (string, bool)) (*
 // the text was written. Limits, priority and description, which are no part of a version, are
 // the defaults. A text that does not fit the grammar or the drivers gives Problems.
 func ParseResolved(resolved []byte, k Kinds) (*gantry.Pipeline, error) {
-	f, err := parseResolved(resolved, k)
+	f, d, err := parseResolved(resolved, k)
 	if err != nil {
 		return nil, err
 	}
-	p := build(f)
+	p := d.build(f)
 	p.Resolved, p.Version = resolved, sha256.Sum256(resolved)
 	return p, nil
 }
 
-func parseResolved(resolved []byte, k Kinds) (*file, error) {
+func parseResolved(resolved []byte, k Kinds) (*file, *decoder, error) {
 	r := newReport("resolved pipeline", resolved)
 	d := newDecoder(r, k)
 	d.resolved = true
 	var f file
 	if r.tree(resolved, maxResolved) != nil {
 		d.object(r.root, "", reflect.ValueOf(&f).Elem(), "")
+		d.compileAll(&f)
 	}
-	return &f, r.err()
+	return &f, d, r.err()
 }
 
 // Servable tells whether a pipeline can be served: it needs a source to wait for and a sink to

@@ -18,15 +18,19 @@ priority: urgent
 sources:
   inbox: {kind: dir, path: in, pattern: "*.dcm", settle: 5s}
   abroad: {kind: dir, path: "${env:ROOT}/in", auth: door}
+when: 'dicom.Modality == "US"'
 extract: {archives: [], depth: 2, max_bytes: 512MiB, max_entries: 7, max_ratio: 9}
 limits: {in_progress: 20}
 timeouts: {queued: 30d, extracting: 1m, ingesting: 2m, inferring: 1h30m, responding: 90s}
 retry: {attempts: 2, initial: 500ms, factor: 1.5, max: 1m}
 on_error: skip
 stages:
-  - {name: find, mode: sequential, each: task, call: [finder], on_error: skip}
+  - {name: find, mode: sequential, each: task, call: [finder], on_error: skip, pass: both}
   - name: again
     call: other
+    keep_if: result.score > 0.4
+  - {name: side, mode: fanout, each: batch, max: 16, need: any, call: [finder, other], when: "stages.again.other[0].ok"}
+  - {name: last, mode: cumulative, each: item, call: other}
 sinks:
   results: {kind: dir, path: /srv/out/../results}
 processors:
@@ -64,9 +68,12 @@ func TestParseFull(t *testing.T) {
 				Timeout: time.Minute, Limits: gantry.Limits{Concurrency: gantry.DefaultConcurrency}},
 		},
 		Stages: []gantry.Stage{
-			{Name: "find", Mode: gantry.Sequential, Each: gantry.EachTask, Call: []string{"finder"}, OnError: gantry.OnErrorSkip},
-			{Name: "again", Mode: gantry.Sequential, Each: gantry.EachPart, Call: []string{"other"}, OnError: gantry.OnErrorFail},
+			{Name: "find", Mode: gantry.Sequential, Each: gantry.EachTask, Call: []string{"finder"}, OnError: gantry.OnErrorSkip, Pass: gantry.PassBoth},
+			{Name: "again", Mode: gantry.Sequential, Each: gantry.EachPart, Call: []string{"other"}, OnError: gantry.OnErrorFail, KeepIf: &condition{text: "result.score > 0.4"}},
+			{Name: "side", Mode: gantry.Fanout, Each: gantry.EachBatch, Call: []string{"finder", "other"}, Max: 16, Need: 1, OnError: gantry.OnErrorFail, When: &condition{text: "stages.again.other[0].ok"}},
+			{Name: "last", Mode: gantry.Cumulative, Each: gantry.EachItem, Call: []string{"other"}, OnError: gantry.OnErrorFail},
 		},
+		When:       &condition{text: `dicom.Modality == "US"`},
 		Extract:    gantry.Extract{Archives: []string{}, Depth: 2, MaxBytes: 512 << 20, MaxEntries: 7, MaxRatio: 9},
 		InProgress: 20,
 		Timeouts: gantry.Timeouts{Queued: 30 * 24 * time.Hour, Extracting: time.Minute, Ingesting: 2 * time.Minute,
@@ -75,7 +82,7 @@ func TestParseFull(t *testing.T) {
 		OnError: gantry.OnErrorSkip,
 		Version: got.Version, Resolved: got.Resolved,
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, got, sameText); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
 	if err := Servable(got); err != nil {
@@ -89,13 +96,13 @@ func TestDefaults(t *testing.T) {
 	got := mustParse(t, small)
 	want := &gantry.Pipeline{
 		Name: "small", Priority: gantry.PriorityNormal, Processors: got.Processors, Stages: got.Stages,
-		Extract: gantry.Extract{Archives: []string{"zip"}, Depth: 3, MaxBytes: 20 << 30, MaxEntries: 100000, MaxRatio: 200},
+		Extract: gantry.Extract{Archives: []string{"zip", "tar", "tar.gz", "tar.zst"}, Depth: 3, MaxBytes: 20 << 30, MaxEntries: 100000, MaxRatio: 200},
 		Timeouts: gantry.Timeouts{Queued: 12 * time.Hour, Extracting: 15 * time.Minute, Ingesting: 5 * time.Minute,
 			Inferring: time.Hour, Responding: 15 * time.Minute},
 		Retry:   gantry.RetryPolicy{Attempts: 5, Initial: 2 * time.Second, Factor: 2, Max: 5 * time.Minute},
 		OnError: gantry.OnErrorFail, Version: got.Version, Resolved: got.Resolved,
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, got, sameText); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
 	if c := got.Processors[0].Limits.Concurrency; c != gantry.DefaultConcurrency {

@@ -21,7 +21,7 @@ func roundTrip(t *testing.T, p *gantry.Pipeline) {
 	if err != nil {
 		t.Fatalf("ParseResolved: %v\n%s", err, p.Resolved)
 	}
-	f, err := parseResolved(p.Resolved, fake{})
+	f, _, err := parseResolved(p.Resolved, fake{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +35,7 @@ func roundTrip(t *testing.T, p *gantry.Pipeline) {
 	for i := range want.Processors {
 		want.Processors[i].Limits = gantry.Limits{Concurrency: gantry.DefaultConcurrency}
 	}
-	if diff := cmp.Diff(&want, again); diff != "" {
+	if diff := cmp.Diff(&want, again, sameText); diff != "" {
 		t.Fatalf("-parsed +read back\n%s", diff)
 	}
 }
@@ -51,8 +51,11 @@ func TestResolved(t *testing.T) {
 		`"retry":{"attempts":2,"factor":1.5,"initial":"500ms","max":"1m"},` +
 		`"sinks":{"results":{"kind":"dir","path":"/srv/results"}},` +
 		`"sources":{"abroad":{"auth":"door","kind":"dir","path":"/mnt/x/in","pattern":"*","settle":"1s"},"inbox":{"kind":"dir","path":"/etc/gantry/in","pattern":"*.dcm","settle":"5s"}},` +
-		`"stages":[{"call":["finder"],"each":"task","mode":"sequential","name":"find","on_error":"skip"},{"call":["other"],"each":"part","mode":"sequential","name":"again","on_error":"fail"}],` +
-		`"timeouts":{"extracting":"1m","inferring":"1h30m","ingesting":"2m","queued":"720h","responding":"1m30s"}}`
+		`"stages":[{"call":["finder"],"each":"task","mode":"sequential","name":"find","need":"all","on_error":"skip","pass":"both"},` +
+		`{"call":["other"],"each":"part","keep_if":"result.score > 0.4","mode":"sequential","name":"again","need":"all","on_error":"fail"},` +
+		`{"call":["finder","other"],"each":"batch","max":16,"mode":"fanout","name":"side","need":"1","on_error":"fail","when":"stages.again.other[0].ok"},` +
+		`{"call":["other"],"each":"item","mode":"cumulative","name":"last","need":"all","on_error":"fail"}],` +
+		`"timeouts":{"extracting":"1m","inferring":"1h30m","ingesting":"2m","queued":"720h","responding":"1m30s"},"when":"dicom.Modality == \"US\""}`
 	if diff := cmp.Diff(want, string(p.Resolved)); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
@@ -98,15 +101,21 @@ func TestVersion(t *testing.T) {
 		"secret's place": {"/run/secrets/model", "/run/secrets/model2", false},
 		"extract":        {"depth: 2", "depth: 3", false},
 		"retry":          {"attempts: 2", "attempts: 3", false},
-		"stage's name":   {"name: again", "name: anew", false},
+		"stage's name":   {"again", "anew", false},
 		"name":           {"name: full", "name: fuller", false},
 		"folder":         {"path: in,", "path: out,", false},
+		"need":           {"need: any", "need: 1", true},
+		"when":           {`dicom.Modality == "US"`, `dicom.Modality == "CT"`, false},
+		"keep_if":        {"result.score > 0.4", "result.score > 0.5", false},
+		"mode":           {"mode: cumulative", "mode: fanout", false},
+		"max":            {"max: 16", "max: 17", false},
+		"pass":           {"pass: both", "pass: inputs", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			src := strings.ReplaceAll(full, c.old, c.new)
 			if name == "order of calls" {
-				src = strings.Replace(src, "call: other", "call: finder", 1)
+				src = strings.NewReplacer("call: other\n", "call: finder\n", "again.other", "again.finder").Replace(src)
 			}
 			p := mustParse(t, src, env...)
 			if (p.Version == version) != c.same {

@@ -26,6 +26,9 @@ type Rate float64
 var (
 	durationType  = reflect.TypeFor[time.Duration]()
 	secretRefType = reflect.TypeFor[gantry.SecretRef]()
+
+	expressionType = reflect.TypeFor[expression]()
+	anyType        = reflect.TypeFor[any]()
 )
 
 // setText puts the text of a scalar into v, a settable value of any type that pipeline files know

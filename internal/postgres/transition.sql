@@ -26,7 +26,7 @@ d as (
   returning h.id, h.seq + 1 as seq, h.leg, h.attempt, i.f, i.t, i.stage, i.change, i.kind, i.code, i.detail),
 c as (
   update task set final_state = d.t, finished_at = clock_timestamp(),
-    error_code = nullif(d.code, ''), error_kind = case when d.t = 6 then d.kind end, error = nullif(d.detail, '')
+    error_code = case when d.t <> 5 then nullif(d.code, '') end, error_kind = case when d.t = 6 then d.kind end, error = case when d.t <> 5 then nullif(d.detail, '') end
   from d where task.id = d.id),
 x as (select * from u union all select * from d),
 e as (
