@@ -26,8 +26,6 @@ const (
 	CodeConnectionLost gantry.Code = "connection_lost"       // Transient
 )
 
-const mediaJPEG = "image/jpeg"
-
 const (
 	drainLimit    = 64 << 10 // what is read of an answer that nobody wants, in bytes
 	maxRetryAfter = 10 * time.Minute
@@ -35,7 +33,7 @@ const (
 
 // answer judges an answer and hands its body on. cancel ends the request.
 func (p *processor) answer(ctx context.Context, cancel func(), resp *http.Response, in *input, req *gantry.Request) error {
-	if err := p.refusal(resp); err != nil {
+	if err := refusal("post", resp, p.now()); err != nil {
 		stop := time.AfterFunc(p.drain, cancel)
 		defer stop.Stop()
 		io.CopyN(io.Discard, resp.Body, drainLimit)
@@ -58,7 +56,7 @@ func (p *processor) answer(ctx context.Context, cancel func(), resp *http.Respon
 	if err == io.EOF { // nothing to say, as with 204
 		return nil
 	}
-	return hand(ctx, resp, peeked{buffered, body}, body, req)
+	return p.hand(ctx, resp, peeked{buffered, body}, req)
 }
 
 // buffers hold the beginning of an answer.
@@ -66,25 +64,46 @@ var buffers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, buffer
 
 // peeked is a body whose beginning was looked at.
 type peeked struct {
-	io.Reader
+	r    *bufio.Reader
 	body *answerBody
 }
+
+// Read reads the body from its beginning.
+func (p peeked) Read(b []byte) (int, error) { return p.r.Read(b) }
 
 // Digest is that of the body, which this passes on whole.
 func (p peeked) Digest() (gantry.Digest, int64, bool) { return gantry.DigestOf(p.body.r) }
 
-// hand gives the body to req.Receive.
-func hand(ctx context.Context, resp *http.Response, r io.Reader, body *answerBody, req *gantry.Request) error {
-	media, err := mediaType(resp.Header)
+// hand gives what the body holds to req.Receive.
+func (p *processor) hand(ctx context.Context, resp *http.Response, r peeked, req *gantry.Request) error {
+	if err := encoding(resp.Header.Get("Content-Encoding")); err != nil {
+		return err
+	}
+	media, boundary, err := p.mediaType(resp.Header.Get("Content-Type"))
 	if err != nil {
 		return err
 	}
-	ended := body.ended
+	switch {
+	case boundary != "":
+		err = newParts(r.r, boundary).hand(ctx, req)
+	case p.config.Answer == answerBase64:
+		err = (&outputs{r: r.r, receive: receiver(ctx, req)}).hand()
+	default:
+		return receive(ctx, req, media, resp.ContentLength, r, r.body.ended)
+	}
+	if err != nil {
+		return err
+	}
+	return r.body.ended()
+}
+
+// receive gives one output to req.Receive. ended tells whether r was read to its end.
+func receive(ctx context.Context, req *gantry.Request, media string, size int64, r io.Reader, ended func() error) error {
 	if media == gantry.MediaJSON {
 		checked := newJSONReader(r)
 		r, ended = checked, checked.ended
 	}
-	if err := req.Receive(ctx, media, resp.ContentLength, r); err != nil {
+	if err := req.Receive(ctx, media, size, r); err != nil {
 		return err
 	}
 	return ended() // whatever Receive made of it, a body that broke off is no success
@@ -93,12 +112,12 @@ func hand(ctx context.Context, resp *http.Response, r io.Reader, body *answerBod
 // refusal is the error that a status stands for; nil for a success.
 //
 // 202 and 206 are successes that bring no result: it comes later, or is a part of one.
-func (p *processor) refusal(resp *http.Response) error {
+func refusal(doing string, resp *http.Response, now time.Time) error {
 	status := resp.StatusCode
 	if status >= 200 && status < 300 && status != http.StatusAccepted && status != http.StatusPartialContent {
 		return nil
 	}
-	e := gantry.Errorf(gantry.Permanent, gantry.Code(fmt.Sprintf("http_%03d", status)), "post: status %d", status)
+	e := gantry.Errorf(gantry.Permanent, gantry.Code(fmt.Sprintf("http_%03d", status)), "%s: status %d", doing, status)
 	switch {
 	case status < 300, status > 599:
 		e.Kind = gantry.BadResponse
@@ -107,7 +126,7 @@ func (p *processor) refusal(resp *http.Response) error {
 	case status == http.StatusRequestTimeout:
 		e.Kind = gantry.Timeout
 	case status == http.StatusTooEarly, status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable:
-		e.Kind, e.RetryAfter = gantry.Unavailable, retryAfter(resp.Header.Get("Retry-After"), p.now())
+		e.Kind, e.RetryAfter = gantry.Unavailable, retryAfter(resp.Header.Get("Retry-After"), now)
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
 		e.Kind = gantry.Denied
 	case status == http.StatusNotFound, status == http.StatusMethodNotAllowed, status == http.StatusGone:
@@ -136,23 +155,51 @@ func retryAfter(s string, now time.Time) time.Duration {
 	return min(max(at.Sub(now), 0), maxRetryAfter)
 }
 
-// mediaType gives the type of an answer that may be taken.
-func mediaType(h http.Header) (string, error) {
-	if e := h.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
-		return "", gantry.Errorf(gantry.BadResponse, CodeEncoded, "read answer: its body is encoded")
+// encoding refuses an answer that is not sent as it is.
+func encoding(e string) error {
+	if e != "" && !strings.EqualFold(e, "identity") {
+		return gantry.Errorf(gantry.BadResponse, CodeEncoded, "read answer: its body is encoded")
 	}
-	media, _, err := mime.ParseMediaType(h.Get("Content-Type"))
+	return nil
+}
+
+// mediaType gives the type of an answer that may be taken, and the boundary of one that is
+// multipart.
+func (p *processor) mediaType(contentType string) (media, boundary string, err error) {
+	media, params, err := mime.ParseMediaType(contentType)
 	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
 		media = ""
 	}
-	switch media {
-	case gantry.MediaPNG, mediaJPEG, gantry.MediaDICOM, gantry.MediaJSON:
-		return media, nil
-	case "text/html", "text/plain", "application/octet-stream", gantry.MediaZIP: // words of ours, so they may be said
-	default:
-		media = "another or no media type"
+	multi := media == mediaMixed || media == mediaForm
+	switch {
+	case multi && p.config.Answer != answerBase64:
+		boundary, err = checkBoundary(params["boundary"])
+		return media, boundary, err
+	case isOutput(media) && p.config.Answer == answerAuto, media == gantry.MediaJSON && p.config.Answer == answerBase64:
+		return media, "", nil
 	}
-	return "", gantry.Errorf(gantry.BadResponse, CodeMediaType, "read answer: %s; only %s", media, defaultAccept)
+	return "", "", notTaken(media, p.config.accept())
+}
+
+// isOutput tells the types that an output may have.
+func isOutput(media string) bool {
+	switch media {
+	case gantry.MediaPNG, gantry.MediaJPEG, gantry.MediaDICOM, gantry.MediaJSON, gantry.MediaNPY:
+		return true
+	}
+	return false
+}
+
+// notTaken refuses a type, which is quoted if the word is one of ours.
+func notTaken(media, only string) error {
+	switch media {
+	case "text/html", "text/plain", mediaOctets, gantry.MediaZIP, mediaMixed, mediaForm:
+	default:
+		if !isOutput(media) {
+			media = "another or no media type"
+		}
+	}
+	return gantry.Errorf(gantry.BadResponse, CodeMediaType, "read answer: %s; only %s", media, only)
 }
 
 // answerBody classifies the errors of an answer's body and keeps the first.

@@ -251,8 +251,10 @@ func extension(media string) string {
 		return ".dcm"
 	case gantry.MediaPNG:
 		return ".png"
-	case mediaJPEG:
+	case gantry.MediaJPEG:
 		return ".jpg"
+	case gantry.MediaNPY:
+		return ".npy"
 	case gantry.MediaJSON:
 		return ".json"
 	}

@@ -24,8 +24,8 @@ const drainTime = 2 * time.Second
 
 // processor is a service behind one URL.
 type processor struct {
+	config ProcessorConfig // its empty fields filled, but for metadata
 	url    *url.URL
-	zip    bool
 	header http.Header
 	rt     http.RoundTripper
 	now    func() time.Time
@@ -41,19 +41,24 @@ func NewProcessor(_ context.Context, c ProcessorConfig, egress gantry.Egress) (g
 	if err != nil {
 		return nil, gantry.Errorf(gantry.Illegal, CodeBadConfig, "open processor: url: is no URL")
 	}
+	c.Body, c.Answer = cmp.Or(c.Body, bodyRaw), cmp.Or(c.Answer, answerAuto)
+	c.Field, c.KeyHeader = cmp.Or(c.Field, defaultField), cmp.Or(c.KeyHeader, defaultKeyHeader)
+	h := staticHeader(c.Headers)
+	h.Set("Accept", c.accept())
+	return &processor{config: c, url: u, header: h, rt: egress.Transport(), now: time.Now, drain: drainTime}, nil
+}
+
+// staticHeader is what every request of a driver has.
+func staticHeader(headers map[string]string) http.Header {
 	h := http.Header{}
-	for name, value := range c.Headers {
+	for name, value := range headers {
 		h.Set(name, value)
 	}
-	h.Set("Accept", cmp.Or(c.Accept, defaultAccept))
 	h.Set("Accept-Encoding", "identity") // what is kept is what was sent
 	if h.Get("User-Agent") == "" {
 		h.Set("User-Agent", "gantry")
 	}
-	return &processor{
-		url: u, zip: c.Body == bodyZip, header: h,
-		rt: egress.Transport(), now: time.Now, drain: drainTime,
-	}, nil
+	return h
 }
 
 // Process posts the items and hands the answer on. It talks to the transport directly: a client
@@ -73,37 +78,58 @@ func (p *processor) Process(ctx context.Context, req *gantry.Request) error {
 	if err != nil {
 		return err
 	}
-	resp, err := p.rt.RoundTrip(out)
-	if failed := in.failure(ctx); failed != nil {
-		if resp != nil {
-			resp.Body.Close()
-		}
-		return failed
-	}
+	resp, err := exchange(ctx, p.rt, out, in)
 	if err != nil {
-		return classify(ctx, "post", err)
+		return err
 	}
 	defer resp.Body.Close()
 	return p.answer(ctx, cancel, resp, in, req)
 }
 
+// exchange sends a request whose body is in. An error of reading that comes before one of the
+// transport.
+func exchange(ctx context.Context, rt http.RoundTripper, out *http.Request, in *input) (*http.Response, error) {
+	resp, err := rt.RoundTrip(out)
+	if failed := in.failure(ctx); failed != nil {
+		if resp != nil {
+			resp.Body.Close()
+		}
+		return nil, failed
+	}
+	if err != nil {
+		return nil, classify(ctx, "send", err)
+	}
+	return resp, nil
+}
+
 // open opens the body. It is open before the request is made, so what cannot be read is never
 // begun.
 func (p *processor) open(ctx context.Context, req *gantry.Request) (*input, error) {
-	switch n := len(req.Items); {
-	case n == 0:
+	n := len(req.Items)
+	if n == 0 {
 		return nil, gantry.Errorf(gantry.Illegal, CodeNoItems, "post: there is nothing to send")
-	case p.zip:
+	}
+	switch p.config.Body {
+	case bodyZip:
 		return &input{content: newArchive(ctx, req), size: -1, media: gantry.MediaZIP}, nil
-	case n > 1:
-		return nil, gantry.Errorf(gantry.Illegal, CodeRawTakesOne, "post: a raw body takes one item, not %d; set body: zip", n)
+	case bodyMultipart:
+		return compose(ctx, req, multipartForm(req.Key, p.config.Field, p.config.Metadata)), nil
+	case bodyJSON:
+		return compose(ctx, req, jsonForm(p.config.Metadata)), nil
+	}
+	if n > 1 {
+		return nil, gantry.Errorf(gantry.Illegal, CodeRawTakesOne, "post: a raw body takes one item, not %d; set body: zip, multipart or json", n)
 	}
 	r, err := req.Open(ctx, 0)
 	if err != nil {
 		return nil, err
 	}
 	item := req.Items[0]
-	return &input{content: newWhole(r, item.Size), size: item.Size, media: cmp.Or(item.Media, "application/octet-stream")}, nil
+	return &input{content: newWhole(r, item.Size), size: item.Size, media: cmp.Or(item.Media, mediaOctets)}, nil
+}
+
+func compose(ctx context.Context, req *gantry.Request, f form) *input {
+	return &input{content: newComposed(ctx, req, f), size: f.size(req.Items), media: f.media}
 }
 
 func (p *processor) request(ctx context.Context, req *gantry.Request, in *input) (*http.Request, error) {
@@ -113,7 +139,7 @@ func (p *processor) request(ctx context.Context, req *gantry.Request, in *input)
 	}
 	out.Header = p.header.Clone()
 	out.Header.Set("Content-Type", in.media)
-	out.Header.Set("Idempotency-Key", req.Key)
+	out.Header.Set(p.config.KeyHeader, req.Key)
 	out.ContentLength = in.size
 	return out, nil
 }

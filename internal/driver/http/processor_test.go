@@ -108,7 +108,7 @@ func TestZipBody(t *testing.T) {
 	var got seen
 	p := openProcessor(t, ProcessorConfig{Body: "zip"}, capture(&got))
 	bodies := []string{"first", strings.Repeat("second ", 100_000), "", "4", "5", "6"}
-	media := []string{gantry.MediaDICOM, gantry.MediaPNG, mediaJPEG, gantry.MediaJSON, "", "video/mp4"}
+	media := []string{gantry.MediaDICOM, gantry.MediaPNG, gantry.MediaJPEG, gantry.MediaJSON, "", "video/mp4"}
 	var archives []string
 	for range 2 {
 		req := request(nil, bodies...)

@@ -1,11 +1,17 @@
 package http
 
 import (
+	"archive/zip"
 	"bytes"
 	"context"
+	"encoding/json"
 	"io"
+	"mime"
+	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
+	"net/textproto"
+	"path"
 	"strconv"
 	"testing"
 	"time"
@@ -32,17 +38,21 @@ func openAt(t *testing.T, c ProcessorConfig) *processor {
 	return p.(*processor)
 }
 
-// serve is the fake service behind a model.
-func serve(m *drivertest.Model) http.HandlerFunc {
+// serve is the fake service behind a model. It takes every form of body, and says its answers in
+// the form that is asked for.
+func serve(m *drivertest.Model, answer string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
+		items, err := taken(r)
 		if err != nil {
 			return // not a whole request
 		}
-		a := m.Ask(drivertest.Posted{Key: r.Header.Get("Idempotency-Key"), Items: []drivertest.Medium{{Media: r.Header.Get("Content-Type"), Body: body}}})
+		a := m.Ask(drivertest.Posted{Key: r.Header.Get("Idempotency-Key"), Items: items})
 		status := map[drivertest.Fault]int{
 			drivertest.Busy: 503, drivertest.Broken: 500, drivertest.Refusing: 422, drivertest.Denying: 401, drivertest.Missing: 404,
 		}[a.Fault]
+		if len(a.Body) > 0 && status == 0 {
+			a.Media, a.Body = worded(answer, a)
+		}
 		switch a.Fault {
 		case drivertest.Silent:
 			<-r.Context().Done()
@@ -57,6 +67,9 @@ func serve(m *drivertest.Model) http.HandlerFunc {
 			}
 		case drivertest.Cutting:
 			w.Header().Set("Content-Length", strconv.Itoa(len(a.Body)+1))
+			if answer != "" { // within an output: those that came whole before are received
+				a.Body = a.Body[:len(a.Body)-100]
+			}
 		}
 		if a.Media != "" {
 			w.Header().Set("Content-Type", a.Media)
@@ -72,11 +85,121 @@ func serve(m *drivertest.Model) http.HandlerFunc {
 	}
 }
 
+// taken reads the items of a request of any form, with readers that are not the driver's.
+func taken(r *http.Request) ([]drivertest.Medium, error) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	media, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case media == mediaForm:
+		return fromForm(body, params["boundary"])
+	case media == gantry.MediaZIP:
+		return fromZip(body)
+	case media == gantry.MediaJSON && bytes.HasPrefix(body, []byte(`{"inputs":[`)):
+		var in struct {
+			Inputs []struct {
+				Media string
+				Data  []byte
+			}
+		}
+		err := json.Unmarshal(body, &in)
+		var items []drivertest.Medium
+		for _, x := range in.Inputs {
+			items = append(items, drivertest.Medium{Media: x.Media, Body: x.Data})
+		}
+		return items, err
+	}
+	return []drivertest.Medium{{Media: media, Body: body}}, nil
+}
+
+func fromForm(body []byte, boundary string) ([]drivertest.Medium, error) {
+	var items []drivertest.Medium
+	for form := multipart.NewReader(bytes.NewReader(body), boundary); ; {
+		part, err := form.NextPart()
+		if err == io.EOF {
+			return items, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		b, err := io.ReadAll(part)
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, drivertest.Medium{Media: part.Header.Get("Content-Type"), Body: b})
+	}
+}
+
+func fromZip(body []byte) ([]drivertest.Medium, error) {
+	z, err := zip.NewReader(bytes.NewReader(body), int64(len(body)))
+	if err != nil {
+		return nil, err
+	}
+	media := map[string]string{".dcm": gantry.MediaDICOM, ".png": gantry.MediaPNG, ".json": gantry.MediaJSON}
+	var items []drivertest.Medium
+	for _, f := range z.File {
+		r, err := f.Open()
+		if err != nil {
+			return nil, err
+		}
+		b, err := io.ReadAll(r)
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, drivertest.Medium{Media: media[path.Ext(f.Name)], Body: b})
+	}
+	return items, nil
+}
+
+// worded puts an answer into a form.
+func worded(answer string, a drivertest.Answer) (media string, body []byte) {
+	switch answer {
+	case answerMultipart:
+		var b bytes.Buffer
+		w := multipart.NewWriter(&b)
+		part, _ := w.CreatePart(textproto.MIMEHeader{"Content-Type": {a.Media}})
+		part.Write(a.Body)
+		w.Close()
+		return mediaMixed + "; boundary=" + w.Boundary(), b.Bytes()
+	case answerBase64:
+		type one struct {
+			Media string `json:"media"`
+			Data  []byte `json:"data"`
+		}
+		b, _ := json.Marshal(map[string][]one{"outputs": {{a.Media, a.Body}}})
+		return gantry.MediaJSON, b
+	}
+	return a.Media, a.Body
+}
+
+// Every form of body and of answer does what every processor must do.
 func TestProcessor(t *testing.T) {
 	t.Parallel()
-	drivertest.Processor(t, func(t *testing.T, m *drivertest.Model) gantry.Processor {
-		return openProcessor(t, ProcessorConfig{}, serve(m))
-	})
+	for _, c := range []ProcessorConfig{
+		{}, {Body: bodyZip}, {Body: bodyMultipart}, {Body: bodyJSON}, {Answer: answerMultipart}, {Body: bodyJSON, Answer: answerBase64},
+	} {
+		t.Run(c.Body+" "+c.Answer, func(t *testing.T) {
+			drivertest.Processor(t, func(t *testing.T, m *drivertest.Model) gantry.Processor {
+				return openProcessor(t, c, serve(m, c.Answer))
+			})
+		})
+	}
+}
+
+func TestBatch(t *testing.T) {
+	t.Parallel()
+	for _, body := range []string{bodyZip, bodyMultipart, bodyJSON} {
+		t.Run(body, func(t *testing.T) {
+			drivertest.Batch(t, func(t *testing.T, m *drivertest.Model) gantry.Processor {
+				return openProcessor(t, ProcessorConfig{Body: body}, serve(m, ""))
+			})
+		})
+	}
 }
 
 // output is what was received.
