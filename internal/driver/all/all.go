@@ -13,5 +13,6 @@ func Drivers() *driver.Register {
 	driver.Source(r, "dir", dir.NewSource)
 	driver.Processor(r, "http", http.NewProcessor)
 	driver.Sink(r, "dir", dir.NewSink)
+	driver.Sink(r, "http", http.NewSink)
 	return r
 }

@@ -15,7 +15,7 @@ func TestDrivers(t *testing.T) {
 	t.Parallel()
 	r := all.Drivers()
 	for role, want := range map[gantry.Boundary][]string{
-		gantry.AtSource: {"dir"}, gantry.AtProcessor: {"http"}, gantry.AtSink: {"dir"},
+		gantry.AtSource: {"dir"}, gantry.AtProcessor: {"http"}, gantry.AtSink: {"dir", "http"},
 	} {
 		if diff := cmp.Diff(want, r.Kinds(role)); diff != "" {
 			t.Errorf("kinds at %s (-want +got):\n%s", role, diff)
@@ -62,6 +62,9 @@ func TestDriversOpen(t *testing.T) {
 		t.Errorf("processor: %v, %v", p, err)
 	}
 	if s, err := r.NewSink(t.Context(), "dir", set(gantry.AtSink, "dir", "Path", folder), e); s == nil || err != nil {
+		t.Errorf("sink: %v, %v", s, err)
+	}
+	if s, err := r.NewSink(t.Context(), "http", set(gantry.AtSink, "http", "URL", "http://hooks.test"), e); s == nil || err != nil {
 		t.Errorf("sink: %v, %v", s, err)
 	}
 }
