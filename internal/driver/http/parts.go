@@ -2,6 +2,7 @@ package http
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -45,7 +46,7 @@ type parts struct {
 }
 
 func newParts(r *bufio.Reader, boundary string) *parts {
-	b := &bounded{r: r}
+	b := &bounded{r: r, left: -1, tail: []byte{'\n'}, last: []byte("\n--" + boundary + "--")}
 	return &parts{r: b, all: multipart.NewReader(b, boundary)}
 }
 
@@ -86,9 +87,18 @@ func (p *parts) next() (*multipart.Part, error) {
 
 // rest reads what stands behind the last part.
 func (p *parts) rest() error {
-	p.r.limit(drainLimit)
-	_, err := io.Copy(io.Discard, p.r)
+	_, err := io.CopyN(io.Discard, p.r.r, drainLimit)
+	switch err {
+	case io.EOF:
+		return nil
+	case nil:
+		return noPart()
+	}
 	return err
+}
+
+func noPart() error {
+	return gantry.Errorf(gantry.BadResponse, CodeBadMultipart, "read answer: too many bytes that belong to no part")
 }
 
 // partType gives the type of a part that may be taken.
@@ -140,11 +150,18 @@ func (b *partBody) Read(p []byte) (int, error) {
 
 func (b *partBody) ended() error { return unended(b.err) }
 
-// bounded reads r, and at times no more than a number of bytes of it.
+// bounded reads r, and at times no more than a number of bytes of it. Where r ends elsewhere than with
+// the last boundary it says io.ErrUnexpectedEOF: mime/multipart takes io.EOF within a header for the
+// end of all parts.
 type bounded struct {
 	r    io.Reader
-	left int64 // below 0: no bound
+	left int64  // below 0: no bound
+	tail []byte // the last bytes read, tailSize at most; a line begins at first
+	last []byte // the last boundary, which may lack its line break
 }
+
+// tailSize holds the longest boundary with what stands around it.
+const tailSize = 2 * maxBoundary
 
 // limit bounds what is read from now on; below 0 lifts the bound.
 func (b *bounded) limit(n int64) { b.left = n }
@@ -152,7 +169,7 @@ func (b *bounded) limit(n int64) { b.left = n }
 // Read reads on.
 func (b *bounded) Read(p []byte) (int, error) {
 	if b.left == 0 {
-		return 0, gantry.Errorf(gantry.BadResponse, CodeBadMultipart, "read answer: too many bytes that belong to no part")
+		return 0, noPart()
 	}
 	if b.left > 0 {
 		p = p[:min(int64(len(p)), b.left)]
@@ -160,6 +177,11 @@ func (b *bounded) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p)
 	if b.left > 0 {
 		b.left -= int64(n)
+	}
+	b.tail = append(b.tail, p[max(0, n-tailSize):n]...)
+	b.tail = append(b.tail[:0], b.tail[max(0, len(b.tail)-tailSize):]...)
+	if err == io.EOF && !bytes.HasSuffix(bytes.TrimRight(b.tail, " \t"), b.last) {
+		err = io.ErrUnexpectedEOF
 	}
 	return n, err
 }
