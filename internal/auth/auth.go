@@ -3,6 +3,7 @@
 package auth
 
 import (
+	"cmp"
 	"encoding/base64"
 	"net/http"
 	"strings"
@@ -18,7 +19,7 @@ const (
 	CodeSecretMalformed gantry.Code = "secret_malformed" // Denied: it is no text for a header
 )
 
-// Wrap gives a RoundTripper that adds c's Authorization to each request and hands it to rt; rt
+// Wrap gives a RoundTripper that adds c's Authorization, or the header that it names, to each request and hands it to rt; rt
 // itself if c is nil. env looks up the environment (os.LookupEnv). Secrets are resolved when a
 // request is sent: a file that changed is read again. A credential that makes no sense is Illegal
 // here; a secret that is missing is Denied then, and the request does not leave.
@@ -32,7 +33,7 @@ func Wrap(rt http.RoundTripper, c *gantry.Credential, env func(string) (string, 
 	if err != nil {
 		return nil, err
 	}
-	return &signer{next: rt, header: header}, nil
+	return &signer{next: rt, name: cmp.Or(c.Header, "Authorization"), header: header}, nil
 }
 
 // authorization makes the function that makes the header.
@@ -59,13 +60,23 @@ func authorization(c *gantry.Credential, env func(string) (string, bool)) (func(
 			v, err := password.resolve()
 			return NewSecret("Basic " + base64.StdEncoding.EncodeToString([]byte(c.Username+":"+v.Reveal()))), err
 		}, nil
+	case "header":
+		if !gantry.IsSecretHeader(c.Header) {
+			return nil, gantry.Errorf(gantry.Illegal, CodeBadCredential, "auth %s: header: no name of a header that can carry a secret", c.Name)
+		}
+		value, err := parseRef(c.Value, env)
+		if err != nil {
+			return nil, gantry.Errorf(gantry.Illegal, gantry.CodeOf(err), "auth %s: value: %w", c.Name, err)
+		}
+		return value.resolve, nil
 	}
-	return nil, gantry.Errorf(gantry.Illegal, CodeBadCredential, "auth %s: no kind %q, only basic and bearer", c.Name, c.Kind)
+	return nil, gantry.Errorf(gantry.Illegal, CodeBadCredential, "auth %s: no kind %q, only basic, bearer and header", c.Name, c.Kind)
 }
 
 // signer is the RoundTripper of Wrap.
 type signer struct {
 	next   http.RoundTripper
+	name   string // of the header
 	header func() (Secret, error)
 }
 
@@ -85,7 +96,7 @@ func (s *signer) RoundTrip(req *http.Request) (*http.Response, error) {
 	if signed.Header == nil {
 		signed.Header = http.Header{}
 	}
-	signed.Header.Set("Authorization", h.Reveal())
+	signed.Header.Set(s.name, h.Reveal())
 	return s.next.RoundTrip(signed)
 }
 

@@ -86,6 +86,31 @@ func TestWrapSigns(t *testing.T) {
 	}
 }
 
+func TestWrapAddsANamedHeader(t *testing.T) {
+	t.Parallel()
+	env := environment{"KEY": password, "SPLIT": "a\r\nHost: other"}
+	below, req := &recorder{}, request(t)
+	req.Header.Set("X-Api-Key", "of the caller")
+	w := wrap(t, below, gantry.Credential{Kind: "header", Header: "x-api-key", Value: "${env:KEY}"}, env)
+	if _, err := w.RoundTrip(req); err != nil {
+		t.Fatal(err)
+	}
+	if got := below.got[0].Header; got.Get("X-Api-Key") != password || got.Get("Authorization") != "" || len(got["X-Api-Key"]) != 1 {
+		t.Errorf("sent %v", got)
+	}
+	if got := req.Header.Get("X-Api-Key"); got != "of the caller" {
+		t.Errorf("the caller's own request was changed to %q", got)
+	}
+	env["KEY"] = "another"
+	if _, err := w.RoundTrip(request(t)); err != nil || below.got[1].Header.Get("X-Api-Key") != "another" {
+		t.Errorf("set anew: %v, %v", below.got[1].Header, err)
+	}
+	w = wrap(t, below, gantry.Credential{Kind: "header", Header: "X-API-Key", Value: "${env:SPLIT}"}, env)
+	if _, err := w.RoundTrip(request(t)); gantry.CodeOf(err) != auth.CodeSecretMalformed || len(below.got) != 2 {
+		t.Errorf("a value of two lines: %v, %d requests", err, len(below.got))
+	}
+}
+
 func TestWrapWithoutACredential(t *testing.T) {
 	t.Parallel()
 	below := &recorder{}
@@ -127,6 +152,10 @@ func TestWrapRefusesWhatMakesNoSense(t *testing.T) {
 		{gantry.Credential{Kind: "basic", Username: "a:b", Password: "${env:P}"}, auth.CodeBadCredential},
 		{gantry.Credential{Kind: "basic", Username: "a\r\nX: y", Password: "${env:P}"}, auth.CodeBadCredential},
 		{gantry.Credential{Kind: "basic", Username: "a", Password: literal}, auth.CodeBadReference},
+		{gantry.Credential{Kind: "header", Value: "${env:P}"}, auth.CodeBadCredential},
+		{gantry.Credential{Kind: "header", Header: "Host", Value: "${env:P}"}, auth.CodeBadCredential},
+		{gantry.Credential{Kind: "header", Header: "X-Key: " + literal, Value: "${env:P}"}, auth.CodeBadCredential},
+		{gantry.Credential{Kind: "header", Header: "X-Key", Value: literal}, auth.CodeBadReference},
 	} {
 		w, err := auth.Wrap(&recorder{}, &c.credential, environment{}.lookup)
 		if w != nil || gantry.KindOf(err) != gantry.Illegal || gantry.CodeOf(err) != c.code {

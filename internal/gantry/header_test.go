@@ -29,6 +29,19 @@ func TestIsFieldValue(t *testing.T) {
 	}
 }
 
+func TestIsSecretHeader(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]bool{
+		"X-API-Key": true, "x-functions-key": true, "Authorization": true, "apikey": true,
+		"": false, "X Key": false, "X-Key\r\nX": false, "host": false, "content-length": false, "accept": false,
+		"idempotency-key": false, "Transfer-Encoding": false, "x-gantry-path": false, "If-None-Match": false,
+	} {
+		if got := gantry.IsSecretHeader(name); got != want {
+			t.Errorf("%q: %t", name, got)
+		}
+	}
+}
+
 func TestIsWireHeader(t *testing.T) {
 	t.Parallel()
 	for _, key := range []string{"Host", "Content-Length", "Content-Type", "Transfer-Encoding", "Te", "Upgrade", "Content-Digest", "Connection"} {

@@ -94,10 +94,12 @@ type SecretRef string
 // sees it.
 type Credential struct {
 	Name     string
-	Kind     string    // bearer or basic
+	Kind     string    // bearer, basic or header
 	Token    SecretRef // bearer
 	Username string    // basic
 	Password SecretRef // basic
+	Header   string    // header: its name
+	Value    SecretRef // header
 }
 
 // Processing is a processor: an inference service behind a driver.

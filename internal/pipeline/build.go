@@ -206,6 +206,8 @@ func (e endpoint) build(name string, auth map[string]auth) gantry.Endpoint {
 		out.Auth.Token = c.Token
 	case *basic:
 		out.Auth.Username, out.Auth.Password = c.Username, c.Password
+	case *headerAuth:
+		out.Auth.Header, out.Auth.Value = c.Header, c.Value
 	}
 	return out
 }

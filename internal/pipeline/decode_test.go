@@ -174,6 +174,7 @@ func TestGrammarTags(t *testing.T) {
 	walk(reflect.ValueOf(new(file)).Elem(), "")
 	walk(reflect.ValueOf(new(bearer)).Elem(), "bearer")
 	walk(reflect.ValueOf(new(basic)).Elem(), "basic")
+	walk(reflect.ValueOf(new(headerAuth)).Elem(), "header")
 	if seen < 45 {
 		t.Errorf("only %d keys", seen)
 	}

@@ -146,9 +146,9 @@ type expect struct {
 	Error   string         `yaml:"error" doc:"The reason code that it fails with."`
 }
 
-// auth is a credential; its keys are those of bearer or basic.
+// auth is a credential; its keys are those of its kind.
 type auth struct {
-	Kind   string `yaml:"kind" required:"true" doc:"bearer or basic."`
+	Kind   string `yaml:"kind" required:"true" doc:"basic, bearer or header."`
 	Config any    `yaml:",kind"`
 }
 
@@ -159,6 +159,20 @@ type bearer struct {
 type basic struct {
 	Username string           `yaml:"username" required:"true" doc:"The user."`
 	Password gantry.SecretRef `yaml:"password" required:"true" doc:"A reference to the password."`
+}
+
+// headerAuth is a key in a header that a service gave a name to.
+type headerAuth struct {
+	Header string           `yaml:"header" required:"true" doc:"The header's name, such as X-API-Key."`
+	Value  gantry.SecretRef `yaml:"value" required:"true" doc:"A reference to all that the header says."`
+}
+
+// Check refuses a header that has a meaning of its own.
+func (h headerAuth) Check() []gantry.FieldProblem {
+	if h.Header == "" || gantry.IsSecretHeader(h.Header) {
+		return nil
+	}
+	return []gantry.FieldProblem{{Key: "header", Text: "is no name of a header that can carry a secret"}}
 }
 
 // priority is a task's place in the order of work, by its name.
@@ -210,6 +224,8 @@ func (k kinds) config(role, kind string) (any, bool) {
 			return &bearer{}, true
 		case "basic":
 			return &basic{}, true
+		case "header":
+			return &headerAuth{}, true
 		}
 		return nil, false
 	}
@@ -218,7 +234,7 @@ func (k kinds) config(role, kind string) (any, bool) {
 
 func (k kinds) names(role string) []string {
 	if role == "auth" {
-		return []string{"basic", "bearer"}
+		return []string{"basic", "bearer", "header"}
 	}
 	return slices.Sorted(slices.Values(k.drivers.Kinds(boundary(role))))
 }

@@ -42,8 +42,9 @@ processors:
     timeout: 10s
     limits: {concurrency: 8, rate: 120/m, burst: 40}
     auth: model
-  other: {kind: http, url: "http://b.local"}
+  other: {kind: http, url: "http://b.local", auth: desk}
 auth:
+  desk: {kind: header, header: X-API-Key, value: "${env:DESK}"}
   model: {kind: bearer, token: "${file:/run/secrets/model}"}
   door: {kind: basic, username: gantry, password: "${env:DOOR}"}
 `
@@ -64,7 +65,8 @@ func TestParseFull(t *testing.T) {
 				Config: &httpProcessor{URL: "http://a.local/v1?x=1&y=<2>", Body: "zip", Headers: map[string]string{"X-Site": "north", "X-Route": "v1"}},
 				Auth:   &gantry.Credential{Name: "model", Kind: "bearer", Token: "${file:/run/secrets/model}"}},
 				Timeout: 10 * time.Second, Limits: gantry.Limits{Concurrency: 8, Rate: 2, Burst: 40}},
-			{Endpoint: gantry.Endpoint{Name: "other", Kind: "http", Config: &httpProcessor{URL: "http://b.local", Body: "raw"}},
+			{Endpoint: gantry.Endpoint{Name: "other", Kind: "http", Config: &httpProcessor{URL: "http://b.local", Body: "raw"},
+				Auth: &gantry.Credential{Name: "desk", Kind: "header", Header: "X-API-Key", Value: "${env:DESK}"}},
 				Timeout: time.Minute, Limits: gantry.Limits{Concurrency: gantry.DefaultConcurrency}},
 		},
 		Stages: []gantry.Stage{

@@ -104,6 +104,7 @@ func TestNoSecret(t *testing.T) {
 		"no YAML in the line after":   auth("\n    token: hunter2\n      kind: hunter2"),
 		"open quotes":                 auth(`{kind: bearer, token: "hunter2`),
 		"with a blank":                auth(`{kind: bearer, token: hunter 2hunter2, colour: red}`),
+		"of a named header":           auth(`{kind: header, header: X-Key, value: hunter2}`),
 		"of a driver":                 sink("secret: hunter2, colour: red"),
 		"of a driver, misspelt":       sink("secrt: hunter2"),
 		"in a header":                 strings.Replace(small, `find"}}`, `find", headers: {Authorization: Bearer hunter2}, colour: red}}`, 1),

@@ -44,10 +44,10 @@ func TestResolved(t *testing.T) {
 	t.Parallel()
 	p := mustParse(t, full, "ROOT", "/mnt/x", "ROUTE", "v1")
 	roundTrip(t, p)
-	want := `{"auth":{"door":{"kind":"basic","password":"${env:DOOR}","username":"gantry"},"model":{"kind":"bearer","token":"${file:/run/secrets/model}"}},` +
+	want := `{"auth":{"desk":{"header":"X-API-Key","kind":"header","value":"${env:DESK}"},"door":{"kind":"basic","password":"${env:DOOR}","username":"gantry"},"model":{"kind":"bearer","token":"${file:/run/secrets/model}"}},` +
 		`"extract":{"archives":[],"depth":2,"max_bytes":"512MiB","max_entries":7,"max_ratio":9},"gantry":"v1","name":"full","on_error":"skip",` +
 		`"processors":{"finder":{"auth":"model","body":"zip","headers":{"X-Route":"v1","X-Site":"north"},"kind":"http","timeout":"10s","url":"http://a.local/v1?x=1&y=<2>"},` +
-		`"other":{"body":"raw","kind":"http","timeout":"1m","url":"http://b.local"}},` +
+		`"other":{"auth":"desk","body":"raw","kind":"http","timeout":"1m","url":"http://b.local"}},` +
 		`"retry":{"attempts":2,"factor":1.5,"initial":"500ms","max":"1m"},` +
 		`"sinks":{"results":{"kind":"dir","path":"/srv/results"}},` +
 		`"sources":{"abroad":{"auth":"door","kind":"dir","path":"/mnt/x/in","pattern":"*","settle":"1s"},"inbox":{"kind":"dir","path":"/etc/gantry/in","pattern":"*.dcm","settle":"5s"}},` +
