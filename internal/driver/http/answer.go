@@ -40,6 +40,9 @@ func (p *processor) answer(ctx context.Context, cancel func(), resp *http.Respon
 		return err
 	}
 	body := &answerBody{ctx: ctx, r: resp.Body}
+	if claim := claimed(resp.Header.Values("Content-Digest")); claim != nil {
+		body.r = newChecked(ctx, resp.Body, claim, gantry.BadResponse)
+	}
 	buffered := buffers.Get().(*bufio.Reader)
 	buffered.Reset(body)
 	defer func() { buffered.Reset(nil); buffers.Put(buffered) }()

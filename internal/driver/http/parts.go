@@ -68,6 +68,9 @@ func (p *parts) hand(ctx context.Context, req *gantry.Request) error {
 			return err
 		}
 		body := &partBody{r: part}
+		if claim := claimed(part.Header.Values("Content-Digest")); claim != nil {
+			body.r = newChecked(ctx, part, claim, gantry.BadResponse)
+		}
 		if err := receive(ctx, req, media, -1, body, body.ended); err != nil {
 			return err
 		}

@@ -3,10 +3,6 @@ package http
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
-	"errors"
-	"hash"
 	"io"
 	"io/fs"
 	"net/http"
@@ -17,11 +13,8 @@ import (
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
-// Codes of deliveries.
-const (
-	CodeBadPath          gantry.Code = "bad_path"          // Illegal: a path that is not below the URL
-	CodeChecksumMismatch gantry.Code = "checksum_mismatch" // Transient: an output is not the bytes that it should be
-)
+// CodeBadPath: a delivery's path is not below the URL. It is Illegal.
+const CodeBadPath gantry.Code = "bad_path"
 
 // SinkConfig is what a pipeline file says about a sink of kind http.
 type SinkConfig struct {
@@ -104,7 +97,15 @@ func (s *sink) Deliver(ctx context.Context, out gantry.Delivery) error {
 	if err != nil {
 		return err
 	}
-	in := &input{content: newWhole(&checked{ctx: ctx, r: r, want: out.SHA, sum: sha256.New()}, out.Size), size: out.Size}
+	var want []byte
+	if !out.SHA.IsZero() {
+		want = out.SHA[:]
+	}
+	file := struct {
+		io.Reader
+		io.Closer
+	}{newChecked(ctx, r, want, gantry.Transient), r}
+	in := &input{content: newWhole(file, out.Size), size: out.Size}
 	defer in.Close()
 	req, err := s.request(ctx, out, in)
 	if err != nil {
@@ -157,11 +158,6 @@ func escape(path string) string {
 	return strings.Join(parts, "/")
 }
 
-// digest is an entry of Content-Digest.
-func digest(sha gantry.Digest) string {
-	return "sha-256=:" + base64.StdEncoding.EncodeToString(sha[:]) + ":"
-}
-
 // judge says what an answer means.
 func (s *sink) judge(resp *http.Response, out gantry.Delivery, in *input) error {
 	switch {
@@ -178,44 +174,3 @@ func (s *sink) judge(resp *http.Response, out gantry.Delivery, in *input) error 
 	}
 	return refusal("deliver", resp, s.now())
 }
-
-// says tells whether an answer names a digest as that of what lies there.
-func says(h http.Header, want string) bool {
-	for _, name := range []string{"Repr-Digest", "Content-Digest"} {
-		for _, line := range h.Values(name) {
-			for entry := range strings.SplitSeq(line, ",") {
-				if strings.TrimSpace(entry) == want {
-					return true
-				}
-			}
-		}
-	}
-	return false
-}
-
-// checked reads a file until ctx ends. It ends in an error if the file is not what it should be.
-type checked struct {
-	ctx  context.Context
-	r    io.ReadCloser
-	sum  hash.Hash
-	want gantry.Digest // zero: not known
-}
-
-// Read reads on.
-func (c *checked) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	n, err := c.r.Read(p)
-	if c.want.IsZero() {
-		return n, err
-	}
-	c.sum.Write(p[:n])
-	if errors.Is(err, io.EOF) && gantry.Digest(c.sum.Sum(nil)) != c.want {
-		err = gantry.Errorf(gantry.Transient, CodeChecksumMismatch, "read output: it is not the bytes that it should be")
-	}
-	return n, err
-}
-
-// Close closes the file.
-func (c *checked) Close() error { return c.r.Close() }
