@@ -88,4 +88,3 @@ processors:
 		t.Errorf("it ended by %+v with error %+v", last, task.Error)
 	}
 }
-
