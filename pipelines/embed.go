@@ -3,7 +3,18 @@ package pipelines
 
 import _ "embed"
 
-// FirstLight is first-light.yaml, the pipeline of the demonstration.
-//
-//go:embed first-light.yaml
-var FirstLight []byte
+// The pipelines of the demonstration, one of each mode.
+var (
+	// FirstLight is first-light.yaml.
+	//
+	//go:embed first-light.yaml
+	FirstLight []byte
+	// Cumulative is cumulative.yaml.
+	//
+	//go:embed cumulative.yaml
+	Cumulative []byte
+	// Fanout is fanout.yaml.
+	//
+	//go:embed fanout.yaml
+	Fanout []byte
+)

@@ -35,6 +35,7 @@ type Image struct {
 	PatientName, PatientID string // UTF-8
 	StudyDescription       string
 	SeriesDescription      string
+	BodyPart               string // a defined term of PS3.16 annex L, or empty
 	StudyDate, StudyTime   string // YYYYMMDD and HHMMSS, or empty
 	SeriesNumber           int
 	InstanceNumber         int
@@ -95,7 +96,7 @@ func (m *Image) check() error {
 			return gantry.Errorf(gantry.Permanent, CodeBadValue, "write image: a number that is none")
 		}
 	}
-	for _, t := range []string{m.PatientName, m.PatientID, m.StudyDescription, m.SeriesDescription, m.StudyDate, m.StudyTime} {
+	for _, t := range []string{m.PatientName, m.PatientID, m.StudyDescription, m.SeriesDescription, m.BodyPart, m.StudyDate, m.StudyTime} {
 		if len(t) > 64 || strings.ContainsFunc(t, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\\' }) {
 			return gantry.Errorf(gantry.Permanent, CodeBadValue, "write image: a text that is too long or holds control characters")
 		}
@@ -135,6 +136,9 @@ func (m *Image) attributes() []attribute {
 		{tag.SeriesNumber, whole(m.SeriesNumber)},
 		{tag.InstanceNumber, whole(m.InstanceNumber)},
 		{tag.Manufacturer, text("gantry")},
+	}
+	if m.BodyPart != "" {
+		a = append(a, attribute{tag.BodyPartExamined, text(m.BodyPart)})
 	}
 	if m.SOPClass == ClassCT {
 		a = append(a, m.ct()...)

@@ -19,7 +19,7 @@ import (
 func sampleImage() Image {
 	m := Image{
 		SOPClass: ClassCT, SOPInstance: "2.25.11", StudyInstance: "2.25.12", SeriesInstance: "2.25.13", FrameOfReference: "2.25.14",
-		PatientName: "Phantom^Jérôme", PatientID: "P-1", StudyDescription: "Phantom", SeriesDescription: "Axial",
+		PatientName: "Phantom^Jérôme", PatientID: "P-1", StudyDescription: "Phantom", SeriesDescription: "Axial", BodyPart: "HEAD",
 		StudyDate: "20260105", StudyTime: "101500", SeriesNumber: 2, InstanceNumber: 3,
 		Rows: 3, Columns: 5, Signed: true, RescaleSlope: 0.1, RescaleIntercept: -1024, WindowCenter: 40, WindowWidth: 400,
 		Spacing: [2]float64{0.70312512345678901, 0.7}, SliceThickness: 1.25, Position: [3]float64{-180, -180.5, 1e-7 / 3},
@@ -57,7 +57,7 @@ func TestWriteImage(t *testing.T) {
 	tags := tags(t, b)
 	for k, want := range map[string]string{
 		"PatientName": m.PatientName, "PatientID": "P-1", "StudyDate": "20260105", "InstanceNumber": "3", "SeriesNumber": "2",
-		"PixelSpacing": `0.70312512345679\0.7`, "ImagePositionPatient": `-180\-180.5\3.3333333333e-08`, "SliceThickness": "1.25",
+		"PixelSpacing": `0.70312512345679\0.7`, "ImagePositionPatient": `-180\-180.5\3.3333333333e-08`, "SliceThickness": "1.25", "BodyPartExamined": "HEAD",
 	} {
 		if tags[k] != want {
 			t.Errorf("%s = %q, want %q", k, tags[k], want)

@@ -84,7 +84,7 @@ func CT(slices, size int) ([][]byte, error) {
 			SOPInstance: uid(fmt.Sprintf("%s slice %d", name, i+1)), StudyInstance: uid(name + " study"),
 			SeriesInstance: uid(name + " series"), FrameOfReference: uid(name + " frame"),
 			PatientName: "Phantom^Head", PatientID: "GANTRY-PHANTOM",
-			StudyDescription: "Computed phantom", SeriesDescription: "Head 5 mm",
+			StudyDescription: "Computed phantom", SeriesDescription: "Head 5 mm", BodyPart: "HEAD",
 			StudyDate: "20260101", StudyTime: "120000", SeriesNumber: 1, InstanceNumber: i + 1,
 			Rows: size, Columns: size, Samples: ctSlice(size, z, uint64(i)),
 			RescaleSlope: 1, RescaleIntercept: ctIntercept, WindowCenter: 40, WindowWidth: 400,

@@ -3,6 +3,7 @@ package sample
 import (
 	"archive/zip"
 	"bytes"
+	_ "embed"
 	"errors"
 	"fmt"
 	"image/png"
@@ -26,6 +27,30 @@ func Write(dir string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make samples: %w", err)
 	}
+	return put(dir, files)
+}
+
+// WriteAll writes the files of Write and, after them, ct-series.zip (a CT of 24 slices of 256 x
+// 256), us-loop.dcm (an ultrasound of 30 frames of 160 x 120), us-loop.avi (the same at 320 x 240,
+// 10 frames a second) and README.txt, which says what they are. It returns all paths in that order.
+func WriteAll(dir string) ([]string, error) {
+	files, err := all()
+	if err != nil {
+		return nil, fmt.Errorf("make samples: %w", err)
+	}
+	more, err := moving()
+	if err != nil {
+		return nil, fmt.Errorf("make samples: %w", err)
+	}
+	return put(dir, append(append(files, more...), entry{"README.txt", []byte(readme)}))
+}
+
+// readme goes beside the files.
+//
+//go:embed readme.txt
+var readme string
+
+func put(dir string, files []entry) ([]string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("write samples: %w", err)
 	}
@@ -37,6 +62,23 @@ func Write(dir string) ([]string, error) {
 		}
 	}
 	return paths, nil
+}
+
+// moving makes the series and the loops.
+func moving() ([]entry, error) {
+	var slices [][]byte
+	var loop, film []byte
+	errs := make([]error, 2)
+	var wg sync.WaitGroup
+	wg.Go(func() { slices, errs[0] = CT(24, 256) })
+	wg.Go(func() { film, errs[1] = AVI(Loop(30, 320, 240), 10) })
+	wg.Go(func() { loop = Ultrasound(30, 160, 120) })
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	series, err := archive(numbered("ct", slices))
+	return []entry{{"ct-series.zip", series}, {"us-loop.dcm", loop}, {"us-loop.avi", film}}, err
 }
 
 // all makes the four files, what takes long side by side.
