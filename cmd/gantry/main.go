@@ -42,7 +42,7 @@ type cli struct {
 	Schema   schemaCmd   `cmd:"" help:"Print the JSON Schema of pipeline files, for editors."`
 	Diagram  diagramCmd  `cmd:"" help:"Draw a pipeline as a mermaid flowchart."`
 	Models   modelsCmd   `cmd:"" help:"Reference inference services."`
-	Task     taskCmd     `cmd:"" help:"Look at tasks."`
+	Task     taskCmd     `cmd:"" help:"Look at tasks, cancel them, try them again."`
 	Call     callCmd     `cmd:"" help:"Look at the record of calls."`
 	Migrate  migrateCmd  `cmd:"" help:"Bring the database to this version's schema."`
 	Postgres postgresCmd `cmd:"" help:"The private Postgres."`

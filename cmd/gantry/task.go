@@ -14,6 +14,8 @@ type taskCmd struct {
 	Ls     taskLsCmd     `cmd:"" help:"List tasks, the newest first."`
 	Show   taskShowCmd   `cmd:"" help:"Show one task."`
 	Events taskEventsCmd `cmd:"" help:"Show the recorded transitions of a task."`
+	Cancel taskCancelCmd `cmd:"" help:"End tasks as cancelled; calls under way are broken off."`
+	Retry  taskRetryCmd  `cmd:"" help:"Put failed tasks back into the state that failed."`
 }
 
 type listFlags struct {

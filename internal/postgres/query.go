@@ -24,6 +24,7 @@ type TaskRow struct {
 	FinishedAt *time.Time `json:"finished_at"`
 	Error      *TaskError `json:"error"`
 	Key        int64      `json:"-"`
+	Child      bool       `json:"-"` // it belongs to another task
 }
 
 // TaskError says why a task ended as it did.
@@ -94,7 +95,7 @@ var listTasksSQL = `
 select t.public_id, pv.name, encode(pv.version, 'hex'), ` + fmt.Sprintf(stateNameSQL, `coalesce(h.state, t.final_state)`) + ` as state,
   coalesce((array['ready','owned','delayed','waiting'])[h.phase + 1], ''), coalesce(h.stage, 0)::int, coalesce(h.attempt, 0)::int,
   coalesce(a.source, ''), (select count(*)::int from item i where i.task_id = t.id), t.created_at, t.finished_at,
-  coalesce(t.error_code, ''), coalesce(` + fmt.Sprintf(kindNameSQL, `t.error_kind`) + `, ''), coalesce(t.error, ''), t.id
+  coalesce(t.error_code, ''), coalesce(` + fmt.Sprintf(kindNameSQL, `t.error_kind`) + `, ''), coalesce(t.error, ''), t.id, t.parent is not null
 from task t join pipeline_version pv on pv.id = t.pipeline
 left join task_hot h on h.id = t.id left join arrival a on a.id = t.arrival
 where ($1 = '' or t.public_id like $1 || '%') and ($2 = '' or pv.name = $2)
@@ -111,7 +112,7 @@ func (s *Store) Tasks(ctx context.Context, f Filter) ([]TaskRow, error) {
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (t TaskRow, err error) {
 		var e TaskError
 		err = row.Scan(&t.ID, &t.Pipeline, &t.Version, &t.State, &t.Phase, &t.Stage, &t.Attempt, &t.Source, &t.Items,
-			&t.CreatedAt, &t.FinishedAt, &e.Code, &e.Kind, &e.Message, &t.Key)
+			&t.CreatedAt, &t.FinishedAt, &e.Code, &e.Kind, &e.Message, &t.Key, &t.Child)
 		if e.Code != "" {
 			t.Error = &e
 		}
@@ -136,7 +137,7 @@ func (s *Store) Task(ctx context.Context, id string) (TaskRow, error) {
 // Events lists a task's transitions in order.
 func (s *Store) Events(ctx context.Context, key int64) ([]EventRow, error) {
 	rows, err := s.ask.Query(ctx, `select seq, at, `+fmt.Sprintf(stateNameSQL, `from_state`)+`, `+fmt.Sprintf(stateNameSQL, `to_state`)+`,
-		stage, coalesce((array['advance','retry','park','release','end'])[change + 1], 'rescued'), attempt, worker,
+		stage, case change when 8 then 'reopened' else coalesce((array['advance','retry','park','release','end'])[change + 1], 'rescued') end, attempt, worker,
 		coalesce(code, ''), coalesce(detail, '')
 		from task_event where task_id = $1 order by seq`, key)
 	if err != nil {
