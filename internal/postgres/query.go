@@ -146,57 +146,6 @@ func (s *Store) Events(ctx context.Context, key int64) ([]EventRow, error) {
 	return pgx.CollectRows(rows, pgx.RowToStructByPos[EventRow])
 }
 
-// Names of stages and processors come from the pipeline version that the call was made under.
-var listCallsSQL = `
-select i.id::text, coalesce(t.public_id, ''), i.part,
-  case i.boundary when 1 then coalesce(r.doc -> 'stages' -> i.stage::int ->> 'name', '') else '' end,
-  case i.boundary when 1 then coalesce(r.doc -> 'stages' -> i.stage::int -> 'call' ->> i.processor::int, '') else '' end,
-  case i.boundary when 0 then coalesce(a.source, '') else '' end,
-  case i.boundary when 2 then coalesce((select k from json_object_keys(r.doc -> 'sinks') with ordinality as s(k, n) where n = i.processor + 1), 'out') else '' end,
-  (array['source','processor','sink'])[i.boundary + 1], (array['get','process','put','manifest'])[i.op + 1], i.try::int, l.key,
-  to_timestamp(('x' || substr(replace(i.id::text, '-', ''), 1, 12))::bit(48)::bigint / 1000.0) + coalesce(o.sent_us, 0) * interval '1 us',
-  coalesce(o.took_us, 0) / 1000.0, coalesce(o.status, 0),
-  case when o.id is not null then (array['ok','failed','not_sent','fenced'])[o.result + 1]
-       when exists (select from worker w where w.id = i.worker and w.expires_at > now()) then 'running' else 'lost' end as outcome,
-  case when o.result in (1, 2) then ` + fmt.Sprintf(kindNameSQL, `o.kind`) + ` else '' end, coalesce(o.error_code, ''),
-  coalesce(encode(o.req_sha, 'hex'), ''), coalesce(o.req_size, 0), coalesce(encode(o.resp_sha, 'hex'), ''), coalesce(o.resp_size, 0),
-  i.worker, coalesce(encode(pv.version, 'hex'), '')
-from call_intent i
-join limiter l on l.id = i.limiter
-left join call_outcome o on o.task_id = i.task_id and o.id = i.id
-left join task t on t.id = i.task_id
-left join arrival a on a.id = i.arrival
-left join pipeline_version pv on pv.id = i.pipeline
-left join lateral (select pv.resolved::json as doc) r on true
-where i.id >= u7floor($1) and ($2 = 0 or i.task_id = $2) and ($3 = '' or pv.name = $3)
-  and ($4 = '' or (array['source','processor','sink'])[i.boundary + 1] = $4)
-  and ($5 = '' or (i.boundary = 1 and r.doc -> 'stages' -> i.stage::int -> 'call' ->> i.processor::int = $5))
-  and ($6 = '' or case when o.id is not null then (array['ok','failed','not_sent','fenced'])[o.result + 1] else 'lost' end = $6)
-  and ($8::text[] is null or t.public_id = any ($8))
-order by i.id desc limit nullif($7, 0)`
-
-// Calls lists recorded calls, the newest first.
-func (s *Store) Calls(ctx context.Context, f Filter) ([]CallRow, error) {
-	var key int64
-	since := f.Since
-	if f.Task != "" {
-		t, err := s.Task(ctx, f.Task)
-		if err != nil {
-			return nil, err
-		}
-		key = t.Key
-		since = t.CreatedAt.Add(-time.Minute)
-	}
-	if since.IsZero() {
-		since = time.Unix(0, 0)
-	}
-	rows, err := s.ask.Query(ctx, listCallsSQL, since, key, f.Pipeline, f.Boundary, f.Processor, f.Outcome, f.Limit, f.Tasks)
-	if err != nil {
-		return nil, fmt.Errorf("list calls: %w", err)
-	}
-	return pgx.CollectRows(rows, pgx.RowToStructByPos[CallRow])
-}
-
 // Call finds one call by its id.
 func (s *Store) Call(ctx context.Context, id string) (CallRow, error) {
 	var at time.Time
