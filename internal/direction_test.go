@@ -34,6 +34,8 @@ var mayImport = map[string][]string{
 	"internal/driver/drivertest":          {"internal/gantry"},
 	"internal/engine":                     {"internal/gantry", "internal/media", "internal/dicom"},
 	"internal/postgres":                   {"internal/gantry", "migrations"},
+	"internal/doctor":                     {"internal/gantry", "internal/postgres", "internal/blob", "internal/localpg", "internal/gate"},
+	"internal/audit":                      {"internal/postgres"},
 	"internal/postgres/postgrestest":      {"internal/postgres", "internal/localpg", "migrations"},
 	"internal/postgres/postgrestest/stop": {"internal/localpg"},
 	"internal/models":                     {"internal/gantry", "internal/dicom"},

@@ -10,12 +10,13 @@ import (
 )
 
 type callCmd struct {
-	Ls   callLsCmd   `cmd:"" help:"List recorded calls, the newest first."`
-	Show callShowCmd `cmd:"" help:"Show one call."`
+	Ls     callLsCmd     `cmd:"" help:"List recorded calls, the newest first."`
+	Show   callShowCmd   `cmd:"" help:"Show one call."`
+	Export callExportCmd `cmd:"" help:"Write recorded calls as CSV or JSON, however many, the newest first."`
 }
 
-type callLsCmd struct {
-	listFlags
+// callFlags select calls.
+type callFlags struct {
 	Task      string `help:"Only of this task."`
 	Pipeline  string `help:"Only of this pipeline."`
 	Processor string `help:"Only of this processor."`
@@ -23,11 +24,21 @@ type callLsCmd struct {
 	Outcome   string `help:"Only with this outcome." enum:"ok,failed,not_sent,fenced,lost," default:""`
 }
 
+func (f callFlags) filter() postgres.Filter {
+	return postgres.Filter{Task: f.Task, Pipeline: f.Pipeline, Processor: f.Processor, Boundary: f.Boundary, Outcome: f.Outcome}
+}
+
+type callLsCmd struct {
+	listFlags
+	callFlags
+}
+
 // Run is called by the parser.
 func (l *callLsCmd) Run(ctx context.Context, c console, x *cli) error {
 	return x.withDatabase(ctx, c, func(_ app.Settings, db *app.Database) error {
-		list, err := db.Calls(ctx, postgres.Filter{Task: l.Task, Pipeline: l.Pipeline, Processor: l.Processor, Boundary: l.Boundary,
-			Outcome: l.Outcome, Limit: l.Limit, Since: l.since()})
+		filter := l.filter()
+		filter.Limit, filter.Since = l.Limit, l.since()
+		list, err := db.Calls(ctx, filter)
 		if err != nil {
 			return err
 		}

@@ -43,8 +43,9 @@ type cli struct {
 	Diagram  diagramCmd  `cmd:"" help:"Draw a pipeline as a mermaid flowchart."`
 	Models   modelsCmd   `cmd:"" help:"Reference inference services."`
 	Samples  samplesCmd  `cmd:"" help:"Write computed inputs to try pipelines with."`
-	Task     taskCmd     `cmd:"" help:"Look at tasks."`
+	Task     taskCmd     `cmd:"" help:"Look at tasks, cancel them, try them again."`
 	Call     callCmd     `cmd:"" help:"Look at the record of calls."`
+	Doctor   doctorCmd   `cmd:"" help:"Look at the installation, and say what is wrong and what to do."`
 	Migrate  migrateCmd  `cmd:"" help:"Bring the database to this version's schema."`
 	Postgres postgresCmd `cmd:"" help:"The private Postgres."`
 	Version  versionCmd  `cmd:"" help:"Say which version this is."`

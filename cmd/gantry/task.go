@@ -14,6 +14,8 @@ type taskCmd struct {
 	Ls     taskLsCmd     `cmd:"" help:"List tasks, the newest first."`
 	Show   taskShowCmd   `cmd:"" help:"Show one task."`
 	Events taskEventsCmd `cmd:"" help:"Show the recorded transitions of a task."`
+	Cancel taskCancelCmd `cmd:"" help:"End tasks as cancelled; calls under way are broken off."`
+	Retry  taskRetryCmd  `cmd:"" help:"Put failed tasks back into the state that failed."`
 }
 
 type listFlags struct {
@@ -22,11 +24,14 @@ type listFlags struct {
 	Since time.Duration `help:"Only from the last so long, as in 24h."`
 }
 
-func (f listFlags) since() time.Time {
-	if f.Since <= 0 {
+func (f listFlags) since() time.Time { return ago(f.Since) }
+
+// ago is the moment so long before now; the zero time, which selects all, for 0.
+func ago(d time.Duration) time.Time {
+	if d <= 0 {
 		return time.Time{}
 	}
-	return time.Now().Add(-f.Since)
+	return time.Now().Add(-d)
 }
 
 type taskLsCmd struct {

@@ -164,6 +164,8 @@ func (w *work) settle(ctx context.Context, err error) gantry.Transition {
 	switch {
 	case errors.Is(err, gantry.ErrFenced), errors.Is(context.Cause(ctx), gantry.ErrFenced):
 		return gantry.Transition{}
+	case errors.Is(context.Cause(ctx), gantry.ErrCancelled):
+		return w.end(gantry.Cancel, gantry.ErrCancelled)
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return w.fail(gantry.Errorf(gantry.Timeout, gantry.CodeStateTimeout, "not done with %s in time", t.State))
 	case errors.Is(err, errStop), ctx.Err() != nil:
@@ -183,9 +185,12 @@ func (w *work) settle(ctx context.Context, err error) gantry.Transition {
 	return tr
 }
 
-func (w *work) fail(err error) gantry.Transition {
+func (w *work) fail(err error) gantry.Transition { return w.end(gantry.Abandon, err) }
+
+// end makes the transition to a final state that is not success.
+func (w *work) end(event gantry.Event, err error) gantry.Transition {
 	t := w.task
-	to, nerr := t.State.Next(gantry.Abandon)
+	to, nerr := t.State.Next(event)
 	if nerr != nil {
 		to = gantry.Failed
 	}

@@ -61,6 +61,7 @@ const (
 	CodeRunnerGone        Code = "runner_gone"
 	CodeConflict          Code = "conflict"
 	CodeFenced            Code = "fenced"
+	CodeCancelled         Code = "cancelled"
 	CodeFiltered          Code = "filtered" // no failure: the pipeline's when does not hold
 )
 
@@ -126,6 +127,10 @@ func RetryAfterOf(err error) time.Duration {
 // ErrFenced is the answer to every write of a process that no longer holds the task: its lease
 // ran out and another process may have the task. Nothing was written; nothing more may be.
 var ErrFenced = errors.New("fenced: the lease on the task is lost")
+
+// ErrCancelled is the cause of a context that ends because an operator cancelled the task: what runs for
+// it is broken off.
+var ErrCancelled error = Errorf(Permanent, CodeCancelled, "an operator cancelled the task")
 
 // ErrNotRecorded means that the database did not take a call's record for a reason other than a
 // lost lease. Whatever the call brought is not kept.

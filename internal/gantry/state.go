@@ -80,6 +80,10 @@ const (
 	Cancel  Event = "cancel"  // end as cancelled
 )
 
+// Reopen puts a task that failed back into the state that failed. Since an event of the table has one
+// destination, there is one event for each state.
+func Reopen(s State) Event { return Event("reopen_" + s.String()) }
+
 // Lifecycle is the whole state machine; docs/states.md is drawn from it. It is used as a table
 // only: an event is fired, its destination is committed to the database, and then the
 // destination's effect runs. No callback is ever attached.
@@ -93,6 +97,11 @@ var Lifecycle = fsm.Events{
 	on(Finish, Done, Responding),
 	on(Abandon, Failed, Queued, Extracting, Ingesting, Inferring, Responding),
 	on(Cancel, Cancelled, Queued, Extracting, Ingesting, Inferring, Responding),
+	on(Reopen(Queued), Queued, Failed),
+	on(Reopen(Extracting), Extracting, Failed),
+	on(Reopen(Ingesting), Ingesting, Failed),
+	on(Reopen(Inferring), Inferring, Failed),
+	on(Reopen(Responding), Responding, Failed),
 }
 
 func on(e Event, to State, from ...State) fsm.EventDesc {

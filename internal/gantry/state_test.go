@@ -34,7 +34,8 @@ Drawn from the table in ` + "`internal/gantry/state.go`" + ` by ` + "`go generat
 The state says where a task is; the phase says who may touch it: *ready* (any process may claim it), *owned* (a process
 holds the lease), *delayed* (nothing to do before a time), *waiting* (for its children). A retry, a park, a release at
 shutdown and the rescue from a dead process keep the state and change the phase. Entering a state is one committed
-transition; its effect runs after the commit, and runs again if the process dies.
+transition; its effect runs after the commit, and runs again if the process dies. An operator may cancel a task in any
+state that is not final, and reopen one that failed in the state that failed.
 `
 	if *update {
 		if err := os.WriteFile(statesFile, []byte(want), 0o644); err != nil {
@@ -64,6 +65,21 @@ func TestEveryActiveStateHasAWayOut(t *testing.T) {
 				t.Errorf("%s leads out of %s to %s", e, s, to)
 			}
 		}
+	}
+}
+
+// TestReopen leads from failed back to each state that may fail, and from nowhere else.
+func TestReopen(t *testing.T) {
+	for s := gantry.Queued; s < gantry.Done; s++ {
+		for from := gantry.Queued; from <= gantry.Cancelled; from++ {
+			to, err := from.Next(gantry.Reopen(s))
+			if ok := err == nil && to == s; ok != (from == gantry.Failed) {
+				t.Errorf("%s in %s leads to %s: %v", gantry.Reopen(s), from, to, err)
+			}
+		}
+	}
+	if _, err := gantry.Failed.Next(gantry.Reopen(gantry.Done)); err == nil {
+		t.Error("a failed task can be reopened as done")
 	}
 }
 

@@ -47,6 +47,10 @@ const (
 	End                   // a final state; the hot row goes
 )
 
+// Reopened is the change of an event that brings an ended task back; no process commits it as a
+// transition of its own.
+const Reopened Change = 8
+
 // Transition is one step of one task, committed whole or not at all.
 type Transition struct {
 	Lease

@@ -24,6 +24,7 @@ type TaskRow struct {
 	FinishedAt *time.Time `json:"finished_at"`
 	Error      *TaskError `json:"error"`
 	Key        int64      `json:"-"`
+	Child      bool       `json:"-"` // it belongs to another task
 }
 
 // TaskError says why a task ended as it did.
@@ -94,7 +95,7 @@ var listTasksSQL = `
 select t.public_id, pv.name, encode(pv.version, 'hex'), ` + fmt.Sprintf(stateNameSQL, `coalesce(h.state, t.final_state)`) + ` as state,
   coalesce((array['ready','owned','delayed','waiting'])[h.phase + 1], ''), coalesce(h.stage, 0)::int, coalesce(h.attempt, 0)::int,
   coalesce(a.source, ''), (select count(*)::int from item i where i.task_id = t.id), t.created_at, t.finished_at,
-  coalesce(t.error_code, ''), coalesce(` + fmt.Sprintf(kindNameSQL, `t.error_kind`) + `, ''), coalesce(t.error, ''), t.id
+  coalesce(t.error_code, ''), coalesce(` + fmt.Sprintf(kindNameSQL, `t.error_kind`) + `, ''), coalesce(t.error, ''), t.id, t.parent is not null
 from task t join pipeline_version pv on pv.id = t.pipeline
 left join task_hot h on h.id = t.id left join arrival a on a.id = t.arrival
 where ($1 = '' or t.public_id like $1 || '%') and ($2 = '' or pv.name = $2)
@@ -111,7 +112,7 @@ func (s *Store) Tasks(ctx context.Context, f Filter) ([]TaskRow, error) {
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (t TaskRow, err error) {
 		var e TaskError
 		err = row.Scan(&t.ID, &t.Pipeline, &t.Version, &t.State, &t.Phase, &t.Stage, &t.Attempt, &t.Source, &t.Items,
-			&t.CreatedAt, &t.FinishedAt, &e.Code, &e.Kind, &e.Message, &t.Key)
+			&t.CreatedAt, &t.FinishedAt, &e.Code, &e.Kind, &e.Message, &t.Key, &t.Child)
 		if e.Code != "" {
 			t.Error = &e
 		}
@@ -136,64 +137,13 @@ func (s *Store) Task(ctx context.Context, id string) (TaskRow, error) {
 // Events lists a task's transitions in order.
 func (s *Store) Events(ctx context.Context, key int64) ([]EventRow, error) {
 	rows, err := s.ask.Query(ctx, `select seq, at, `+fmt.Sprintf(stateNameSQL, `from_state`)+`, `+fmt.Sprintf(stateNameSQL, `to_state`)+`,
-		stage, coalesce((array['advance','retry','park','release','end'])[change + 1], 'rescued'), attempt, worker,
+		stage, case change when 8 then 'reopened' else coalesce((array['advance','retry','park','release','end'])[change + 1], 'rescued') end, attempt, worker,
 		coalesce(code, ''), coalesce(detail, '')
 		from task_event where task_id = $1 order by seq`, key)
 	if err != nil {
 		return nil, fmt.Errorf("list events: %w", err)
 	}
 	return pgx.CollectRows(rows, pgx.RowToStructByPos[EventRow])
-}
-
-// Names of stages and processors come from the pipeline version that the call was made under.
-var listCallsSQL = `
-select i.id::text, coalesce(t.public_id, ''), i.part,
-  case i.boundary when 1 then coalesce(r.doc -> 'stages' -> i.stage::int ->> 'name', '') else '' end,
-  case i.boundary when 1 then coalesce(r.doc -> 'stages' -> i.stage::int -> 'call' ->> i.processor::int, '') else '' end,
-  case i.boundary when 0 then coalesce(a.source, '') else '' end,
-  case i.boundary when 2 then coalesce((select k from json_object_keys(r.doc -> 'sinks') with ordinality as s(k, n) where n = i.processor + 1), 'out') else '' end,
-  (array['source','processor','sink'])[i.boundary + 1], (array['get','process','put','manifest'])[i.op + 1], i.try::int, l.key,
-  to_timestamp(('x' || substr(replace(i.id::text, '-', ''), 1, 12))::bit(48)::bigint / 1000.0) + coalesce(o.sent_us, 0) * interval '1 us',
-  coalesce(o.took_us, 0) / 1000.0, coalesce(o.status, 0),
-  case when o.id is not null then (array['ok','failed','not_sent','fenced'])[o.result + 1]
-       when exists (select from worker w where w.id = i.worker and w.expires_at > now()) then 'running' else 'lost' end as outcome,
-  case when o.result in (1, 2) then ` + fmt.Sprintf(kindNameSQL, `o.kind`) + ` else '' end, coalesce(o.error_code, ''),
-  coalesce(encode(o.req_sha, 'hex'), ''), coalesce(o.req_size, 0), coalesce(encode(o.resp_sha, 'hex'), ''), coalesce(o.resp_size, 0),
-  i.worker, coalesce(encode(pv.version, 'hex'), '')
-from call_intent i
-join limiter l on l.id = i.limiter
-left join call_outcome o on o.task_id = i.task_id and o.id = i.id
-left join task t on t.id = i.task_id
-left join arrival a on a.id = i.arrival
-left join pipeline_version pv on pv.id = i.pipeline
-left join lateral (select pv.resolved::json as doc) r on true
-where i.id >= u7floor($1) and ($2 = 0 or i.task_id = $2) and ($3 = '' or pv.name = $3)
-  and ($4 = '' or (array['source','processor','sink'])[i.boundary + 1] = $4)
-  and ($5 = '' or (i.boundary = 1 and r.doc -> 'stages' -> i.stage::int -> 'call' ->> i.processor::int = $5))
-  and ($6 = '' or case when o.id is not null then (array['ok','failed','not_sent','fenced'])[o.result + 1] else 'lost' end = $6)
-  and ($8::text[] is null or t.public_id = any ($8))
-order by i.id desc limit nullif($7, 0)`
-
-// Calls lists recorded calls, the newest first.
-func (s *Store) Calls(ctx context.Context, f Filter) ([]CallRow, error) {
-	var key int64
-	since := f.Since
-	if f.Task != "" {
-		t, err := s.Task(ctx, f.Task)
-		if err != nil {
-			return nil, err
-		}
-		key = t.Key
-		since = t.CreatedAt.Add(-time.Minute)
-	}
-	if since.IsZero() {
-		since = time.Unix(0, 0)
-	}
-	rows, err := s.ask.Query(ctx, listCallsSQL, since, key, f.Pipeline, f.Boundary, f.Processor, f.Outcome, f.Limit, f.Tasks)
-	if err != nil {
-		return nil, fmt.Errorf("list calls: %w", err)
-	}
-	return pgx.CollectRows(rows, pgx.RowToStructByPos[CallRow])
 }
 
 // Call finds one call by its id.

@@ -15,7 +15,8 @@ type heart struct {
 	worker gantry.WorkerID
 	ttl    time.Duration
 	origin time.Time
-	beat   atomic.Int64 // of the last good heartbeat, from origin
+	beat   atomic.Int64          // of the last good heartbeat, from origin
+	after  func(context.Context) // what is done at each good heartbeat; nil for nothing
 }
 
 func newHeart(store Store, w gantry.WorkerID, ttl time.Duration, first time.Time) *heart {
@@ -45,6 +46,7 @@ func (h *heart) run(ctx context.Context) error {
 		switch {
 		case err == nil && ok:
 			h.beat.Store(int64(sent))
+			h.then(ctx)
 		case err == nil, !h.alive():
 			if ctx.Err() != nil {
 				return nil
@@ -55,4 +57,14 @@ func (h *heart) run(ctx context.Context) error {
 		}
 		timer.Reset(next)
 	}
+}
+
+// then does what goes with a heartbeat, and never for so long that the next one is late.
+func (h *heart) then(ctx context.Context) {
+	if h.after == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, h.ttl/6)
+	defer cancel()
+	h.after(ctx)
 }

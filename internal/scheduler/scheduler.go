@@ -76,6 +76,9 @@ type Session struct {
 	claims  *claimer
 	waker   *waker
 	tasks   sync.WaitGroup
+
+	mu   sync.Mutex
+	held map[gantry.TaskID]context.CancelCauseFunc // breaks off a task that runs here
 }
 
 // Run registers the process and works until ctx ends or the lease is lost. setUp is called once the
@@ -91,7 +94,7 @@ func Run(ctx context.Context, store Store, opts Options, setUp func(context.Cont
 	if err != nil {
 		return err
 	}
-	s := &Session{Worker: w, store: store, opts: opts, stop: make(chan struct{})}
+	s := &Session{Worker: w, store: store, opts: opts, stop: make(chan struct{}), held: map[gantry.TaskID]context.CancelCauseFunc{}}
 	// Loops outlive ctx: tasks still need them while they are handed back.
 	loops, endLoops := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer endLoops(nil)
@@ -99,6 +102,7 @@ func Run(ctx context.Context, store Store, opts Options, setUp func(context.Cont
 	s.keeper = newKeeper(gctx, g, store, w, opts.Log)
 	s.commits = newCommitter(store, w, opts.Log, s.keeper.load)
 	s.heart = newHeart(store, w, opts.TTL, beat)
+	s.heart.after = s.obey
 	s.waker = newWaker(store, opts.Log)
 	s.claims = newClaimer(s)
 	commitCtx, endCommits := context.WithCancel(context.WithoutCancel(ctx))
@@ -178,8 +182,10 @@ func (s *Session) Commits() (flushes, writes int64) {
 func (s *Session) start(ctx context.Context, t gantry.Task, begin Begin) {
 	s.tasks.Go(func() {
 		defer s.claims.finished(t)
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		s.hold(t.Task, cancel)
+		defer s.hold(t.Task, nil)
 		step, end := begin(t)
 		defer end()
 		s.run(ctx, t, step)

@@ -1,0 +1,143 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+// askSQL asks for the end of a task and of everything that was made of it. $1 task, $2 who.
+const askSQL = `
+with recursive tree as (
+  select id from task where id = $1 and final_state is null
+  union all
+  select t.id from task t join tree on t.parent = tree.id where t.final_state is null)
+insert into command(task_id, verb, by)
+select id, 'cancel', $2 from tree
+where not exists (select from command c where c.task_id = tree.id and c.verb = 'cancel' and c.done_at is null)`
+
+// idleSQL ends the tasks that are to be cancelled and that no process holds. Those of a private lane
+// are left to its process, which waits for them; if it is gone, so are they.
+const idleSQL = `
+with d as (
+  delete from task_hot h using command c
+  where c.done_at is null and c.verb = 'cancel' and h.id = c.task_id and h.phase <> 1
+    and not exists (select from lane l where l.id = h.lane and l.private_worker is not null)
+  returning h.id, h.seq + 1 as seq, h.leg, h.state, h.stage, h.attempt),
+t as (
+  update task set final_state = 7, finished_at = clock_timestamp(), error_code = 'cancelled', error = 'an operator cancelled the task'
+  from d where task.id = d.id)
+insert into task_event(task_id, seq, leg, from_state, to_state, stage, attempt, worker, change, code)
+select id, seq, leg, state, 7, stage, attempt, 0, 4, 'cancelled' from d`
+
+// closeSQL marks the commands whose tasks have ended, however they did.
+var closeSQL = `
+update command c set done_at = clock_timestamp(), result = ` + fmt.Sprintf(stateNameSQL, `t.final_state`) + `
+from task t where c.done_at is null and t.id = c.task_id and t.final_state is not null`
+
+const ownedSQL = `
+select distinct h.id from command c join task_hot h on h.id = c.task_id
+where c.done_at is null and c.verb = 'cancel' and h.phase = 1 and h.owner = $1`
+
+// Cancel asks for the end of a task and of its children. One that nobody holds has ended when it
+// returns; a process that holds one learns of it at its next heartbeat. A task that has ended already
+// stays as it is.
+func (s *Store) Cancel(ctx context.Context, task gantry.TaskID, by string) error {
+	if _, err := s.ask.Exec(ctx, askSQL, int64(task), by); err != nil {
+		return fmt.Errorf("cancel task: %w", err)
+	}
+	return s.endIdle(ctx)
+}
+
+func (s *Store) endIdle(ctx context.Context) error {
+	var b pgx.Batch
+	b.Queue(idleSQL)
+	b.Queue(closeSQL)
+	if err := s.pool.SendBatch(ctx, &b).Close(); err != nil {
+		return fmt.Errorf("end cancelled tasks: %w", err)
+	}
+	return nil
+}
+
+// Obey ends the tasks that an operator cancelled and nobody holds, and lists those that w holds.
+func (s *Store) Obey(ctx context.Context, w gantry.WorkerID) ([]gantry.TaskID, error) {
+	if err := s.endIdle(ctx); err != nil {
+		return nil, err
+	}
+	rows, err := s.pool.Query(ctx, ownedSQL, int64(w))
+	if err != nil {
+		return nil, fmt.Errorf("read commands: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[gantry.TaskID])
+}
+
+// Failure says where a task stands that has failed, for whoever wants to reopen it.
+type Failure struct {
+	State    gantry.State // that failed
+	Pipeline int32        // the row of its version
+	Child    bool         // it belongs to another task
+	Run      bool         // it belonged to one process alone
+}
+
+// Failure reads where a task failed; ok is false if it has not.
+func (s *Store) Failure(ctx context.Context, task gantry.TaskID) (f Failure, ok bool, err error) {
+	err = s.ask.QueryRow(ctx, `select e.from_state, t.pipeline, t.parent is not null, t.run <> ''
+		from task t join lateral (select from_state from task_event where task_id = t.id order by seq desc limit 1) e on true
+		where t.id = $1 and t.final_state = 6`, int64(task)).Scan(&f.State, &f.Pipeline, &f.Child, &f.Run)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return f, false, nil
+	}
+	if err != nil {
+		return f, false, fmt.Errorf("read failure: %w", err)
+	}
+	return f, true, nil
+}
+
+// reopenSQL puts a failed task back into the state that failed, in the lane of its source. Parts of the
+// stage that failed are planned again; what was answered stays. Deaths of processes are counted on.
+// $1 task, $2 within (us), $3 priority, $4 why.
+const reopenSQL = `
+with t as (
+  update task set final_state = null, finished_at = null, error_code = null, error_kind = null, error = null
+  where id = $1 and final_state = 6
+  returning id, leg, pipeline, arrival),
+e as (
+  select t.id, t.leg, l.seq + 1 as seq, l.from_state as state, l.stage, lane.id as lane,
+    (select count(*) from task_event x where x.task_id = t.id and x.change = 9)::smallint as crashes
+  from t join pipeline_version pv on pv.id = t.pipeline join arrival a on a.id = t.arrival
+  join lane on lane.pipeline = pv.name and lane.source = substr(a.source, length(pv.name) + 2) and lane.private_worker is null
+  join lateral (select seq, from_state, stage from task_event where task_id = t.id order by seq desc limit 1) l on true),
+p as (
+  update part set status = 0, attempt = 0, due = null, reason = null
+  from e where e.state = 3 and part.task_id = e.id and part.leg = e.leg and part.stage = e.stage and part.status in (0, 4)),
+v as (
+  insert into task_event(task_id, seq, leg, from_state, to_state, stage, attempt, worker, change, detail)
+  select id, seq, leg, 6, state, stage, 0, 0, 8, $4 from e)
+insert into task_hot(id, seq, state, phase, stage, leg, crashes, priority, lane, state_until)
+select id, seq, state, 0, stage, leg, crashes, $3, lane, now() + $2 * interval '1 us' from e
+returning lane`
+
+// Reopen puts a failed task back into the state that failed, for the time within, and wakes the
+// processes that may claim it. False means that it had not failed any more.
+func (s *Store) Reopen(ctx context.Context, task gantry.TaskID, within time.Duration, priority int16, why string) (bool, error) {
+	var lane int32
+	err := pgx.BeginFunc(ctx, s.ask, func(tx pgx.Tx) error {
+		return tx.QueryRow(ctx, reopenSQL, int64(task), micros(within), priority, why).Scan(&lane)
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil // and nothing was changed
+	}
+	if err == nil {
+		err = s.Notify(ctx, strconv.Itoa(int(lane)))
+	}
+	if err != nil {
+		return false, fmt.Errorf("reopen task: %w", err)
+	}
+	return true, nil
+}

@@ -1,0 +1,70 @@
+package postgres_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+	"github.com/gantry-imaging/gantry/internal/postgres"
+)
+
+// TestObeyLeavesPrivateLanes: a process that waits for its own tasks must see their end itself.
+func TestObeyLeavesPrivateLanes(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	shared := b.lane
+	b.enqueue(1)
+	b.lane = must(b.EnsureLane(t.Context(), "p", "run", b.limiter, b.worker))(t)
+	b.enqueue(1)
+	for _, x := range must(b.Tasks(t.Context(), postgres.Filter{}))(t) {
+		if err := b.Cancel(t.Context(), gantry.TaskID(x.Key), "tester"); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Cancel(t.Context(), gantry.TaskID(x.Key), "tester"); err != nil { // asking twice is asking once
+			t.Fatal(err)
+		}
+	}
+	if n := b.count(`select count(*) from command`); n != 2 {
+		t.Errorf("%d commands", n)
+	}
+	left := must(b.Tasks(t.Context(), postgres.Filter{State: "queued"}))(t)
+	if len(left) != 1 || b.count(`select count(*) from task_hot where lane = $1`, shared) != 0 {
+		t.Fatalf("left are %+v", left)
+	}
+	if got := must(b.Obey(t.Context(), b.worker))(t); len(got) != 0 {
+		t.Errorf("it holds %v", got)
+	}
+	mine := b.claim(b.worker, 1)
+	if got := must(b.Obey(t.Context(), b.worker))(t); len(got) != 1 || got[0] != mine[0].Task {
+		t.Errorf("it is to end %v, want %v", got, mine[0].Task)
+	}
+	if got := must(b.Obey(t.Context(), b.register(time.Minute)))(t); len(got) != 0 {
+		t.Errorf("another is to end %v", got)
+	}
+}
+
+// TestReopenCountsDeathsOn: whoever killed processes before a retry is no safer after it.
+func TestReopenCountsDeathsOn(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.enqueue(1)
+	dead := b.register(time.Minute)
+	b.claim(dead, 1)
+	b.exec(`update worker set expires_at = now() - interval '1 s' where id = $1`, int64(dead))
+	must(b.Reap(t.Context()))(t)
+	task := b.claim(b.worker, 1)[0]
+	end := advance(task, gantry.Failed)
+	end.Transition.Change, end.Transition.Code = gantry.End, "x"
+	b.commit(b.worker, end)
+	f, failed, err := b.Failure(t.Context(), task.Task)
+	if err != nil || !failed || f.State != gantry.Queued || f.Pipeline != b.pipeline || f.Run || f.Child {
+		t.Fatalf("%+v %v %v", f, failed, err)
+	}
+	if !must(b.Reopen(t.Context(), task.Task, time.Hour, 2, "by tester"))(t) || must(b.Reopen(t.Context(), task.Task, time.Hour, 2, ""))(t) {
+		t.Error("a failed task is reopened once")
+	}
+	again := b.claim(b.worker, 1)
+	if len(again) != 1 || again[0].Crashes != 1 || again[0].Priority != 2 || again[0].Seq != task.Seq+3 || again[0].Remaining < 59*time.Minute {
+		t.Errorf("claimed as %+v, before %+v", again, task)
+	}
+}
