@@ -98,6 +98,7 @@ type Write struct {
 	Outcome    *Outcome
 	Items      []Item
 	Marks      []ItemMark
+	Of         TaskID // the task whose items the marks are on; 0: the lease's own
 	Plan       []Part // new parts; one that exists already stays as it is
 	Parts      []Part // results of parts
 	Cursor     int64  // if above 0, how far the effect got

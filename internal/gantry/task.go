@@ -30,6 +30,9 @@ type Task struct {
 	Crashes   int16 // deaths of a process while it held this task
 	Priority  int16
 	Lane      int32
+	Parent    TaskID        // that waits for this one to end; 0: none
+	Role      Role          // what it is to its parent
+	Ordinal   int32         // its place among its parent's children
 	Cursor    int64         // how far an effect got, as it wrote down itself
 	Remaining time.Duration // until the present state's time is up, when it was claimed
 	CreatedAt time.Time
@@ -45,6 +48,7 @@ const (
 	Park                  // the same state after a delay, nothing having failed
 	Release               // hand the task back as it is
 	End                   // a final state; the hot row goes
+	Wait                  // the same state again once all children have ended; at once if none is open
 )
 
 // Reopened is the change of an event that brings an ended task back; no process commits it as a
@@ -58,7 +62,9 @@ type Transition struct {
 	Stage    int16
 	Change   Change
 	After    time.Duration // Retry, Park: how long nothing is to be done
-	Within   time.Duration // Advance: how long the state entered may last; 0 keeps what was left
+	Within   time.Duration // Advance, Wait: how long the state may last from now; 0 keeps what was left
+	Parent   TaskID        // End of a child: the task that waits for it
+	Divide   *Division     // Wait: the children that are made in the same commit
 	Code     Code          // why, for Retry and for an End that failed
 	Kind     Kind
 	Detail   string // text for people, without patient data

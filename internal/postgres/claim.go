@@ -30,6 +30,9 @@ type claimRow struct {
 	Pipeline  int32
 	Delivery  int16
 	CreatedAt time.Time
+	Parent    int64
+	Role      int16
+	Ordinal   int32
 }
 
 // Claim takes at most want[i].N ready tasks of each lane for w. A worker whose lease has run out
@@ -69,5 +72,8 @@ func (r claimRow) task() gantry.Task {
 		Cursor:    r.Cursor,
 		Remaining: time.Duration(r.Remaining * float64(time.Second)),
 		CreatedAt: r.CreatedAt,
+		Parent:    gantry.TaskID(r.Parent),
+		Role:      gantry.Role(r.Role),
+		Ordinal:   r.Ordinal,
 	}
 }

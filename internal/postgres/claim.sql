@@ -20,6 +20,6 @@ u as (
   returning h.*)
 select u.id, u.seq, u.state, u.stage, u.leg, u.attempt, u.crashes, u.priority, u.lane, u.cursor,
        coalesce(extract(epoch from u.state_until - now()), 0)::float8 as remaining,
-       t.public_id, t.pipeline, t.delivery, t.created_at
+       t.public_id, t.pipeline, t.delivery, t.created_at, coalesce(t.parent, 0), t.role, t.ordinal
 from u join task t on t.id = u.id
 order by u.priority, u.id

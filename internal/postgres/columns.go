@@ -51,6 +51,7 @@ type resultColumns struct {
 	}
 	mark struct {
 		lease, id []int32
+		owner     []int64
 		sha       [][]byte
 		size      []int64
 		reason    []string
@@ -112,7 +113,7 @@ func newResultColumns(writes []*gantry.Write) *resultColumns {
 			c.addItem(lease, &w.Items[i])
 		}
 		for i := range w.Marks {
-			c.addMark(lease, &w.Marks[i])
+			c.addMark(lease, w.Of, &w.Marks[i])
 		}
 		for i := range w.Plan {
 			x := &w.Plan[i]
@@ -142,8 +143,9 @@ func (c *resultColumns) addItem(lease int32, x *gantry.Item) {
 	t.name, t.sha, t.body = append(t.name, textOrNull(x.Name)), append(t.sha, digestOrNull(x.SHA)), append(t.body, x.Body)
 }
 
-func (c *resultColumns) addMark(lease int32, x *gantry.ItemMark) {
+func (c *resultColumns) addMark(lease int32, owner gantry.TaskID, x *gantry.ItemMark) {
 	t := &c.mark
+	t.owner = append(t.owner, int64(owner))
 	t.lease, t.id, t.sha = append(t.lease, lease), append(t.id, int32(x.ID)), append(t.sha, digestOrNull(x.SHA))
 	t.size, t.reason, t.rejected = append(t.size, x.Size), append(t.reason, string(x.Reason)), append(t.rejected, x.Rejected)
 }
@@ -173,7 +175,7 @@ func (c *resultColumns) statement(of *sections, w gantry.WorkerID) (string, []an
 		section{"cursors", c.cursors, []any{c.cursor}},
 		section{"items", len(i.id), []any{i.lease, i.id, i.parent, i.origin, i.ordinal, i.part, i.leg, i.stage, i.processor, i.gen,
 			i.rejected, i.size, i.media, i.transform, i.locator, i.location, i.reason, i.name, i.sha, i.body}},
-		section{"marks", len(m.id), []any{m.lease, m.id, m.sha, m.size, m.reason, m.rejected}},
+		section{"marks", len(m.id), []any{m.lease, m.owner, m.id, m.sha, m.size, m.reason, m.rejected}},
 		section{"plans", len(n.ordinal), []any{n.lease, n.leg, n.stage, n.processor, n.ordinal, n.gen, n.first, n.count}},
 		section{"parts", len(p.ordinal), []any{p.lease, p.leg, p.stage, p.processor, p.ordinal, p.gen, p.status, p.attempt, p.due, p.reason}},
 		section{"outcomes", len(o.id), []any{o.lease, o.task, o.id, o.sent, o.ttfb, o.took, o.reqSize, o.respSize, o.limiter, o.status,
@@ -225,6 +227,7 @@ type transitionColumns struct {
 	after, within           []int64
 	kind                    []int16
 	code, detail            []string
+	ended                   int // children among those that end
 }
 
 func newTransitionColumns(writes []*gantry.Write) *transitionColumns {
@@ -235,6 +238,9 @@ func newTransitionColumns(writes []*gantry.Write) *transitionColumns {
 			c.from, c.to, c.stage = append(c.from, int16(t.From)), append(c.to, int16(t.To)), append(c.stage, t.Stage)
 			c.change, c.after, c.within = append(c.change, int16(t.Change)), append(c.after, micros(t.After)), append(c.within, micros(t.Within))
 			c.kind, c.code, c.detail = append(c.kind, int16(t.Kind)), append(c.code, string(t.Code)), append(c.detail, t.Detail)
+			if t.Change == gantry.End && t.Parent != 0 {
+				c.ended++
+			}
 		}
 	}
 	return c
@@ -242,8 +248,11 @@ func newTransitionColumns(writes []*gantry.Write) *transitionColumns {
 
 func (c *transitionColumns) empty() bool { return len(c.id) == 0 }
 
-func (c *transitionColumns) args(w gantry.WorkerID) []any {
-	return []any{int64(w), c.id, c.seq, c.from, c.to, c.stage, c.change, c.after, c.within, c.kind, c.code, c.detail}
+// statement is what commits the transitions of worker w.
+func (c *transitionColumns) statement(of *sections, w gantry.WorkerID) (string, []any) {
+	return of.statement(
+		section{"moves", 1, []any{int64(w), c.id, c.seq, c.from, c.to, c.stage, c.change, c.after, c.within, c.kind, c.code, c.detail}},
+		section{"parents", c.ended, nil})
 }
 
 func digestBytes(d gantry.Digest) []byte { return d[:] }

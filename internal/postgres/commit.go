@@ -37,8 +37,12 @@ func (s *Store) Commit(ctx context.Context, w gantry.WorkerID, writes []*gantry.
 	if !intents.empty() {
 		b.Queue(intentsSQL, intents.args(w)...).Query(collectUUIDs(sent))
 	}
+	if children := newChildColumns(writes); !children.empty() {
+		b.Queue(childrenSQL, children.args(w)...)
+	}
 	if !moves.empty() {
-		b.Queue(transitionSQL, moves.args(w)...).Query(collectKeys(moved))
+		sql, args := moves.statement(s.moves, w)
+		b.Queue(sql, args...).Query(collectKeys(moved))
 	}
 	if err := s.pool.SendBatch(ctx, &b).Close(); err != nil {
 		return nil, fmt.Errorf("commit: %w", err)

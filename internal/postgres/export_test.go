@@ -12,3 +12,9 @@ func ResultsForTest(of ...[]string) (sql string, args []string) {
 	sql, _ = newSections(resultsSQL).statement(all...)
 	return sql, args
 }
+
+// MovesForTest puts the transition statement together, with the section of parents.
+func MovesForTest() string {
+	sql, _ := newSections(transitionSQL).statement(section{"moves", 1, make([]any, 12)}, section{"parents", 1, nil})
+	return sql
+}

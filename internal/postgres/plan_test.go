@@ -142,6 +142,7 @@ func TestPlans(t *testing.T) {
 			p.holdTransitions(645)
 			p.holdResults(645)
 			p.holdIntents(645)
+			p.holdChildren(645)
 			if analyzed {
 				p.joinScans()
 			}
@@ -184,12 +185,41 @@ func (p *plans) holdTransitions(n int) {
 	p.t.Helper()
 	args := append([]string{"1", array("bigint", "", n), array("int", "0", n)},
 		repeat(n, "0", "smallint", "smallint", "smallint", "smallint", "bigint", "bigint", "smallint", "text", "text")...)
-	plan := p.explain(readSQL(p.t, "transition.sql"), args...)
+	plan := p.explain(postgres.MovesForTest(), args...)
 	hold(p.t, plan)
 	if !strings.Contains(plan, "Index Scan using task_hot_pkey") {
 		p.t.Errorf("a transition does not find its tasks by key:\n%s", plan)
 	}
 }
+
+// holdChildren makes a child of each of n tasks, and ends n children of one parent.
+func (p *plans) holdChildren(n int) {
+	p.t.Helper()
+	p.exec(`alter table task alter column id restart with 1000000`)
+	args := append([]string{"1", array("bigint", "", n), array("int", "0", n)}, repeat(n, "0", "smallint", "smallint", "bigint")...)
+	args = append(args, array("int", "", n), strings.Replace(array("bigint", "", n), "bigint", "text", 1))
+	args = append(args, repeat(n, "0", "int", "int", "int")...)
+	args = append(args, array("text", "'{[1,3)}'", n))
+	plan := p.explain(strings.Replace(readSQL(p.t, "children.sql"), "r.public_id,", "'c' || r.public_id,", 1), args...)
+	hold(p.t, plan)
+	if !strings.Contains(plan, "Index Scan using task_hot_pkey") {
+		p.t.Errorf("children do not find their parents by key:\n%s", plan)
+	}
+	if scansTasks.MatchString(plan) {
+		p.t.Errorf("the plan reads all tasks:\n%s", plan)
+	}
+	p.exec(`update task set parent = 1500 where id <= 1000`)
+	args = append([]string{"1", array("bigint", "", n), array("int", "0", n)}, repeat(n, "0", "smallint", "smallint", "smallint")...)
+	args = append(append(args, array("smallint", "4", n)), repeat(n, "0", "bigint", "bigint", "smallint", "text", "text")...)
+	args[4] = array("smallint", "5", n)
+	plan = p.explain(postgres.MovesForTest(), args...)
+	hold(p.t, plan)
+	if scansTasks.MatchString(plan) {
+		p.t.Errorf("the plan reads all tasks:\n%s", plan)
+	}
+}
+
+var scansTasks = regexp.MustCompile(`Seq Scan on task `)
 
 // holdResults commits an item, a mark, a planned part, the result of a part, a cursor and an outcome of
 // each of n tasks.
@@ -203,7 +233,7 @@ func (p *plans) holdResults(n int) {
 		[]string{array("bigint", "1", n)},
 		rows([]string{lease}, "int", "int", "int", "int", "int", "smallint", "smallint", "smallint", "smallint", "bool", "bigint",
 			"text", "text", "text", "text", "text", "text", "bytea", "bytea"),
-		rows([]string{lease}, "int", "bytea", "bigint", "text", "bool"),
+		rows([]string{lease}, "bigint", "int", "bytea", "bigint", "text", "bool"),
 		rows([]string{lease}, append(slices.Clone(part), "int", "int")...),
 		rows([]string{lease}, append(slices.Clone(part), "smallint", "smallint", "bigint", "text")...),
 		rows([]string{lease, array("bigint", "", n), uuids(n)},

@@ -137,7 +137,7 @@ func (s *Store) Task(ctx context.Context, id string) (TaskRow, error) {
 // Events lists a task's transitions in order.
 func (s *Store) Events(ctx context.Context, key int64) ([]EventRow, error) {
 	rows, err := s.ask.Query(ctx, `select seq, at, `+fmt.Sprintf(stateNameSQL, `from_state`)+`, `+fmt.Sprintf(stateNameSQL, `to_state`)+`,
-		stage, case change when 8 then 'reopened' else coalesce((array['advance','retry','park','release','end'])[change + 1], 'rescued') end, attempt, worker,
+		stage, case change when 8 then 'reopened' else coalesce((array['advance','retry','park','release','end','wait'])[change + 1], 'rescued') end, attempt, worker,
 		coalesce(code, ''), coalesce(detail, '')
 		from task_event where task_id = $1 order by seq`, key)
 	if err != nil {

@@ -32,11 +32,11 @@ i as (
   where f.ids[r.lease] > 0
     and not exists (select from item x where x.task_id = f.ids[r.lease] and x.id = r.id offset 0))
 
--- section: marks on items
+-- section: marks on items. Those of a child are on the items of the task that it is a part of: owner, or 0 for its own.
 m as (
   update item set sha = coalesce(item.sha, r.sha), size = r.size, reason = r.reason, rejected = r.rejected
-  from f, unnest($1::int[], $2::int[], $3::bytea[], $4::bigint[], $5::text[], $6::bool[]) as r(lease, id, sha, size, reason, rejected)
-  where item.task_id = f.ids[r.lease] and item.id = r.id)
+  from f, unnest($1::int[], $2::bigint[], $3::int[], $4::bytea[], $5::bigint[], $6::text[], $7::bool[]) as r(lease, owner, id, sha, size, reason, rejected)
+  where f.ids[r.lease] > 0 and item.task_id = coalesce(nullif(r.owner, 0), f.ids[r.lease]) and item.id = r.id)
 
 -- section: plans of parts. To plan again changes nothing.
 n as (

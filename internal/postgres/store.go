@@ -1,6 +1,6 @@
 // Package postgres is the store: everything gantry remembers, on PostgreSQL 15 or later through
-// pgx. Read store.go, then claim.sql and claim.go, transition.sql, results.sql, intents.sql and
-// commit.go (how a batch of writes becomes durable), lease.go (heartbeat, reaper, promoter),
+// pgx. Read store.go, then claim.sql and claim.go, transition.sql, children.sql, results.sql, intents.sql
+// and commit.go (how a batch of writes becomes durable), lease.go (heartbeat, reaper, promoter),
 // limit.go (units and rate slots), enqueue.go, and query.go for what people ask.
 package postgres
 
@@ -32,6 +32,7 @@ type Store struct {
 	ask  *pgxpool.Pool // of what people ask
 
 	results *sections
+	moves   *sections
 }
 
 // Planning are the settings under which the scheduler's statements are planned: each has one right
@@ -55,7 +56,7 @@ func Open(ctx context.Context, dsn string) (*Store, error) {
 		pool.Close()
 		return nil, err
 	}
-	s := &Store{pool: pool, ask: ask, results: newSections(resultsSQL)}
+	s := &Store{pool: pool, ask: ask, results: newSections(resultsSQL), moves: newSections(transitionSQL)}
 	if err := s.checkVersion(ctx); err != nil {
 		s.Close()
 		return nil, err

@@ -25,19 +25,23 @@ func (s *Store) Original(ctx context.Context, task gantry.TaskID) (gantry.Arriva
 
 // Items reads all items of a task in the order of their ids.
 func (s *Store) Items(ctx context.Context, task gantry.TaskID) ([]gantry.Item, error) {
-	rows, err := s.pool.Query(ctx, `select id, parent, origin, ordinal, leg, stage, processor, part, generation,
-		coalesce(name, ''), transform, locator, media, size, sha, body, location, reason, rejected
-		from item where task_id = $1 order by id`, int64(task))
+	rows, err := s.pool.Query(ctx, `select `+itemColumns+` from item where task_id = $1 order by id`, int64(task))
 	if err != nil {
 		return nil, fmt.Errorf("read items of task %d: %w", task, err)
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (x gantry.Item, err error) {
-		var sha []byte
-		err = row.Scan(&x.ID, &x.Parent, &x.Origin, &x.Ordinal, &x.Leg, &x.Stage, &x.Processor, &x.Part, &x.Generation,
-			&x.Name, &x.Transform, &x.Locator, &x.Media, &x.Size, &sha, &x.Body, &x.Location, &x.Reason, &x.Rejected)
-		copy(x.SHA[:], sha)
-		return x, err
-	})
+	return pgx.CollectRows(rows, scanItem)
+}
+
+// itemColumns are what scanItem reads.
+const itemColumns = `id, parent, origin, ordinal, leg, stage, processor, part, generation,
+	coalesce(name, ''), transform, locator, media, size, sha, body, location, reason, rejected`
+
+func scanItem(row pgx.CollectableRow) (x gantry.Item, err error) {
+	var sha []byte
+	err = row.Scan(&x.ID, &x.Parent, &x.Origin, &x.Ordinal, &x.Leg, &x.Stage, &x.Processor, &x.Part, &x.Generation,
+		&x.Name, &x.Transform, &x.Locator, &x.Media, &x.Size, &sha, &x.Body, &x.Location, &x.Reason, &x.Rejected)
+	copy(x.SHA[:], sha)
+	return x, err
 }
 
 // Parts reads all parts of a task's leg. DueIn is the time left until a part may be tried again.

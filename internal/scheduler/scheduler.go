@@ -202,6 +202,7 @@ func (s *Session) run(ctx context.Context, t gantry.Task, step Step) {
 		if tr.Task == 0 {
 			return
 		}
+		tr.Parent = t.Parent
 		if err := s.land(ctx, &tr); err != nil {
 			if !errors.Is(err, gantry.ErrFenced) {
 				s.opts.Log.Error("commit transition", "task", t.PublicID, "to", tr.To.String(), "err", err)
@@ -210,6 +211,9 @@ func (s *Session) run(ctx context.Context, t gantry.Task, step Step) {
 		}
 		if tr.Change == gantry.End {
 			s.opts.Ended(t, tr)
+		}
+		if tr.Change == gantry.Wait || tr.Change == gantry.End && t.Parent != 0 {
+			s.Wake(t.Lane) // the children, or the parent if this was the last
 		}
 		if tr.Change != gantry.Advance {
 			return
@@ -230,7 +234,7 @@ func (s *Session) land(ctx context.Context, tr *gantry.Transition) error {
 		return err
 	}
 	plain := gantry.Transition{Lease: tr.Lease, From: tr.From, To: gantry.Failed, Stage: tr.Stage, Change: gantry.End,
-		Code: "commit_refused", Kind: gantry.Illegal, Detail: "the database refused the task's transition"}
+		Parent: tr.Parent, Code: "commit_refused", Kind: gantry.Illegal, Detail: "the database refused the task's transition"}
 	if again := s.commits.Commit(ctx, &gantry.Write{Lease: tr.Lease, Transition: &plain}); again != nil {
 		return again
 	}
