@@ -53,6 +53,7 @@ var onlyIn = map[string][]string{
 	"go.yaml.in/yaml":              {"internal/pipeline"},
 	"github.com/alecthomas/kong":   {"cmd/gantry"},
 	"golang.org/x/sync":            {"internal/driver/dir", "internal/engine", "internal/scheduler", "internal/app", "internal/blob", "cmd/gantry", "test/benchmark"},
+	"github.com/aws/aws-sdk-go-v2": {"internal/auth"},
 	"golang.org/x/term":            {"cmd/gantry"},
 }
 
