@@ -31,6 +31,7 @@ var mayImport = map[string][]string{
 	"internal/driver":                     {"internal/gantry"},
 	"internal/driver/*":                   {"internal/gantry", "internal/auth", "internal/dicom"},
 	"internal/driver/all":                 {"internal/driver", "internal/driver/*"},
+	"internal/driver/s3/s3test":           {},
 	"internal/driver/drivertest":          {"internal/gantry"},
 	"internal/engine":                     {"internal/gantry", "internal/media", "internal/dicom"},
 	"internal/postgres":                   {"internal/gantry", "migrations"},
