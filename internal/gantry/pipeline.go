@@ -94,10 +94,18 @@ type SecretRef string
 // sees it.
 type Credential struct {
 	Name     string
-	Kind     string    // bearer or basic
+	Kind     string    // bearer, basic or aws
 	Token    SecretRef // bearer
 	Username string    // basic
 	Password SecretRef // basic
+
+	// Of aws. Without keys it is the SDK's default chain.
+	Region          string // empty: that of the host, else us-east-1
+	Profile         string
+	RoleARN         string
+	AccessKeyID     SecretRef
+	SecretAccessKey SecretRef
+	SessionToken    SecretRef
 }
 
 // Processing is a processor: an inference service behind a driver.

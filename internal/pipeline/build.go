@@ -206,6 +206,9 @@ func (e endpoint) build(name string, auth map[string]auth) gantry.Endpoint {
 		out.Auth.Token = c.Token
 	case *basic:
 		out.Auth.Username, out.Auth.Password = c.Username, c.Password
+	case *awsKeys:
+		out.Auth.Region, out.Auth.Profile, out.Auth.RoleARN = c.Region, c.Profile, c.RoleARN
+		out.Auth.AccessKeyID, out.Auth.SecretAccessKey, out.Auth.SessionToken = c.AccessKeyID, c.SecretAccessKey, c.SessionToken
 	}
 	return out
 }

@@ -146,9 +146,9 @@ type expect struct {
 	Error   string         `yaml:"error" doc:"The reason code that it fails with."`
 }
 
-// auth is a credential; its keys are those of bearer or basic.
+// auth is a credential; its keys are those of bearer, basic or aws.
 type auth struct {
-	Kind   string `yaml:"kind" required:"true" doc:"bearer or basic."`
+	Kind   string `yaml:"kind" required:"true" doc:"bearer, basic or aws."`
 	Config any    `yaml:",kind"`
 }
 
@@ -159,6 +159,15 @@ type bearer struct {
 type basic struct {
 	Username string           `yaml:"username" required:"true" doc:"The user."`
 	Password gantry.SecretRef `yaml:"password" required:"true" doc:"A reference to the password."`
+}
+
+type awsKeys struct {
+	Region          string           `yaml:"region" doc:"The region to sign for. Without it: that in a host name of AWS, else us-east-1."`
+	Profile         string           `yaml:"profile" doc:"A profile of the shared AWS files."`
+	RoleARN         string           `yaml:"role_arn" doc:"A role to assume."`
+	AccessKeyID     gantry.SecretRef `yaml:"access_key_id" doc:"A reference to the key's id. Without keys, the AWS default chain is asked."`
+	SecretAccessKey gantry.SecretRef `yaml:"secret_access_key" doc:"A reference to the key itself."`
+	SessionToken    gantry.SecretRef `yaml:"session_token" doc:"A reference to the token of temporary keys."`
 }
 
 // priority is a task's place in the order of work, by its name.
@@ -195,7 +204,7 @@ func laterKinds(role string) []string {
 	case "processor":
 		return []string{"oip", "torchserve", "tfserving", "dicom", "sagemaker", "graphql"}
 	case "auth":
-		return []string{"aws", "oauth2", "mtls"}
+		return []string{"oauth2", "mtls"}
 	}
 	return nil
 }
@@ -210,6 +219,8 @@ func (k kinds) config(role, kind string) (any, bool) {
 			return &bearer{}, true
 		case "basic":
 			return &basic{}, true
+		case "aws":
+			return &awsKeys{}, true
 		}
 		return nil, false
 	}
@@ -218,7 +229,7 @@ func (k kinds) config(role, kind string) (any, bool) {
 
 func (k kinds) names(role string) []string {
 	if role == "auth" {
-		return []string{"basic", "bearer"}
+		return []string{"aws", "basic", "bearer"}
 	}
 	return slices.Sorted(slices.Values(k.drivers.Kinds(boundary(role))))
 }

@@ -66,7 +66,7 @@ func TestLaterKinds(t *testing.T) {
 			wantMistake(t, src, `"`+kind+`" belongs to a later release`)
 		}
 	}
-	for _, kind := range []string{"aws", "oauth2"} {
+	for _, kind := range []string{"mtls", "oauth2"} {
 		src := strings.Replace(small, `find"}}`, `find", auth: a}}`, 1) + "auth: {a: {kind: " + kind + "}}\n"
 		wantMistake(t, src, `auth "`+kind+`" belongs to a later release`)
 	}
