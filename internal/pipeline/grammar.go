@@ -200,7 +200,7 @@ func isName(s string) bool { return namePattern.MatchString(s) }
 func laterKinds(role string) []string {
 	switch role {
 	case "source", "sink":
-		return []string{"s3", "dicom", "dicomweb", "http"}
+		return []string{"dicom", "dicomweb", "http"}
 	case "processor":
 		return []string{"oip", "torchserve", "tfserving", "dicom", "sagemaker", "graphql"}
 	case "auth":
