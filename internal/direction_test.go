@@ -31,6 +31,7 @@ var mayImport = map[string][]string{
 	"internal/driver":                     {"internal/gantry"},
 	"internal/driver/*":                   {"internal/gantry", "internal/auth", "internal/dicom"},
 	"internal/driver/all":                 {"internal/driver", "internal/driver/*"},
+	"internal/driver/s3/s3test":           {},
 	"internal/driver/drivertest":          {"internal/gantry"},
 	"internal/engine":                     {"internal/gantry", "internal/media", "internal/dicom"},
 	"internal/postgres":                   {"internal/gantry", "migrations"},
@@ -56,6 +57,7 @@ var onlyIn = map[string][]string{
 	"github.com/expr-lang/expr":    {"internal/pipeline"},
 	"github.com/alecthomas/kong":   {"cmd/gantry"},
 	"golang.org/x/sync":            {"internal/driver/dir", "internal/engine", "internal/scheduler", "internal/app", "internal/blob", "cmd/gantry", "test/benchmark"},
+	"github.com/aws/aws-sdk-go-v2": {"internal/auth", "internal/driver/s3"},
 	"golang.org/x/term":            {"cmd/gantry"},
 }
 

@@ -22,6 +22,7 @@ type callFlags struct {
 	Processor string `help:"Only of this processor."`
 	Boundary  string `help:"Only at this side." enum:"source,processor,sink," default:""`
 	Outcome   string `help:"Only with this outcome." enum:"ok,failed,not_sent,fenced,lost," default:""`
+	Control   bool   `help:"Instead of calls, the traffic that belongs to no task: listings of sources, summed up by the minute, and each failure. Only --pipeline, --boundary and --outcome select."`
 }
 
 func (f callFlags) filter() postgres.Filter {
@@ -36,6 +37,9 @@ type callLsCmd struct {
 // Run is called by the parser.
 func (l *callLsCmd) Run(ctx context.Context, c console, x *cli) error {
 	return x.withDatabase(ctx, c, func(_ app.Settings, db *app.Database) error {
+		if l.Control {
+			return l.control(ctx, c, db)
+		}
 		filter := l.filter()
 		filter.Limit, filter.Since = l.Limit, l.since()
 		list, err := db.Calls(ctx, filter)
@@ -53,6 +57,23 @@ func (l *callLsCmd) Run(ctx context.Context, c console, x *cli) error {
 		}
 		return w.Flush()
 	})
+}
+
+func (l *callLsCmd) control(ctx context.Context, c console, db *app.Database) error {
+	list, err := db.ControlTraffic(ctx, postgres.Filter{Pipeline: l.Pipeline, Boundary: l.Boundary, Outcome: l.Outcome, Limit: l.Limit, Since: l.since()})
+	if err != nil {
+		return err
+	}
+	if l.JSON {
+		return printJSON(c.out, orEmpty(list))
+	}
+	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "FROM\tTO\tPIPELINE\tAT\tREQUESTS\tFAILED\tSTATUS\tERROR\tMS\tGOT\tTARGET")
+	for _, r := range list {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\t%.1f\t%d\t%s\n", r.From.Format("15:04:05"), r.To.Format("15:04:05"), r.Pipeline, r.Boundary,
+			r.Requests, r.Failures, r.Status, r.ErrorCode, r.DurationMS, r.ResponseBytes, r.Target)
+	}
+	return w.Flush()
 }
 
 func where(r postgres.CallRow) string {

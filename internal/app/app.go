@@ -18,6 +18,7 @@ import (
 	"github.com/gantry-imaging/gantry/internal/blob"
 	"github.com/gantry-imaging/gantry/internal/driver"
 	"github.com/gantry-imaging/gantry/internal/gantry"
+	"github.com/gantry-imaging/gantry/internal/gate"
 	"github.com/gantry-imaging/gantry/internal/localpg"
 	"github.com/gantry-imaging/gantry/internal/postgres"
 )
@@ -104,6 +105,8 @@ type App struct {
 	rand  func() float64
 	ids   *gantry.IDs
 
+	control *gate.Control // what sources ask without a call
+
 	mu    sync.Mutex
 	blobs *blob.Dir // opened with the first worker id
 }
@@ -123,6 +126,7 @@ func New(s Settings, db *Database) (*App, error) {
 		return nil, err
 	}
 	a := &App{Settings: s, Store: db.Store, Key: key, rand: mathrand.Float64, ids: gantry.NewIDs(time.Now, rand.Reader)}
+	a.control = gate.NewControl(a.ids, time.Now)
 	a.plans = newPlans(a)
 	return a, nil
 }

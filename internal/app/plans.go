@@ -121,7 +121,7 @@ func (p *plans) call(ctx context.Context, x *gantry.Pipeline, name string, decla
 	if err != nil {
 		return engine.Call{}, err
 	}
-	egress, err := p.egress(target, proc.Auth)
+	egress, err := p.egress(target, proc.Auth, gate.Policy{})
 	if err != nil {
 		return engine.Call{}, fmt.Errorf("processor %s: %w", name, err)
 	}
@@ -138,7 +138,7 @@ func (p *plans) sink(ctx context.Context, e gantry.Endpoint) (engine.Sink, error
 	if err != nil {
 		return engine.Sink{}, err
 	}
-	egress, err := p.egress(target, e.Auth)
+	egress, err := p.egress(target, e.Auth, objects)
 	if err != nil {
 		return engine.Sink{}, fmt.Errorf("sink %s: %w", e.Name, err)
 	}
@@ -163,9 +163,13 @@ func targetOf(config any) gantry.Target {
 // local tells whether no egress counts the target's bytes, since they cross no socket.
 func local(t gantry.Target) bool { return t.Scheme == "dir" }
 
+// objects bounds what sources and sinks may do to us: objects are larger than what a model answers,
+// and no call has a time of its own.
+var objects = gate.Policy{MaxBody: maxOriginal, FirstByte: 5 * time.Minute}
+
 // egress makes a driver's way out, signed with its credential, which the driver never sees.
-func (p *plans) egress(t gantry.Target, c *gantry.Credential) (gantry.Egress, error) {
-	e := gate.NewEgress(t, gate.Policy{})
+func (p *plans) egress(t gantry.Target, c *gantry.Credential, policy gate.Policy) (gantry.Egress, error) {
+	e := gate.NewEgress(t, policy)
 	if c == nil {
 		return e, nil
 	}

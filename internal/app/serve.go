@@ -22,8 +22,9 @@ func (a *App) Serve(ctx context.Context, pipelines []*gantry.Pipeline) error {
 		}
 		feeds = append(feeds, fs...)
 	}
-	return a.Work(ctx, func(ctx context.Context, _ *scheduler.Session, in *intake) error {
+	return a.Work(ctx, func(ctx context.Context, s *scheduler.Session, in *intake) error {
 		g, ctx := errgroup.WithContext(ctx)
+		g.Go(func() error { a.recordControl(ctx, s); return nil })
 		for _, f := range feeds {
 			g.Go(func() error { return a.watch(ctx, in, f) })
 		}
@@ -65,7 +66,7 @@ func inProgress(p *gantry.Pipeline) gantry.LimiterSpec {
 
 func (a *App) openSource(ctx context.Context, e gantry.Endpoint, f *feed) error {
 	target := targetOf(e.Config)
-	egress, err := a.plans.egress(target, e.Auth)
+	egress, err := a.plans.egress(target, e.Auth, objects)
 	if err != nil {
 		return err
 	}
@@ -77,9 +78,21 @@ func (a *App) openSource(ctx context.Context, e gantry.Endpoint, f *feed) error 
 	return err
 }
 
+// recordControl writes what the sources' own traffic comes to, until ctx ends.
+func (a *App) recordControl(ctx context.Context, s *scheduler.Session) {
+	a.control.Run(ctx, func(ctx context.Context, rows []gantry.Control) error {
+		err := a.Store.RecordControl(ctx, s.Worker, rows)
+		if err != nil {
+			a.Log.Warn("record control traffic", "err", err)
+		}
+		return err
+	})
+}
+
 // watch takes what a source announces. A source that fails is begun again after a pause: one
 // folder that is away must not stop the others.
 func (a *App) watch(ctx context.Context, in *intake, f *feed) error {
+	ctx = a.control.WithControl(ctx, gantry.ControlKey{Boundary: gantry.AtSource, Limiter: f.limiter, Pipeline: f.plan.ID, Index: f.index})
 	for pause := time.Second; ; pause = min(2*pause, time.Minute) {
 		err := f.source.Watch(ctx, func(ctx context.Context, o gantry.Object) error {
 			id, err := in.accept(ctx, f, o, "")

@@ -1,5 +1,6 @@
 // Package auth signs outbound requests with the credentials that a pipeline names. Read auth.go
-// first (the RoundTripper), then secret.go (where secrets come from and how they stay hidden).
+// first (the RoundTripper), then secret.go (where
+// secrets come from and how they stay hidden) and aws.go (AWS Signature Version 4).
 package auth
 
 import (
@@ -28,6 +29,9 @@ const (
 func Wrap(rt http.RoundTripper, c *gantry.Credential, env func(string) (string, bool)) (http.RoundTripper, error) {
 	if c == nil {
 		return rt, nil
+	}
+	if c.Kind == "aws" {
+		return newAWS(rt, c, env)
 	}
 	header, err := authorization(c, env)
 	if err != nil {
@@ -70,7 +74,7 @@ func authorization(c *gantry.Credential, env func(string) (string, bool)) (func(
 		}
 		return value.resolve, nil
 	}
-	return nil, gantry.Errorf(gantry.Illegal, CodeBadCredential, "auth %s: no kind %q, only basic, bearer and header", c.Name, c.Kind)
+	return nil, gantry.Errorf(gantry.Illegal, CodeBadCredential, "auth %s: no kind %q, only aws, basic, bearer and header", c.Name, c.Kind)
 }
 
 // signer is the RoundTripper of Wrap.

@@ -104,3 +104,25 @@ type Write struct {
 	Cursor     int64  // if above 0, how far the effect got
 	Transition *Transition
 }
+
+// ControlKey says whose control traffic it is.
+type ControlKey struct {
+	Boundary Boundary
+	Limiter  int32 // the target
+	Pipeline int32
+	Index    int16 // of the source, sink or processor in the pipeline
+}
+
+// Control is the record of requests that belong to no call of a task, such as listings: the sum of
+// those that went through within about a minute, or one that failed.
+type Control struct {
+	ControlKey
+	ID                 UUID
+	From, To           time.Time // of the first request's beginning and the last one's end
+	Requests, Failures int32
+	ReqSize, RespSize  int64 // bytes of bodies
+	Took               time.Duration
+	Status             int32 // of one that failed: the protocol's own
+	Kind               Kind  // of one that failed
+	Code               Code  // of one that failed; else empty
+}

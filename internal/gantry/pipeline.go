@@ -94,12 +94,20 @@ type SecretRef string
 // sees it.
 type Credential struct {
 	Name     string
-	Kind     string    // bearer, basic or header
+	Kind     string    // aws, basic, bearer or header
 	Token    SecretRef // bearer
 	Username string    // basic
 	Password SecretRef // basic
 	Header   string    // header: its name
 	Value    SecretRef // header
+
+	// Of aws. Without keys it is the SDK's default chain.
+	Region          string // empty: that of the host, else us-east-1
+	Profile         string
+	RoleARN         string
+	AccessKeyID     SecretRef
+	SecretAccessKey SecretRef
+	SessionToken    SecretRef
 }
 
 // Processing is a processor: an inference service behind a driver.

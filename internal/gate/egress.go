@@ -122,7 +122,7 @@ func joinAddress(scheme, host, port string) string {
 // Transport gives the RoundTripper for the target. A request goes out at most once, whatever
 // becomes of its connection; a redirect is an error; an error is a *gantry.Error without a byte of
 // the answer, except that a cancelled ctx's and the request body's own come out as they are. A
-// request without a meter in its ctx is Illegal with code no_record.
+// request with neither a Meter nor a Control in its ctx is Illegal with code no_record.
 func (e *Egress) Transport() http.RoundTripper { return door{e} }
 
 // Close closes the connections that no call uses.
@@ -131,7 +131,7 @@ func (e *Egress) Close() { e.transport.CloseIdleConnections() }
 // DialContext opens a TCP connection to the target for a call of another protocol. It marks the
 // call's first bytes both ways, and its last one when it is closed, which the end of ctx does too.
 func (e *Egress) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	m := MeterFrom(ctx)
+	m := meterFor(ctx)
 	host, port, err := net.SplitHostPort(address)
 	if m == nil {
 		return nil, e.noRecord()
@@ -146,7 +146,9 @@ func (e *Egress) DialContext(ctx context.Context, network, address string) (net.
 	if err != nil {
 		t := newTrip(ctx, m, e.name)
 		defer t.end()
-		return nil, t.classify(err)
+		err = t.classify(err)
+		m.broken(err)
+		return nil, err
 	}
 	w.arm(m)
 	c := &callWire{wire: w, meter: m}
@@ -227,7 +229,7 @@ type door struct{ *Egress }
 
 // RoundTrip sends one request; see Egress.Transport.
 func (d door) RoundTrip(req *http.Request) (*http.Response, error) {
-	m := MeterFrom(req.Context())
+	m := meterFor(req.Context())
 	if err := d.admit(m, req); err != nil {
 		if req.Body != nil {
 			req.Body.Close()
@@ -247,7 +249,9 @@ func (d door) RoundTrip(req *http.Request) (*http.Response, error) {
 			resp.Body.Close()
 		}
 		defer t.end()
-		return nil, t.classify(err)
+		err = t.classify(err)
+		m.broken(err)
+		return nil, err
 	}
 	t.at(phaseReading)
 	resp.Request = req
@@ -298,7 +302,7 @@ func (e *Egress) noRecord() error {
 }
 
 func (e *Egress) secondSend() error {
-	return gantry.Errorf(gantry.Illegal, CodeSecondSend, "send to %s: the call on record was sent already", e.name)
+	return gantry.Errorf(gantry.Illegal, CodeSecondSend, "send to %s: the call on record was sent already, or is being sent", e.name)
 }
 
 // prepare makes the request that the transport gets: one that is traced, counted, and that

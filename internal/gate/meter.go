@@ -3,10 +3,8 @@ package gate
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"hash"
 	"io"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,11 +13,12 @@ import (
 )
 
 // Meter holds the numbers of one running call. A call is one request and one answer, so a Meter
-// serves once. All methods may be used concurrently. Egress fills it for HTTP; drivers of other
-// kinds are counted with CountRequest and CountResponse.
+// serves once, unless it is told that there may be Several. All methods may be used concurrently.
+// Egress fills it for HTTP; drivers of other kinds are counted with CountRequest and CountResponse.
 type Meter struct {
 	// OnLastByte, if set before the call starts, runs exactly once, inside the read that gave the
-	// answer's last byte, or when the call ended without one. It must not block.
+	// answer's last byte, or when the call ended without one; of several requests that is Close. It
+	// must not block.
 	OnLastByte func()
 
 	now       func() time.Time
@@ -29,7 +28,12 @@ type Meter struct {
 	mu                     sync.Mutex
 	begun, answered, ended time.Time
 	status                 int32
-	taken                  bool
+	several                bool
+	requests               int   // that were let out
+	running                bool  // one of them is on its way
+	left                   bool  // a byte of it is
+	over                   bool  // OnLastByte ran
+	broke                  error // what the last one ended with
 }
 
 // flow counts and hashes one direction. After sealed it takes nothing more.
@@ -81,13 +85,26 @@ func MeterFrom(ctx context.Context) *Meter {
 	return m
 }
 
-// take claims the meter for a request; false if it had one.
+// Several allows the call more than one request, each after the one before has ended: pages, ranges,
+// the pieces of an upload. Sizes and digests are then over all bodies in their order, the status is
+// that of the last answer, and times run from the first byte of the first to the last byte of the last.
+func (m *Meter) Several() {
+	m.mu.Lock()
+	m.several = true
+	m.mu.Unlock()
+}
+
+// take claims the meter for a request; false if one is under way, or if there was one and the call
+// may not make several.
 func (m *Meter) take() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	was := m.taken
-	m.taken = true
-	return !was
+	if m.running || m.requests > 0 && !m.several {
+		return false
+	}
+	m.requests++
+	m.running, m.left, m.broke = true, false, nil
+	return true
 }
 
 // Began marks the moment at which the first byte of the request leaves. Only the first mark counts.
@@ -96,17 +113,35 @@ func (m *Meter) Began() { m.beginAt(m.now()) }
 func (m *Meter) beginAt(at time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !m.begun.IsZero() {
-		return false
+	if m.begun.IsZero() {
+		m.begun = at
 	}
-	m.begun = at
-	return true
+	first := !m.left
+	m.left = true
+	return first
 }
 
 // notBegun takes a mark back: the write it was made for put nothing on the wire.
 func (m *Meter) notBegun() {
 	m.mu.Lock()
-	m.begun = time.Time{}
+	defer m.mu.Unlock()
+	m.left = false
+	if m.requests <= 1 {
+		m.begun = time.Time{}
+	}
+}
+
+// hasLeft tells whether a byte of the request under way left.
+func (m *Meter) hasLeft() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.left
+}
+
+// broken keeps what the request under way ended with.
+func (m *Meter) broken(err error) {
+	m.mu.Lock()
+	m.broke = err
 	m.mu.Unlock()
 }
 
@@ -136,27 +171,31 @@ func (m *Meter) SetStatus(code int) {
 	m.mu.Unlock()
 }
 
-// LastByte marks the answer's last byte, or the end of a call that got none, and runs OnLastByte.
-// Only the first mark counts.
-func (m *Meter) LastByte() {
-	at := m.now()
-	m.mu.Lock()
-	first := m.ended.IsZero()
-	if first {
-		m.ended = at
-	}
-	m.mu.Unlock()
-	if first && m.OnLastByte != nil {
-		m.OnLastByte()
-	}
-}
+// LastByte marks the answer's last byte, or the end of a request that got none, and runs OnLastByte
+// unless more requests may follow. Only the first mark of each request counts.
+func (m *Meter) LastByte() { m.end(false) }
 
 // Close ends the call if nothing else did, and makes the numbers final: a body that is still being
 // sent is cut where it is, and an answer is read no further.
 func (m *Meter) Close() {
-	m.LastByte()
+	m.end(true)
 	m.sent.seal()
 	m.got.seal()
+}
+
+func (m *Meter) end(final bool) {
+	at := m.now()
+	m.mu.Lock()
+	if m.ended.IsZero() || m.several && m.running && !m.over {
+		m.ended = at
+	}
+	m.running = false
+	run := !m.over && (final || !m.several)
+	m.over = m.over || run
+	m.mu.Unlock()
+	if run && m.OnLastByte != nil {
+		m.OnLastByte()
+	}
 }
 
 // Snapshot gives the call's numbers: Status, Sent, TTFB, Took, sizes and digests; all else is zero.
@@ -283,92 +322,4 @@ func (b *sentBody) hold(n int, err error) (int, error) {
 func (b *sentBody) Close() error {
 	b.closed.Store(true)
 	return b.ReadCloser.Close()
-}
-
-// The states of a wire while it carries a request.
-const (
-	wireIdle  int32 = iota
-	wireArmed       // given to a request that has written nothing
-	wireWrote       // the request is on its way
-	wireFresh       // bytes came in after that
-)
-
-// wire is a connection that knows when a request's first byte leaves, and whether what comes in
-// came after it. An answer that lay there before the request is not the answer to it.
-type wire struct {
-	net.Conn
-	state atomic.Int32
-	meter atomic.Pointer[Meter]
-	broke atomic.Pointer[error] // the first error, which those of a closed connection hide
-}
-
-func (w *wire) note(err error) {
-	if err != nil && !errors.Is(err, net.ErrClosed) {
-		w.broke.CompareAndSwap(nil, &err)
-	}
-}
-
-func (w *wire) arm(m *Meter) {
-	w.meter.Store(m)
-	w.state.Store(wireArmed)
-}
-
-func (w *wire) fresh() bool { return w.state.Load() == wireFresh }
-
-// Write sets its marks before it writes, as the answer may be quicker than the return.
-func (w *wire) Write(p []byte) (int, error) {
-	if !w.state.CompareAndSwap(wireArmed, wireWrote) {
-		n, err := w.Conn.Write(p)
-		w.note(err)
-		return n, err
-	}
-	m := w.meter.Swap(nil)
-	first := m.beginAt(m.now())
-	n, err := w.Conn.Write(p)
-	w.note(err)
-	if n == 0 && first {
-		m.notBegun()
-	}
-	return n, err
-}
-
-// sendSize is what is read of a body before it is written, in bytes: each write wakes the peer.
-const sendSize = 256 << 10
-
-var sendBuffers = sync.Pool{New: func() any { return new([sendSize]byte) }}
-
-// ReadFrom sends what r gives, in few writes. net/http hands it what of a body does not fit beside
-// the header.
-func (w *wire) ReadFrom(r io.Reader) (n int64, err error) {
-	buf := sendBuffers.Get().(*[sendSize]byte)
-	defer sendBuffers.Put(buf)
-	for err == nil {
-		k := 0
-		for k < len(buf) && err == nil {
-			var got int
-			got, err = r.Read(buf[k:])
-			k += got
-		}
-		if k == 0 {
-			break
-		}
-		sent, werr := w.Write(buf[:k])
-		n += int64(sent)
-		if werr != nil {
-			return n, werr
-		}
-	}
-	if err == io.EOF {
-		err = nil
-	}
-	return n, err
-}
-
-func (w *wire) Read(p []byte) (int, error) {
-	n, err := w.Conn.Read(p)
-	w.note(err)
-	if n > 0 {
-		w.state.CompareAndSwap(wireWrote, wireFresh)
-	}
-	return n, err
 }

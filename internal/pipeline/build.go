@@ -208,6 +208,9 @@ func (e endpoint) build(name string, auth map[string]auth) gantry.Endpoint {
 		out.Auth.Username, out.Auth.Password = c.Username, c.Password
 	case *headerAuth:
 		out.Auth.Header, out.Auth.Value = c.Header, c.Value
+	case *awsKeys:
+		out.Auth.Region, out.Auth.Profile, out.Auth.RoleARN = c.Region, c.Profile, c.RoleARN
+		out.Auth.AccessKeyID, out.Auth.SecretAccessKey, out.Auth.SessionToken = c.AccessKeyID, c.SecretAccessKey, c.SessionToken
 	}
 	return out
 }

@@ -148,7 +148,7 @@ type expect struct {
 
 // auth is a credential; its keys are those of its kind.
 type auth struct {
-	Kind   string `yaml:"kind" required:"true" doc:"basic, bearer or header."`
+	Kind   string `yaml:"kind" required:"true" doc:"aws, basic, bearer or header."`
 	Config any    `yaml:",kind"`
 }
 
@@ -173,6 +173,15 @@ func (h headerAuth) Check() []gantry.FieldProblem {
 		return nil
 	}
 	return []gantry.FieldProblem{{Key: "header", Text: "is no name of a header that can carry a secret"}}
+}
+
+type awsKeys struct {
+	Region          string           `yaml:"region" doc:"The region to sign for. Without it: that in a host name of AWS, else us-east-1."`
+	Profile         string           `yaml:"profile" doc:"A profile of the shared AWS files."`
+	RoleARN         string           `yaml:"role_arn" doc:"A role to assume."`
+	AccessKeyID     gantry.SecretRef `yaml:"access_key_id" doc:"A reference to the key's id. Without keys, the AWS default chain is asked."`
+	SecretAccessKey gantry.SecretRef `yaml:"secret_access_key" doc:"A reference to the key itself."`
+	SessionToken    gantry.SecretRef `yaml:"session_token" doc:"A reference to the token of temporary keys."`
 }
 
 // priority is a task's place in the order of work, by its name.
@@ -205,11 +214,11 @@ func isName(s string) bool { return namePattern.MatchString(s) }
 func laterKinds(role string) []string {
 	switch role {
 	case "source", "sink":
-		return []string{"s3", "dicom", "dicomweb", "http"}
+		return []string{"dicom", "dicomweb", "http"}
 	case "processor":
 		return []string{"oip", "torchserve", "tfserving", "dicom", "sagemaker", "graphql"}
 	case "auth":
-		return []string{"aws", "oauth2", "mtls"}
+		return []string{"oauth2", "mtls"}
 	}
 	return nil
 }
@@ -226,6 +235,8 @@ func (k kinds) config(role, kind string) (any, bool) {
 			return &basic{}, true
 		case "header":
 			return &headerAuth{}, true
+		case "aws":
+			return &awsKeys{}, true
 		}
 		return nil, false
 	}
@@ -234,7 +245,7 @@ func (k kinds) config(role, kind string) (any, bool) {
 
 func (k kinds) names(role string) []string {
 	if role == "auth" {
-		return []string{"basic", "bearer", "header"}
+		return []string{"aws", "basic", "bearer", "header"}
 	}
 	return slices.Sorted(slices.Values(k.drivers.Kinds(boundary(role))))
 }

@@ -53,9 +53,9 @@ func TestLater(t *testing.T) {
 func TestLaterKinds(t *testing.T) {
 	t.Parallel()
 	for role, kinds := range map[string][]string{
-		"sources":    {"s3", "dicom", "dicomweb", "http"},
+		"sources":    {"dicom", "dicomweb", "http"},
 		"processors": {"oip", "torchserve", "tfserving", "dicom", "sagemaker", "graphql"},
-		"sinks":      {"s3", "dicom", "dicomweb", "http"},
+		"sinks":      {"dicom", "dicomweb", "http"},
 	} {
 		for _, kind := range kinds {
 			one := "  x: {kind: " + kind + ", whatever: 5}\n"
@@ -66,7 +66,7 @@ func TestLaterKinds(t *testing.T) {
 			wantMistake(t, src, `"`+kind+`" belongs to a later release`)
 		}
 	}
-	for _, kind := range []string{"aws", "oauth2"} {
+	for _, kind := range []string{"mtls", "oauth2"} {
 		src := strings.Replace(small, `find"}}`, `find", auth: a}}`, 1) + "auth: {a: {kind: " + kind + "}}\n"
 		wantMistake(t, src, `auth "`+kind+`" belongs to a later release`)
 	}

@@ -5,6 +5,7 @@ import (
 	"github.com/gantry-imaging/gantry/internal/driver"
 	"github.com/gantry-imaging/gantry/internal/driver/dir"
 	"github.com/gantry-imaging/gantry/internal/driver/http"
+	"github.com/gantry-imaging/gantry/internal/driver/s3"
 )
 
 // Drivers gives a register of every driver.
@@ -14,5 +15,7 @@ func Drivers() *driver.Register {
 	driver.Processor(r, "http", http.NewProcessor)
 	driver.Sink(r, "dir", dir.NewSink)
 	driver.Sink(r, "http", http.NewSink)
+	driver.Source(r, "s3", s3.NewSource)
+	driver.Sink(r, "s3", s3.NewSink)
 	return r
 }

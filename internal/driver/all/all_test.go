@@ -15,7 +15,7 @@ func TestDrivers(t *testing.T) {
 	t.Parallel()
 	r := all.Drivers()
 	for role, want := range map[gantry.Boundary][]string{
-		gantry.AtSource: {"dir"}, gantry.AtProcessor: {"http"}, gantry.AtSink: {"dir", "http"},
+		gantry.AtSource: {"dir", "s3"}, gantry.AtProcessor: {"http"}, gantry.AtSink: {"dir", "http", "s3"},
 	} {
 		if diff := cmp.Diff(want, r.Kinds(role)); diff != "" {
 			t.Errorf("kinds at %s (-want +got):\n%s", role, diff)

@@ -1,0 +1,194 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+// CodeNoCredentials is Denied: AWS credentials were not found, or not given out.
+const CodeNoCredentials gantry.Code = "no_credentials"
+
+const (
+	defaultRegion = "us-east-1"
+	contentSHA    = "X-Amz-Content-Sha256"
+	refreshBefore = time.Minute // that credentials run out
+)
+
+// awsSigner signs requests for S3 with AWS Signature Version 4. The digest of the body is the
+// driver's, from X-Amz-Content-Sha256; without it the body is not signed.
+type awsSigner struct {
+	next   http.RoundTripper
+	name   string
+	region string // empty: that of the request's host
+	creds  aws.CredentialsProvider
+	signer *v4.Signer
+}
+
+// newAWS makes the signer of a credential of kind aws. It opens nothing.
+func newAWS(rt http.RoundTripper, c *gantry.Credential, env func(string) (string, bool)) (http.RoundTripper, error) {
+	base, err := awsBase(c, env)
+	if err != nil {
+		return nil, err
+	}
+	if c.RoleARN != "" {
+		base = cached(&assumed{base: base, region: awsRegion(c.Region, ""), role: c.RoleARN})
+	}
+	return &awsSigner{
+		next: rt, name: c.Name, region: c.Region, creds: base,
+		signer: v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true }), // S3 does not escape twice
+	}, nil
+}
+
+// awsBase gives the credentials that the block names, or those of the SDK's default chain.
+func awsBase(c *gantry.Credential, env func(string) (string, bool)) (aws.CredentialsProvider, error) {
+	if c.AccessKeyID == "" && c.SecretAccessKey == "" && c.SessionToken == "" {
+		return cached(&chain{profile: c.Profile, region: awsRegion(c.Region, "")}), nil
+	}
+	if c.Profile != "" {
+		return nil, gantry.Errorf(gantry.Illegal, CodeBadCredential, "auth %s: profile and keys exclude one another", c.Name)
+	}
+	var k keys
+	for _, f := range []struct {
+		name string
+		ref  gantry.SecretRef
+		to   **secret
+	}{{"access_key_id", c.AccessKeyID, &k.id}, {"secret_access_key", c.SecretAccessKey, &k.key}, {"session_token", c.SessionToken, &k.token}} {
+		if f.ref == "" && f.name == "session_token" {
+			continue
+		}
+		s, err := parseRef(f.ref, env)
+		if err != nil {
+			return nil, gantry.Errorf(gantry.Illegal, gantry.CodeOf(err), "auth %s: %s: %w", c.Name, f.name, err)
+		}
+		*f.to = s
+	}
+	return &k, nil
+}
+
+// cached keeps credentials until shortly before they run out; callers at once share one refresh.
+func cached(p aws.CredentialsProvider) aws.CredentialsProvider {
+	return aws.NewCredentialsCache(p, func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = refreshBefore })
+}
+
+// keys are references that are resolved at each use.
+type keys struct{ id, key, token *secret }
+
+// Retrieve resolves the references.
+func (k *keys) Retrieve(context.Context) (aws.Credentials, error) {
+	out := aws.Credentials{Source: "gantry"}
+	for s, to := range map[*secret]*string{k.id: &out.AccessKeyID, k.key: &out.SecretAccessKey, k.token: &out.SessionToken} {
+		if s == nil {
+			continue
+		}
+		v, err := s.resolve()
+		if err != nil {
+			return aws.Credentials{}, err
+		}
+		*to = v.Reveal()
+	}
+	return out, nil
+}
+
+// chain is the SDK's default chain: environment, shared files, web identity, container, instance.
+type chain struct {
+	profile, region string
+
+	mu     sync.Mutex
+	loaded aws.CredentialsProvider
+}
+
+// Retrieve asks the chain, which is set up at the first use.
+func (c *chain) Retrieve(ctx context.Context) (aws.Credentials, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.loaded == nil {
+		cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(c.region), config.WithSharedConfigProfile(c.profile))
+		if err != nil {
+			return aws.Credentials{}, err
+		}
+		c.loaded = cfg.Credentials
+	}
+	return c.loaded.Retrieve(ctx)
+}
+
+// assumed are the credentials of a role, taken with others.
+type assumed struct {
+	base         aws.CredentialsProvider
+	region, role string
+}
+
+// Retrieve asks STS (AssumeRole).
+func (a *assumed) Retrieve(ctx context.Context) (aws.Credentials, error) {
+	client := sts.New(sts.Options{Region: a.region, Credentials: a.base})
+	return stscreds.NewAssumeRoleProvider(client, a.role, func(o *stscreds.AssumeRoleOptions) { o.RoleSessionName = "gantry" }).Retrieve(ctx)
+}
+
+// RoundTrip signs a copy of the request and sends it.
+func (s *awsSigner) RoundTrip(req *http.Request) (*http.Response, error) {
+	if strayed(req) {
+		return s.next.RoundTrip(req)
+	}
+	signed, err := s.sign(req)
+	if err != nil {
+		if req.Body != nil {
+			req.Body.Close()
+		}
+		return nil, err
+	}
+	return s.next.RoundTrip(signed)
+}
+
+func (s *awsSigner) sign(req *http.Request) (*http.Request, error) {
+	ctx := req.Context()
+	c, err := s.creds.Retrieve(ctx)
+	if own, ok := errors.AsType[*gantry.Error](err); ok {
+		return nil, own
+	}
+	if err != nil && ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if err != nil { // its text may quote answers and keys
+		return nil, gantry.Errorf(gantry.Denied, CodeNoCredentials, "auth %s: no AWS credentials", s.name)
+	}
+	out := req.Clone(ctx)
+	if out.Header == nil {
+		out.Header = http.Header{}
+	}
+	if out.Header.Get(contentSHA) == "" {
+		out.Header.Set(contentSHA, "UNSIGNED-PAYLOAD")
+	}
+	region := awsRegion(s.region, req.URL.Hostname())
+	if err := s.signer.SignHTTP(ctx, c, out, out.Header.Get(contentSHA), "s3", region, time.Now()); err != nil {
+		return nil, gantry.Errorf(gantry.Illegal, CodeBadCredential, "auth %s: the request cannot be signed", s.name)
+	}
+	return out, nil
+}
+
+var regionLabel = regexp.MustCompile(`^[a-z]{2,3}(-[a-z]+)+-[0-9]$`)
+
+// awsRegion is the region as set, else that in a host name of AWS, else us-east-1.
+func awsRegion(set, host string) string {
+	if set != "" {
+		return set
+	}
+	host = strings.TrimSuffix(host, ".cn")
+	if head, ok := strings.CutSuffix(host, ".amazonaws.com"); ok {
+		if label := head[strings.LastIndexByte(head, '.')+1:]; regionLabel.MatchString(label) {
+			return label
+		}
+	}
+	return defaultRegion
+}

@@ -1,0 +1,232 @@
+package s3
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+// SourceConfig is what a pipeline file says about a source of kind s3.
+type SourceConfig struct {
+	Bucket    string        `yaml:"bucket" required:"true" doc:"The bucket to take objects from."`
+	Prefix    string        `yaml:"prefix" doc:"Only keys that begin so: drop/."`
+	Exclude   []string      `yaml:"exclude" doc:"Beginnings of keys that are left out, such as those of results in the same bucket."`
+	Pattern   string        `yaml:"pattern" default:"*" doc:"Which names are taken, of the part of a key after its last slash, as in a shell: *.dcm."`
+	Poll      time.Duration `yaml:"poll" default:"10s" doc:"How often the bucket is listed."`
+	Sweep     time.Duration `yaml:"sweep" default:"15m" doc:"How often a bucket of more than 10000 objects is listed whole; in between, only keys after the last one known."`
+	Settle    time.Duration `yaml:"settle" default:"0s" doc:"How old an object must be. S3 itself never shows half an object; some gateways do."`
+	Endpoint  string        `yaml:"endpoint" doc:"The server, if it is not AWS: http://127.0.0.1:9000."`
+	Region    string        `yaml:"region" default:"us-east-1" doc:"The region of the bucket."`
+	PathStyle bool          `yaml:"path_style" doc:"Whether the bucket stands in the path and not in the host name, as most servers that are not AWS want it."`
+}
+
+const (
+	defaultPoll  = 10 * time.Second
+	defaultSweep = 15 * time.Minute
+	maxWait      = 24 * time.Hour
+)
+
+func (c SourceConfig) place() place { return place{c.Bucket, c.Endpoint, c.Region, c.PathStyle} }
+
+// Target is the server with the bucket.
+func (c SourceConfig) Target() gantry.Target { return c.place().target() }
+
+// Check lists what is wrong with the config. Whether the bucket is there is seen when it is listed.
+func (c SourceConfig) Check() []gantry.FieldProblem {
+	found := append(c.place().check(), checkPrefix("prefix", c.Prefix)...)
+	for _, x := range c.Exclude {
+		if x == "" {
+			found = append(found, gantry.FieldProblem{Key: "exclude", Text: "leaves everything out"})
+		}
+		found = append(found, checkPrefix("exclude", x)...)
+	}
+	if _, err := path.Match(c.Pattern, ""); err != nil || strings.Contains(c.Pattern, "/") {
+		found = append(found, gantry.FieldProblem{Key: "pattern", Text: "is no pattern of names without a slash"})
+	}
+	for _, d := range []struct {
+		key string
+		is  time.Duration
+	}{{"poll", c.Poll}, {"sweep", c.Sweep}, {"settle", c.Settle}} {
+		if d.is < 0 || d.is > maxWait {
+			found = append(found, gantry.FieldProblem{Key: d.key, Text: fmt.Sprintf("is not from 0 to %s", maxWait)})
+		}
+	}
+	return found
+}
+
+// source is a bucket. Its numbers are fields for the tests.
+type source struct {
+	client  *sdk.Client
+	bucket  string
+	prefix  string
+	exclude []string
+	pattern string
+	poll    time.Duration
+	sweep   time.Duration
+	settle  time.Duration
+	pause   time.Duration // after the first listing that failed; doubles up to a minute
+	page    int32         // keys of one listing request
+	few     int           // pages up to which a bucket is always listed whole
+	now     func() time.Time
+
+	mu    sync.Mutex
+	etags map[string]string // of the objects being announced, by ref
+}
+
+// NewSource makes a source of a bucket. It makes no calls: whether the bucket is there shows when it
+// is watched.
+func NewSource(_ context.Context, c SourceConfig, egress gantry.Egress) (gantry.Source, error) {
+	for _, p := range c.Check() {
+		return nil, gantry.Errorf(gantry.Illegal, "bad_config", "open source: %s: %s", p.Key, p.Text)
+	}
+	return &source{
+		client: newClient(c.place(), egress), bucket: c.Bucket, prefix: c.Prefix, exclude: c.Exclude, pattern: cmp.Or(c.Pattern, "*"),
+		poll: cmp.Or(c.Poll, defaultPoll), sweep: cmp.Or(c.Sweep, defaultSweep), settle: c.Settle,
+		pause: time.Second, page: 1000, few: 10, now: time.Now, etags: map[string]string{},
+	}, nil
+}
+
+func (s *source) expect(ref, etag string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.etags[ref] = etag
+}
+
+func (s *source) forget(ref string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.etags, ref)
+}
+
+func (s *source) expected(ref string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.etags[ref]
+}
+
+// Open reads the object that was announced as ref, its key. While it is being announced it has to be
+// the one that was listed, by its ETag: one that is gone, or that another took the place of, is
+// NotFound with code source_gone. Where the connection breaks, the reading goes on from there, still
+// bound to the ETag, a few times at most.
+func (s *source) Open(ctx context.Context, ref string) (io.ReadCloser, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if ref == "" || len(ref) > maxKey {
+		return nil, gantry.Errorf(gantry.Illegal, CodeBadPath, "open object: its ref can be no key")
+	}
+	o := &object{source: s, ctx: ctx, ref: ref, etag: s.expected(ref)}
+	if err := o.open(); err != nil {
+		return nil, err
+	}
+	return o, nil
+}
+
+// maxResumes is how often one reading is taken up again.
+const maxResumes = 5
+
+// object is an open object.
+type object struct {
+	*source
+	ctx     context.Context
+	ref     string
+	etag    string // empty: not known
+	body    io.ReadCloser
+	at      int64 // bytes read
+	size    int64 // -1 if not known
+	began   int64 // at of the present body
+	resumes int
+	err     error
+}
+
+// open asks for what is left of the object.
+func (o *object) open() error {
+	in := &sdk.GetObjectInput{Bucket: &o.bucket, Key: &o.ref}
+	if o.etag != "" {
+		in.IfMatch = &o.etag
+	}
+	if o.at > 0 {
+		in.Range = aws.String(fmt.Sprintf("bytes=%d-", o.at))
+	}
+	out, err := o.client.GetObject(o.ctx, in)
+	if err != nil {
+		return classify(o.ctx, "open object", err)
+	}
+	if o.at > 0 && !strings.HasPrefix(aws.ToString(out.ContentRange), fmt.Sprintf("bytes %d-", o.at)) {
+		out.Body.Close()
+		return gantry.Errorf(gantry.BadResponse, CodeMalformedAnswer, "read object: the answer is not the range that was asked for")
+	}
+	if o.at == 0 {
+		o.size = -1
+		if out.ContentLength != nil {
+			o.size = *out.ContentLength
+		}
+		o.etag = cmp.Or(o.etag, aws.ToString(out.ETag))
+	}
+	o.body, o.began = out.Body, o.at
+	return nil
+}
+
+// Read reads on, over broken connections.
+func (o *object) Read(p []byte) (int, error) {
+	if o.err != nil {
+		return 0, o.err
+	}
+	n, err := o.body.Read(p)
+	o.at += int64(n)
+	switch {
+	case err == nil:
+		return n, nil
+	case o.at == o.size || o.size < 0 && err == io.EOF:
+		o.err = io.EOF
+	case err == io.EOF:
+		o.err = o.resume(gantry.Errorf(gantry.Transient, "short_body", "read object: the answer is cut short"))
+	default:
+		o.err = o.resume(readError(o.ctx, err))
+	}
+	return n, o.err
+}
+
+// readError classifies an error of a body.
+func readError(ctx context.Context, err error) error {
+	if own, ok := errors.AsType[*gantry.Error](err); ok {
+		return own
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return gantry.Errorf(gantry.Transient, "short_body", "read object: the connection broke")
+}
+
+// resume opens what is left after err, if that may help: something came since the last time.
+func (o *object) resume(err error) error {
+	own, ok := errors.AsType[*gantry.Error](err)
+	if !ok || own.Kind != gantry.Transient && own.Kind != gantry.Timeout || o.etag == "" || o.at == o.began || o.resumes == maxResumes || o.ctx.Err() != nil {
+		return err
+	}
+	o.resumes++
+	o.body.Close()
+	return o.open()
+}
+
+// Close ends the reading.
+func (o *object) Close() error { return o.body.Close() }
+
+// Digest is that of an object that came in one piece.
+func (o *object) Digest() (gantry.Digest, int64, bool) {
+	if o.err != io.EOF || o.resumes > 0 {
+		return gantry.Digest{}, 0, false
+	}
+	return gantry.DigestOf(o.body)
+}
