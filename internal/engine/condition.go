@@ -117,7 +117,7 @@ func (w *work) keepOnly(ctx context.Context, stage int16, p *passage) error {
 func (w *work) about(ctx context.Context, c gantry.Condition, stage int16, p *passage, origins []gantry.ItemID, whole bool) (map[string]any, error) {
 	first, _ := w.item(origins[0])
 	place, _ := slices.BinarySearch(w.ownIDs(), origins[0])
-	vars := map[string]any{"item": map[string]any{"media": first.Media, "size": first.Size, "frame": 0, "index": place}}
+	vars := map[string]any{"item": map[string]any{"media": first.Media, "size": first.Size, "frame": 0, "index": w.before() + place}}
 	var err error
 	if vars["dicom"], err = w.tagsFor(ctx, c, origins[0]); err != nil {
 		return nil, err

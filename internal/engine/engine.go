@@ -19,6 +19,8 @@ type Store interface {
 	Original(ctx context.Context, task gantry.TaskID) (gantry.Arrival, error)
 	Items(ctx context.Context, task gantry.TaskID) ([]gantry.Item, error)
 	Parts(ctx context.Context, task gantry.TaskID, leg int16) ([]gantry.Part, error)
+	Children(ctx context.Context, parent gantry.TaskID) ([]gantry.ChildTask, error)
+	MemberItems(ctx context.Context, child gantry.TaskID) (owner gantry.TaskID, items []gantry.Item, err error)
 }
 
 // Session is the engine's side of the process that it runs in.
@@ -161,6 +163,7 @@ func (w *work) settle(ctx context.Context, err error) gantry.Transition {
 	t := w.task
 	tr := gantry.Transition{Lease: t.Lease, From: t.State, To: t.State, Stage: t.Stage}
 	p, isParked := errors.AsType[parked](err)
+	children, isWait := errors.AsType[waits](err)
 	switch {
 	case errors.Is(err, gantry.ErrFenced), errors.Is(context.Cause(ctx), gantry.ErrFenced):
 		return gantry.Transition{}
@@ -173,6 +176,9 @@ func (w *work) settle(ctx context.Context, err error) gantry.Transition {
 		return tr
 	case isParked:
 		tr.Change, tr.After = gantry.Park, p.after
+		return tr
+	case isWait:
+		tr.Change, tr.Divide, tr.Within = gantry.Wait, children.divide, children.within
 		return tr
 	}
 	kind := gantry.KindOf(err)

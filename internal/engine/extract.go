@@ -18,6 +18,9 @@ import (
 // same original always gives the same items with the same ids, so that a second run after a crash
 // only fills in what is missing.
 func (w *work) extract(ctx context.Context) (gantry.Event, error) {
+	if w.task.Role != gantry.NoRole {
+		return gantry.Finish, nil // its media are its parent's
+	}
 	w.items, w.last = nil, gantry.NoItem
 	a, err := w.e.Store.Original(ctx, w.task.Task)
 	if err != nil {

@@ -27,15 +27,18 @@ type world struct {
 	refuse   error // what every commit fails with
 	items    []gantry.Item
 	parts    map[gantry.PartKey]gantry.Part
-	called   []string // keys of requests, in order
-	put      []string // paths that the sink got
+	called   []string          // keys of requests, in order
+	put      []string          // paths that the sink got
+	sealed   map[string]string // manifests that the sink got
+	kin      map[gantry.TaskID]*child
 	process  func(ctx context.Context, r *gantry.Request) error
 }
 
 // newWorld has one task of some stages that call one processor for each part.
 func newWorld(t *testing.T, stages ...gantry.Stage) *world {
 	t.Helper()
-	w := &world{t: t, stop: make(chan struct{}), blobs: shelfOfBytes{}, parts: map[gantry.PartKey]gantry.Part{}}
+	w := &world{t: t, stop: make(chan struct{}), blobs: shelfOfBytes{}, parts: map[gantry.PartKey]gantry.Part{},
+		sealed: map[string]string{}, kin: map[gantry.TaskID]*child{}}
 	w.process = answer1(gantry.MediaJSON, `{}`)
 	w.plan = &Plan{ID: 1, Pipeline: &gantry.Pipeline{Name: "p", Stages: stages, OnError: gantry.OnErrorFail,
 		Extract: gantry.Extract{Archives: []string{"zip"}, Depth: 3, MaxBytes: 1 << 20, MaxEntries: 100, MaxRatio: 100},
@@ -70,8 +73,13 @@ func (w *world) leaves(n int) {
 // step runs the effect of one state in a process of its own.
 func (w *world) step(ctx context.Context, state gantry.State, stage int16) gantry.Transition {
 	w.t.Helper()
+	return w.stepOf(ctx, gantry.Task{Lease: gantry.Lease{Task: 7, Seq: 3}, PublicID: "id", State: state, Stage: stage})
+}
+
+// stepOf is step for any task.
+func (w *world) stepOf(ctx context.Context, task gantry.Task) gantry.Transition {
+	w.t.Helper()
 	e := New(Options{Store: w, Session: w, Caller: w, Blobs: w.blobs, Plans: w, Rand: func() float64 { return 0.5 }, Scratch: w.t.TempDir()})
-	task := gantry.Task{Lease: gantry.Lease{Task: 7, Seq: 3}, PublicID: "id", State: state, Stage: stage}
 	step, end := e.Begin(task)
 	defer end()
 	return step(ctx, task)
@@ -92,16 +100,26 @@ func (w *world) Original(context.Context, gantry.TaskID) (gantry.Arrival, error)
 	return gantry.Arrival{Location: "in", Size: int64(len(b)), SHA: sha256.Sum256(b), Name: "x", Source: "p/inbox"}, w.original
 }
 
-func (w *world) Items(context.Context, gantry.TaskID) ([]gantry.Item, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return slices.Clone(w.items), nil
+// rows gives what the store holds of a task; mu is held.
+func (w *world) rows(id gantry.TaskID) (*[]gantry.Item, map[gantry.PartKey]gantry.Part) {
+	if c := w.kin[id]; c != nil {
+		return &c.items, c.parts
+	}
+	return &w.items, w.parts
 }
 
-func (w *world) Parts(context.Context, gantry.TaskID, int16) (out []gantry.Part, err error) {
+func (w *world) Items(_ context.Context, id gantry.TaskID) ([]gantry.Item, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, p := range w.parts {
+	items, _ := w.rows(id)
+	return slices.Clone(*items), nil
+}
+
+func (w *world) Parts(_ context.Context, id gantry.TaskID, _ int16) (out []gantry.Part, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, parts := w.rows(id)
+	for _, p := range parts {
 		out = append(out, p)
 	}
 	return out, nil
@@ -113,24 +131,28 @@ func (w *world) Commit(_ context.Context, x *gantry.Write) error {
 	if w.refuse != nil {
 		return w.refuse
 	}
+	items, parts := w.rows(x.Lease.Task)
 	for _, it := range x.Items {
-		w.items = append(slices.DeleteFunc(w.items, func(y gantry.Item) bool { return y.ID == it.ID }), it)
+		*items = append(slices.DeleteFunc(*items, func(y gantry.Item) bool { return y.ID == it.ID }), it)
 	}
-	slices.SortFunc(w.items, byID)
+	slices.SortFunc(*items, byID)
+	if x.Of != 0 {
+		items, _ = w.rows(x.Of)
+	}
 	for _, m := range x.Marks {
-		for i := range w.items {
-			if y := &w.items[i]; y.ID == m.ID {
+		for i := range *items {
+			if y := &(*items)[i]; y.ID == m.ID {
 				y.Reason, y.Rejected = m.Reason, m.Rejected
 			}
 		}
 	}
 	for _, p := range x.Plan {
-		if _, known := w.parts[p.PartKey]; !known {
-			w.parts[p.PartKey] = p
+		if _, known := parts[p.PartKey]; !known {
+			parts[p.PartKey] = p
 		}
 	}
 	for _, p := range x.Parts {
-		w.parts[p.PartKey] = p
+		parts[p.PartKey] = p
 	}
 	return nil
 }
@@ -151,6 +173,7 @@ func (w *world) Call(ctx context.Context, spec gantry.CallSpec, send func(contex
 			x = sealed
 		}
 	}
+	x.Lease = spec.Intent.Lease
 	return errors.Join(err, w.Commit(ctx, x))
 }
 
@@ -173,12 +196,22 @@ func answer1(media, text string) func(context.Context, *gantry.Request) error {
 
 type sink struct{ w *world }
 
-// Deliver notes the path.
-func (s sink) Deliver(_ context.Context, d gantry.Delivery) error {
+// Deliver notes the path, and the text of a manifest.
+func (s sink) Deliver(ctx context.Context, d gantry.Delivery) error {
 	s.w.mu.Lock()
 	defer s.w.mu.Unlock()
 	s.w.put = append(s.w.put, d.Path)
-	return nil
+	if !d.Manifest {
+		return nil
+	}
+	r, err := d.Open(ctx)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	b, err := io.ReadAll(r)
+	s.w.sealed[d.Path] = string(b)
+	return err
 }
 
 // shelfOfBytes is a blob store that reads from memory; what is staged stays inline.

@@ -15,6 +15,12 @@ const maxSide = 128
 // infer runs the parts of the task's stage that have no answer yet, and leaves the stage when all
 // have ended. A part that was answered is never called again.
 func (w *work) infer(ctx context.Context) (gantry.Event, error) {
+	if len(w.members) > 0 {
+		return gantry.Finish, nil // they went through the stages
+	}
+	if err := w.awaitShards(); err != nil {
+		return "", err
+	}
 	units, err := w.planStage(ctx, w.task.Stage)
 	if err != nil {
 		return "", err
@@ -25,7 +31,7 @@ func (w *work) infer(ctx context.Context) (gantry.Event, error) {
 	if err := w.endOfStage(units); err != nil {
 		return "", err
 	}
-	if int(w.task.Stage)+1 < len(w.plan.Stages) {
+	if int(w.task.Stage)+1 < w.stages() {
 		return gantry.Next, nil
 	}
 	return gantry.Finish, nil
@@ -100,7 +106,7 @@ func (w *work) endOfStage(units []unit) error {
 		return errStop
 	case next >= 0:
 		return parked{after: max(next, time.Millisecond)}
-	case failed == nil, st.OnError == gantry.OnErrorSkip && answered:
+	case failed == nil, st.OnError == gantry.OnErrorSkip && (answered || w.task.Role == gantry.Shard): // others may have answers
 		return nil
 	}
 	w.mu.Lock()

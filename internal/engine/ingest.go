@@ -15,6 +15,12 @@ import (
 // ingest looks at every piece of media before any of it goes out: DICOM files are scanned whole,
 // pictures by their headers. What it finds is marked on the items.
 func (w *work) ingest(ctx context.Context) (gantry.Event, error) {
+	if w.task.Role != gantry.NoRole {
+		return w.admit(ctx) // its parent looked at the media
+	}
+	if len(w.members) > 0 {
+		return w.awaitMembers()
+	}
 	leaves := w.leaves()
 	for len(leaves) > 0 {
 		if w.e.stopping() {
@@ -36,6 +42,9 @@ func (w *work) ingest(ctx context.Context) (gantry.Event, error) {
 		leaves = leaves[n:]
 	}
 	if err := w.verdict(); err != nil {
+		return "", err
+	}
+	if err := w.divideByGroup(ctx); err != nil {
 		return "", err
 	}
 	return w.admit(ctx)

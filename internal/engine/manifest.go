@@ -20,6 +20,7 @@ type manifest struct {
 	Items    []manifestItem   `json:"items"`
 	Outputs  []manifestOutput `json:"outputs"`
 	Errors   []manifestError  `json:"errors"`
+	Children []manifestChild  `json:"children,omitempty"`
 }
 
 type manifestInput struct {
@@ -53,11 +54,16 @@ type manifestError struct {
 	Code  string `json:"code"`
 }
 
-func (w *work) manifest(outputs []delivered) ([]byte, error) {
+// newManifest has no items yet.
+func (w *work) newManifest() manifest {
 	root, _ := w.item(0)
-	m := manifest{Gantry: "manifest/v1", Task: w.task.PublicID, Pipeline: w.plan.Name, Version: w.plan.Version.String(),
+	return manifest{Gantry: "manifest/v1", Task: w.task.PublicID, Pipeline: w.plan.Name, Version: w.plan.Version.String(),
 		Input: manifestInput{SHA256: root.SHA.String(), Size: root.Size, Media: root.Media},
 		Items: []manifestItem{}, Outputs: []manifestOutput{}, Errors: []manifestError{}}
+}
+
+func (w *work) manifest(outputs []delivered) ([]byte, error) {
+	m := w.newManifest()
 	for _, x := range w.leaves() {
 		if x.Rejected {
 			m.Errors = append(m.Errors, manifestError{Item: w.path(x), Code: string(x.Reason)})
@@ -80,6 +86,10 @@ func (w *work) manifest(outputs []delivered) ([]byte, error) {
 		m.Outputs = append(m.Outputs, manifestOutput{Path: x.path[strip:], SHA256: x.SHA.String(), Bytes: x.Size, Media: x.Media,
 			Stage: st.Name, Processor: st.Call[x.Processor], Parent: parent, Call: x.key})
 	}
+	return m.bytes()
+}
+
+func (m manifest) bytes() ([]byte, error) {
 	b, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		return nil, gantry.Errorf(gantry.Illegal, "", "write manifest: %w", err)

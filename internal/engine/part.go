@@ -74,7 +74,7 @@ func (w *work) runPart(ctx context.Context, call Call, u unit) error {
 				return &gantry.Write{Parts: []gantry.Part{p}}, err
 			}
 			p.Status, p.Attempt, p.DueIn, p.Reason = gantry.PartOK, p.Attempt+1, -1, ""
-			return &gantry.Write{Items: made, Parts: []gantry.Part{p}, Marks: a.noted()}, nil
+			return &gantry.Write{Items: made, Parts: []gantry.Part{p}, Marks: a.noted(), Of: w.owner}, nil
 		})
 	if errors.Is(err, gantry.ErrFenced) || errors.Is(err, gantry.ErrNotRecorded) {
 		return err

@@ -26,6 +26,12 @@ type delivered struct {
 // respond delivers the outputs to every sink, the manifest last: a reader that finds a manifest
 // finds everything that it names.
 func (w *work) respond(ctx context.Context) (gantry.Event, error) {
+	if w.task.Role == gantry.Shard {
+		return gantry.Finish, nil // its parent delivers
+	}
+	if len(w.members) > 0 {
+		return w.respondMembers(ctx)
+	}
 	outputs, err := w.outputs(ctx)
 	if err != nil {
 		return "", err
@@ -41,13 +47,18 @@ func (w *work) respond(ctx context.Context) (gantry.Event, error) {
 		if err := w.deliverAll(ctx, int16(i), outputs); err != nil {
 			return "", err
 		}
-		d := gantry.Delivery{Path: w.prefix() + "_manifest.json", Media: gantry.MediaJSON, Size: int64(len(manifest)),
-			SHA: sha256.Sum256(manifest), Manifest: true, Open: func(context.Context) (body, error) { return bytesBody(manifest), nil }}
-		if err := w.deliver(ctx, int16(i), gantry.OpManifest, int32(len(outputs)), nil, d); err != nil {
+		if err := w.seal(ctx, int16(i), len(outputs), manifest); err != nil {
 			return "", err
 		}
 	}
 	return gantry.Finish, nil
+}
+
+// seal delivers the manifest, after n outputs.
+func (w *work) seal(ctx context.Context, sink int16, n int, manifest []byte) error {
+	d := gantry.Delivery{Path: w.prefix() + "_manifest.json", Media: gantry.MediaJSON, Size: int64(len(manifest)),
+		SHA: sha256.Sum256(manifest), Manifest: true, Open: func(context.Context) (body, error) { return bytesBody(manifest), nil }}
+	return w.deliver(ctx, sink, gantry.OpManifest, int32(n), nil, d)
 }
 
 // prefix is the task's own place at a sink. A redrive after a manifest gets another.
@@ -91,7 +102,7 @@ func (w *work) outputs(ctx context.Context) ([]delivered, error) {
 					name += fmt.Sprintf("-%d", n)
 				}
 				out = append(out, delivered{Item: x, path: w.prefix() + folder(st, x.Processor) + "/" + name + suffix(x.Media),
-					key: w.key(gantry.PartKey{Leg: x.Leg, Stage: x.Stage, Processor: x.Processor, Ordinal: x.Part, Generation: x.Generation})})
+					key: w.keyOf(x)})
 			}
 		}
 	}
@@ -232,7 +243,7 @@ func (w *work) digests(ctx context.Context) error {
 }
 
 func (w *work) keepMarks(ctx context.Context, marks []gantry.ItemMark) error {
-	if err := w.commit(ctx, &gantry.Write{Marks: marks}); err != nil {
+	if err := w.commit(ctx, &gantry.Write{Marks: marks, Of: w.owner}); err != nil {
 		return err
 	}
 	for _, m := range marks {

@@ -33,6 +33,9 @@ type work struct {
 	own      []gantry.ItemID                     // its sound media, once they are asked for
 	tags     map[gantry.ItemID]map[string]string // that conditions speak of, by DICOM file
 	last     gantry.ItemID                       // the highest id given out
+	owner    gantry.TaskID                       // of a child: the task that holds the media; 0: this one
+	shards   []shard                             // that it was divided into
+	members  []gantry.ChildTask                  // that it was divided into
 }
 
 // load reads what earlier steps, in whatever process, left.
@@ -47,22 +50,11 @@ func (w *work) load(ctx context.Context) error {
 	w.last = gantry.NoItem
 	w.parts = map[gantry.PartKey]gantry.Part{}
 	w.kinds = map[gantry.PartKey]gantry.Kind{}
-	if w.task.State > gantry.Extracting {
-		if w.items, err = w.e.Store.Items(ctx, w.task.Task); err != nil {
-			return err
-		}
-		for _, x := range w.items {
-			w.last = max(w.last, x.ID)
-		}
-		parts, err := w.e.Store.Parts(ctx, w.task.Task, w.task.Leg)
-		if err != nil {
-			return err
-		}
-		for _, p := range parts {
-			w.setPart(p)
-		}
-	}
 	w.plan = plan
+	if err := w.loadItems(ctx); err != nil {
+		w.plan = nil // nothing is known yet
+		return err
+	}
 	return nil
 }
 
@@ -167,9 +159,11 @@ func (w *work) path(x gantry.Item) string {
 }
 
 // key is the Idempotency-Key of a part: the same for every try of it.
-func (w *work) key(k gantry.PartKey) string {
+func (w *work) key(k gantry.PartKey) string { return w.keyUnder(w.task.PublicID, k) }
+
+func (w *work) keyUnder(task string, k gantry.PartKey) string {
 	st := w.plan.Stages[k.Stage]
-	return w.task.PublicID + "/" + strconv.Itoa(int(k.Leg)) + "/" + st.Name + "/" + st.Call[k.Processor] + "/" +
+	return task + "/" + strconv.Itoa(int(k.Leg)) + "/" + st.Name + "/" + st.Call[k.Processor] + "/" +
 		strconv.Itoa(int(k.Ordinal)) + "/" + strconv.Itoa(int(k.Generation))
 }
 

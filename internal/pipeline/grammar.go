@@ -18,7 +18,7 @@ type file struct {
 	Description string              `yaml:"description" version:"no" doc:"What it is for, in a sentence."`
 	Priority    priority            `yaml:"priority" default:"normal" version:"no" doc:"Which tasks go first: urgent, normal or offpeak."`
 	Sources     map[string]endpoint `yaml:"sources" names:"true" role:"source" doc:"Where objects come from. gantry run brings its own."`
-	Group       group               `yaml:"group" soon:"true" doc:"How the media of one archive are divided into tasks of their own."`
+	Group       group               `yaml:"group" doc:"How the media of one archive are divided into tasks of their own. Without it, one archive is one task."`
 	When        expression          `yaml:"when" doc:"Which tasks go on after ingesting; without it, all."`
 	Extract     extract             `yaml:"extract" doc:"What is unpacked, and how much of it, over all nesting."`
 	Limits      fileLimits          `yaml:"limits" version:"no" doc:"How much goes on at once, over all processes."`
@@ -92,7 +92,7 @@ type extract struct {
 	MaxBytes   Size     `yaml:"max_bytes" default:"20GiB" min:"1B" max:"64TiB" doc:"Unpacked bytes."`
 	MaxEntries int      `yaml:"max_entries" default:"100000" min:"1" max:"10000000" doc:"Entries."`
 	MaxRatio   int      `yaml:"max_ratio" default:"200" min:"1" max:"1000000" doc:"Unpacked bytes per packed byte."`
-	Shard      int      `yaml:"shard" soon:"true" default:"512" min:"2" max:"1000000" doc:"Parts from which on a task is divided among several."`
+	Shard      int      `yaml:"shard" default:"512" min:"2" max:"1000000" doc:"Files and frames of a task above which its first stages run as several tasks, of at most so many each."`
 }
 
 type timeouts struct {

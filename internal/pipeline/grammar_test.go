@@ -28,8 +28,8 @@ func inMapping(where, keys string) string {
 func TestLater(t *testing.T) {
 	t.Parallel()
 	for where, keys := range map[string][]string{
-		"file":      {"deidentify", "move_if", "keep_input", "notify", "group", "tests"},
-		"extract":   {"frames", "video", "window", "sample", "shard"},
+		"file":      {"deidentify", "move_if", "keep_input", "notify", "tests"},
+		"extract":   {"frames", "video", "window", "sample"},
 		"limits":    {"extracting", "inferring"},
 		"sink":      {"send", "commit", "rejoin"},
 		"processor": {"send", "async", "await"},
@@ -41,6 +41,7 @@ func TestLater(t *testing.T) {
 	}
 	for where, values := range map[string][]string{
 		"extract": {"archives: [7z]", "archives: [zip, 7z]"},
+		"group":   {"by: study, quiet: 60s", "by: prefix"},
 		"file":    {"priority: 'dicom.Modality == \"CT\"'"},
 	} {
 		for _, value := range values {

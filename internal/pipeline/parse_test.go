@@ -76,7 +76,7 @@ func TestParseFull(t *testing.T) {
 			{Name: "last", Mode: gantry.Cumulative, Each: gantry.EachItem, Call: []string{"other"}, OnError: gantry.OnErrorFail},
 		},
 		When:       &condition{text: `dicom.Modality == "US"`},
-		Extract:    gantry.Extract{Archives: []string{}, Depth: 2, MaxBytes: 512 << 20, MaxEntries: 7, MaxRatio: 9},
+		Extract:    gantry.Extract{Archives: []string{}, Depth: 2, MaxBytes: 512 << 20, MaxEntries: 7, MaxRatio: 9, Shard: 512},
 		InProgress: 20,
 		Timeouts: gantry.Timeouts{Queued: 30 * 24 * time.Hour, Extracting: time.Minute, Ingesting: 2 * time.Minute,
 			Inferring: 90 * time.Minute, Responding: 90 * time.Second},
@@ -98,7 +98,7 @@ func TestDefaults(t *testing.T) {
 	got := mustParse(t, small)
 	want := &gantry.Pipeline{
 		Name: "small", Priority: gantry.PriorityNormal, Processors: got.Processors, Stages: got.Stages,
-		Extract: gantry.Extract{Archives: []string{"zip", "tar", "tar.gz", "tar.zst"}, Depth: 3, MaxBytes: 20 << 30, MaxEntries: 100000, MaxRatio: 200},
+		Extract: gantry.Extract{Archives: []string{"zip", "tar", "tar.gz", "tar.zst"}, Depth: 3, MaxBytes: 20 << 30, MaxEntries: 100000, MaxRatio: 200, Shard: 512},
 		Timeouts: gantry.Timeouts{Queued: 12 * time.Hour, Extracting: 15 * time.Minute, Ingesting: 5 * time.Minute,
 			Inferring: time.Hour, Responding: 15 * time.Minute},
 		Retry:   gantry.RetryPolicy{Attempts: 5, Initial: 2 * time.Second, Factor: 2, Max: 5 * time.Minute},

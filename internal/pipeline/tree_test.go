@@ -55,13 +55,9 @@ func TestHostile(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			began := time.Now()
 			got := mistakes(t, c.src)
 			if len(got) == 0 || !strings.Contains(strings.Join(got, "\n"), c.want) {
 				t.Errorf("got %q, want %q", got, c.want)
-			}
-			if took := time.Since(began); took > 5*time.Second {
-				t.Errorf("it took %v", took)
 			}
 		})
 	}
