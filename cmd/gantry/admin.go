@@ -60,7 +60,7 @@ func (f *fetchCmd) Run(ctx context.Context, c console) error {
 }
 
 type modelsCmd struct {
-	Serve modelsServeCmd `cmd:"" help:"Serve contrast enhancement and a quality score over HTTP."`
+	Serve modelsServeCmd `cmd:"" help:"Serve contrast enhancement, a quality score, masks, reports and a mirror over HTTP."`
 }
 
 type modelsServeCmd struct {
@@ -73,6 +73,6 @@ type modelsServeCmd struct {
 // Run is called by the parser.
 func (m *modelsServeCmd) Run(ctx context.Context, c console) error {
 	return models.Serve(ctx, m.Listen, models.Options{Latency: m.Latency, Fail: m.Fail, Status: m.Status}, func(address string) {
-		fmt.Fprintf(c.err, "reference models on http://%s/v1/enhance and /v1/quality\n", address)
+		fmt.Fprintf(c.err, "reference models on http://%s/v1/ enhance, quality, mask, report, identity\n", address)
 	})
 }

@@ -4,8 +4,6 @@ import (
 	"archive/zip"
 	"bytes"
 	"net/http"
-	"os"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -88,41 +86,5 @@ processors:
 	}
 	if last := events[len(events)-1]; task.Error != nil || last.From != "ingesting" || last.To != "done" || last.Code != "filtered" {
 		t.Errorf("it ended by %+v with error %+v", last, task.Error)
-	}
-}
-
-// TestShippedPipelines takes a study through the sample pipelines of every mode, with services of the
-// shape that they call.
-func TestShippedPipelines(t *testing.T) {
-	t.Parallel()
-	s := serve(t, func(w http.ResponseWriter, r *http.Request, body []byte, _ int) {
-		if r.URL.Path == "/v1/mask" || r.URL.Path == "/v1/enhance" {
-			answerPNG(w, body)
-			return
-		}
-		answerJSON(w, body)
-	})
-	r := newRig(t, nil)
-	ct := study(t, 2)
-	input := file(t, "study.zip", packed(t, entry{name: "a", body: ct[0]}, entry{name: "b", body: ct[1]}))
-	for name, want := range map[string][]string{
-		"batch":      {"enhance/000001.png"}, // one answer for the batch
-		"fanout":     {"models/score/000001.json", "models/mask/000001.png", "models/score/000002.json", "models/mask/000002.png", "report/task.json"},
-		"cumulative": {"quality/000001.json", "quality/000002.json", "mask/000001.png", "mask/000002.png", "report/000001.json", "report/000002.json"},
-	} {
-		src, err := os.ReadFile("../../pipelines/" + name + ".yaml")
-		if err != nil {
-			t.Fatal(err)
-		}
-		o := r.one(strings.ReplaceAll(string(src), "http://127.0.0.1:8095", s.URL), input)
-		mustBeDone(t, o)
-		m, _ := manifestOf(t, r.out, o.ID)
-		var paths []string
-		for _, x := range m.Outputs {
-			paths = append(paths, x.Path)
-		}
-		if diff := cmp.Diff(want, paths); diff != "" || len(m.Errors) != 0 {
-			t.Errorf("%s delivered (-want +got):\n%s%v", name, diff, m.Errors)
-		}
 	}
 }

@@ -40,6 +40,9 @@ type Model struct {
 // models of this package. A change of any output raises its version.
 func enhancer() Model { return Model{"gantry-clahe", "1.0.0"} }
 func assessor() Model { return Model{"gantry-quality", "1.0.0"} }
+func masker() Model   { return Model{"gantry-otsu", "1.0.0"} }
+func reporter() Model { return Model{"gantry-report", "1.0.0"} }
+func mirror() Model   { return Model{"gantry-identity", "1.0.0"} }
 
 // service is the state of one Handler.
 type service struct {
@@ -52,11 +55,15 @@ type service struct {
 	encoders  pngBuffers
 }
 
-// Handler serves POST /v1/enhance (an image in, a PNG out), POST /v1/quality (an image in, a
-// Quality as JSON out) and GET /healthz. An image is a PNG or a DICOM file of one uncompressed
-// grey frame; what it is its bytes say, not its Content-Type. The same bytes get the same answer.
-// Errors are JSON problems (RFC 9457): 413 for a body over MaxBody, 415 for what is neither PNG
-// nor DICOM, 422 for an image that is broken or has a layout or size that is not served.
+// Handler serves, by POST, /v1/enhance (an image in, a PNG out), /v1/quality (an image in, a
+// Quality as JSON out), /v1/mask (an image in, a PNG of its size out: 255 where it is bright, 0
+// elsewhere), /v1/report (all items of a task in, a Report as JSON out) and /v1/identity (the body
+// out again), and GET /healthz. An image is a PNG, a JPEG or a DICOM file of one uncompressed grey
+// frame; what it is its bytes say, not its Content-Type. It is the body itself, the one file of
+// multipart/form-data, or the one entry of JSON {"items": [{"data": base64}]}; a report takes any
+// number of those, and a ZIP archive. The same bytes get the same answer.
+// Errors are JSON problems (RFC 9457): 413 for a body over MaxBody, 415 for what is no image, 422
+// for one that is broken or has a layout or size that is not served.
 // It may be called concurrently; as many images are worked on at once as there are processors.
 func Handler(o Options) http.Handler { return newService(o).routes() }
 
@@ -80,10 +87,13 @@ func newService(o Options) *service {
 
 func (s *service) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /v1/enhance", s.model(s.enhance))
-	mux.HandleFunc("POST /v1/quality", s.model(s.quality))
-	mux.HandleFunc("/v1/enhance", allow(http.MethodPost))
-	mux.HandleFunc("/v1/quality", allow(http.MethodPost))
+	for path, run := range map[string]runner{
+		"/v1/enhance": s.image(s.enhance), "/v1/quality": s.image(s.quality), "/v1/mask": s.image(s.mask),
+		"/v1/report": s.report, "/v1/identity": identity,
+	} {
+		mux.HandleFunc("POST "+path, s.model(run))
+		mux.HandleFunc(path, allow(http.MethodPost))
+	}
 	mux.HandleFunc("GET /healthz", health)
 	mux.HandleFunc("/healthz", allow("GET, HEAD"))
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
@@ -92,10 +102,24 @@ func (s *service) routes() http.Handler {
 	return mux
 }
 
+// runner computes an answer into out.
+type runner func(in request, out *bytes.Buffer) (media string, err error)
+
+// image makes a runner of a function of one image.
+func (s *service) image(run func(body []byte, out *bytes.Buffer) (media string, err error)) runner {
+	return func(in request, out *bytes.Buffer) (string, error) {
+		body, err := in.only(s.opt.MaxBody)
+		if err != nil {
+			return "", err
+		}
+		return run(body, out)
+	}
+}
+
 // model is the way of every call: read the whole body, take the time that a model would take,
 // fail if it is this call's turn, else compute and answer. The body is read before a failure is
 // answered, since a peer that is cut off while it sends may never see the answer.
-func (s *service) model(run func(body []byte, out *bytes.Buffer) (media string, err error)) http.HandlerFunc {
+func (s *service) model(run runner) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		in, out := s.buffer(), s.buffer()
 		defer s.release(in, out)
@@ -117,7 +141,7 @@ func (s *service) model(run func(body []byte, out *bytes.Buffer) (media string, 
 		}
 		media, err := func() (string, error) {
 			defer func() { <-s.seats }()
-			return run(in.Bytes(), out)
+			return run(request{r.Header.Get("Content-Type"), in.Bytes()}, out)
 		}()
 		if err != nil {
 			problemOf(err).write(w)
@@ -167,11 +191,35 @@ func (s *service) quality(body []byte, out *bytes.Buffer) (string, error) {
 	return gantry.MediaJSON, json.NewEncoder(out).Encode(assess(p))
 }
 
+func (s *service) mask(body []byte, out *bytes.Buffer) (string, error) {
+	p, err := s.decode(body)
+	if err != nil {
+		return "", err
+	}
+	defer s.scratch.Put(p.scratch)
+	segment(p)
+	return gantry.MediaPNG, p.encode(out, &s.encoders)
+}
+
+// identity answers the body, as what it was sent as. A type that a browser might run is answered
+// as bytes.
+func identity(in request, out *bytes.Buffer) (string, error) {
+	if len(in.body) == 0 {
+		return "", gantry.Errorf(gantry.Illegal, gantry.CodeEmpty, "an empty body")
+	}
+	out.Write(in.body)
+	switch form := in.form(); form {
+	case gantry.MediaPNG, gantry.MediaJPEG, gantry.MediaDICOM, gantry.MediaJSON, gantry.MediaZIP, gantry.MediaNPY, "multipart/form-data":
+		return in.media, nil
+	}
+	return "application/octet-stream", nil
+}
+
 func health(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, gantry.MediaJSON, struct {
 		Status string  `json:"status"`
 		Models []Model `json:"models"`
-	}{"ok", []Model{enhancer(), assessor()}})
+	}{"ok", []Model{enhancer(), assessor(), masker(), reporter(), mirror()}})
 }
 
 func allow(methods string) http.HandlerFunc {

@@ -37,27 +37,43 @@ func sized[T any](s *[]T, n int) []T {
 }
 
 // errNoImage means that the first bytes are those of no format served.
-var errNoImage = errors.New("neither a PNG nor a DICOM file")
+var errNoImage = errors.New("neither a PNG nor a JPEG nor a DICOM file")
 
 const (
 	pngMagic    = "\x89PNG\r\n\x1a\n"
+	jpegMagic   = "\xff\xd8\xff"
 	dicomMagic  = "DICM"
 	dicomOffset = 128 // PS3.10 section 7.1
 )
 
+// kindOf is the media type of an image by its first bytes; empty for what is none.
+func kindOf(body []byte) string {
+	switch {
+	case bytes.HasPrefix(body, []byte(pngMagic)):
+		return gantry.MediaPNG
+	case bytes.HasPrefix(body, []byte(jpegMagic)):
+		return gantry.MediaJPEG
+	case len(body) >= dicomOffset+len(dicomMagic) && string(body[dicomOffset:dicomOffset+len(dicomMagic)]) == dicomMagic:
+		return gantry.MediaDICOM
+	}
+	return ""
+}
+
 // decode makes a picture of a body, by its first bytes. The caller puts the scratch back.
 func (s *service) decode(body []byte) (*picture, error) {
 	p := &picture{scratch: s.scratch.Get().(*scratch)}
-	var err error
-	switch {
-	case len(body) == 0:
-		err = gantry.Errorf(gantry.Illegal, gantry.CodeEmpty, "an empty body")
-	case bytes.HasPrefix(body, []byte(pngMagic)):
+	err := error(errNoImage)
+	switch kindOf(body) {
+	case gantry.MediaPNG:
 		err = p.fromPNG(body, s.maxPixels)
-	case len(body) >= dicomOffset+len(dicomMagic) && string(body[dicomOffset:dicomOffset+len(dicomMagic)]) == dicomMagic:
+	case gantry.MediaJPEG:
+		err = p.fromJPEG(body, s.maxPixels)
+	case gantry.MediaDICOM:
 		err = p.fromDICOM(body, s.maxPixels)
 	default:
-		err = errNoImage
+		if len(body) == 0 {
+			err = gantry.Errorf(gantry.Illegal, gantry.CodeEmpty, "an empty body")
+		}
 	}
 	if err != nil {
 		s.scratch.Put(p.scratch)
