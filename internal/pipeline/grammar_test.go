@@ -29,9 +29,9 @@ func TestLater(t *testing.T) {
 	t.Parallel()
 	for where, keys := range map[string][]string{
 		"file":      {"deidentify", "move_if", "keep_input", "notify", "group", "tests"},
-		"extract":   {"frames", "video", "window", "sample", "shard"},
+		"extract":   {"shard"},
 		"limits":    {"extracting", "inferring"},
-		"sink":      {"send", "commit", "rejoin"},
+		"sink":      {"send", "commit"},
 		"processor": {"send", "async", "await"},
 		"source":    {"discover"},
 	} {
