@@ -23,6 +23,7 @@ import (
 type runCmd struct {
 	File   string   `short:"f" required:"" help:"Pipeline file." type:"existingfile" placeholder:"PIPELINE.yaml"`
 	Out    string   `short:"o" default:"out" help:"Folder for the results." placeholder:"DIR"`
+	Rejoin bool     `help:"Put what was taken apart together again; so it is too if a sink of the pipeline asks for it."`
 	JSON   bool     `name:"json" help:"One JSON object instead of text."`
 	Inputs []string `arg:"" name:"input" help:"Files; each becomes one task. A folder stands for the files in it."`
 }
@@ -40,7 +41,7 @@ func (r *runCmd) Run(ctx context.Context, c console, x *cli) error {
 	return x.withApp(ctx, c, nil, func(a *app.App) error {
 		began := time.Now()
 		bar := newProgress(c.err, r.JSON)
-		outcomes, err := a.RunOnce(ctx, app.RunOptions{Pipeline: p, Inputs: inputs, Out: r.Out, Progress: bar.show})
+		outcomes, err := a.RunOnce(ctx, app.RunOptions{Pipeline: p, Inputs: inputs, Out: r.Out, Rejoin: r.Rejoin, Progress: bar.show})
 		bar.end()
 		s := summary{Tasks: outcomes, Seconds: time.Since(began).Seconds()}
 		if serr := s.count(context.WithoutCancel(ctx), a.Store); err == nil {

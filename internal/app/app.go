@@ -2,7 +2,9 @@ package app
 
 import (
 	"context"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -158,6 +160,14 @@ func (a *App) blobStore(ctx context.Context, w gantry.WorkerID) (*blob.Dir, erro
 	}
 	a.blobs = b
 	return b, nil
+}
+
+// namespace is that of the UIDs of results: it follows from the deployment key and does not tell it.
+func (a *App) namespace() (id [16]byte) {
+	h := hmac.New(sha256.New, a.Key)
+	io.WriteString(h, "uid namespace")
+	copy(id[:], h.Sum(nil))
+	return id
 }
 
 func randomText(r io.Reader) string {

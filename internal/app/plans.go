@@ -146,7 +146,7 @@ func (p *plans) sink(ctx context.Context, e gantry.Endpoint) (engine.Sink, error
 	if err != nil {
 		return engine.Sink{}, fmt.Errorf("sink %s: %w", e.Name, err)
 	}
-	s := engine.Sink{Name: e.Name, Limiter: limiter, Sink: driver}
+	s := engine.Sink{Name: e.Name, Limiter: limiter, Sink: driver, Rejoin: e.Rejoin == gantry.RejoinOriginal}
 	if local(target) {
 		s.Count = func(ctx context.Context, r io.ReadCloser) io.ReadCloser { return gate.Local(ctx, r, true) }
 	}

@@ -25,6 +25,7 @@ type RunOptions struct {
 	Pipeline *gantry.Pipeline
 	Inputs   []string // files; each becomes a task
 	Out      string   // folder for the results, in place of the pipeline's sinks
+	Rejoin   bool     // put together what was taken apart; so it is too if a sink of the pipeline asks for it
 	Progress func(Progress)
 }
 
@@ -57,6 +58,10 @@ func (a *App) RunOnce(ctx context.Context, o RunOptions) ([]Outcome, error) {
 		sink, err := a.outFolder(o.Out)
 		if err != nil {
 			return nil, err
+		}
+		asked := func(e gantry.Endpoint) bool { return e.Rejoin == gantry.RejoinOriginal }
+		if o.Rejoin || slices.ContainsFunc(o.Pipeline.Sinks, asked) {
+			sink.Rejoin = gantry.RejoinOriginal
 		}
 		a.plans.sinks = []gantry.Endpoint{sink}
 	}

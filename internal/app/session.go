@@ -43,7 +43,8 @@ func (a *App) work(ctx context.Context, opts scheduler.Options, beside life) err
 		if beside != nil {
 			group.Go(func() error { return beside(living, s, in) })
 		}
-		e := engine.New(engine.Options{Store: a.Store, Session: s, Caller: g, Blobs: blobs, Plans: a.plans, Rand: a.rand, Scratch: scratch, Log: a.Log})
+		e := engine.New(engine.Options{Store: a.Store, Session: s, Caller: g, Blobs: blobs, Plans: a.plans, Rand: a.rand, Scratch: scratch,
+			Namespace: a.namespace(), Log: a.Log})
 		return func(t gantry.Task) (scheduler.Step, func()) { return e.Begin(t) }, nil
 	})
 	if group != nil {

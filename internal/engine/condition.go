@@ -42,8 +42,8 @@ func (w *work) admit(ctx context.Context) (gantry.Event, error) {
 		"items":  map[string]any{"count": len(came.origins)},
 	}
 	first := slices.IndexFunc(came.origins, func(id gantry.ItemID) bool {
-		x, _ := w.item(id)
-		return x.Media == gantry.MediaDICOM
+		_, is := w.fileOf(id)
+		return is
 	})
 	if first >= 0 {
 		if vars["dicom"], err = w.tagsFor(ctx, c, came.origins[first]); err != nil {
@@ -117,7 +117,11 @@ func (w *work) keepOnly(ctx context.Context, stage int16, p *passage) error {
 func (w *work) about(ctx context.Context, c gantry.Condition, stage int16, p *passage, origins []gantry.ItemID, whole bool) (map[string]any, error) {
 	first, _ := w.item(origins[0])
 	place, _ := slices.BinarySearch(w.ownIDs(), origins[0])
-	vars := map[string]any{"item": map[string]any{"media": first.Media, "size": first.Size, "frame": 0, "index": w.before() + place}}
+	frame := 0
+	if isFrame(first) {
+		frame = int(first.Ordinal) + 1
+	}
+	vars := map[string]any{"item": map[string]any{"media": first.Media, "size": first.Size, "frame": frame, "index": w.before() + place}}
 	var err error
 	if vars["dicom"], err = w.tagsFor(ctx, c, origins[0]); err != nil {
 		return nil, err
@@ -232,10 +236,11 @@ func (w *work) readJSON(ctx context.Context, x gantry.Item) (v any, err error) {
 // tagsFor reads the attributes of a DICOM file that conditions of the pipeline speak of. It gives
 // nil, as an interface too, for other media and where the condition speaks of none.
 func (w *work) tagsFor(ctx context.Context, c gantry.Condition, id gantry.ItemID) (any, error) {
-	x, ok := w.item(id)
-	if !ok || x.Media != gantry.MediaDICOM || !speaks(c.String(), "dicom") {
+	x, ok := w.fileOf(id)
+	if !ok || !speaks(c.String(), "dicom") {
 		return nil, nil
 	}
+	id = x.ID
 	if known, ok := w.tags[id]; ok {
 		return known, nil
 	}
@@ -260,6 +265,15 @@ func (w *work) tagsFor(ctx context.Context, c gantry.Condition, id gantry.ItemID
 	}
 	w.tags[id] = tags
 	return tags, nil
+}
+
+// fileOf gives the DICOM file that an item is or that it is a frame of.
+func (w *work) fileOf(id gantry.ItemID) (gantry.Item, bool) {
+	x, ok := w.item(id)
+	if ok && x.Transform == dicomFrame {
+		x, ok = w.item(x.Parent)
+	}
+	return x, ok && x.Media == gantry.MediaDICOM
 }
 
 // conditions gives all conditions of the pipeline as one text.

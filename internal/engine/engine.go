@@ -62,20 +62,22 @@ type Sink struct {
 	Index   int16 // among the pipeline's sinks, for the record; -1 for one that took their place
 	Limiter int32
 	Sink    gantry.Sink
+	Rejoin  bool // what was taken apart is delivered together again
 	// Count wraps what the sink reads, for drivers whose bytes no egress counts; nil otherwise.
 	Count func(ctx context.Context, r body) body
 }
 
 // Options of an engine.
 type Options struct {
-	Store   Store
-	Session Session
-	Caller  Caller
-	Blobs   gantry.Blobs
-	Plans   Plans
-	Rand    func() float64
-	Scratch string // a folder for caches that may be lost at any time
-	Log     *slog.Logger
+	Store     Store
+	Session   Session
+	Caller    Caller
+	Blobs     gantry.Blobs
+	Plans     Plans
+	Rand      func() float64
+	Namespace [16]byte // of the UIDs of results: the same in the whole deployment
+	Scratch   string   // a folder for caches that may be lost at any time
+	Log       *slog.Logger
 }
 
 // Engine runs the effects of one session. It may be used concurrently.

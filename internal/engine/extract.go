@@ -32,16 +32,11 @@ func (w *work) extract(ctx context.Context) (gantry.Event, error) {
 		return "", err
 	}
 	x := &extraction{work: w, budget: media.NewBudget(w.limits())}
-	if err := x.add(ctx, root); err != nil {
-		return "", err
-	}
-	if entryOf(root.Media) != "" && !root.Rejected {
-		if err := x.archive(ctx, root, 1); err != nil {
-			if gantry.KindOf(err) == gantry.Illegal {
-				err = errors.Join(err, x.flush(ctx))
-			}
-			return "", err
+	if err := x.take(ctx, root, 0); err != nil {
+		if gantry.KindOf(err) == gantry.Illegal {
+			err = errors.Join(err, x.flush(ctx))
 		}
+		return "", err
 	}
 	if err := x.flush(ctx); err != nil {
 		return "", err
@@ -98,6 +93,8 @@ func (w *work) takes(kind string) bool {
 	switch kind {
 	case gantry.MediaDICOM, gantry.MediaPNG, gantry.MediaJPEG:
 		return true
+	case gantry.MediaMP4, gantry.MediaMKV, gantry.MediaAVI:
+		return w.plan.Extract.Video != gantry.RenderNone
 	case gantry.MediaZIP:
 		as = "zip"
 	case gantry.MediaTAR:
@@ -133,11 +130,70 @@ func (w *work) detectWhole(ctx context.Context, x gantry.Item) (string, error) {
 	return media.DetectAt(at, size)
 }
 
-// extraction walks the archives of one task, one budget for all nesting.
+// extraction takes one task's media apart, with one budget for all nesting.
 type extraction struct {
 	*work
 	budget  *media.Budget
 	pending []gantry.Item
+	marks   []gantry.ItemMark // on items that were committed before
+}
+
+// take adds an item that was identified, and what is inside it. Frames are found before the file
+// that they are in is added, so that what is known of it then goes with it.
+func (x *extraction) take(ctx context.Context, item gantry.Item, depth int) error {
+	var frames []gantry.Item
+	var err error
+	switch {
+	case item.Rejected:
+	case item.Media == gantry.MediaDICOM && x.plan.Extract.Frames != gantry.RenderNone:
+		frames, err = x.frames(ctx, &item)
+	case isVideo(item.Media):
+		frames, err = x.video(ctx, &item)
+	case entryOf(item.Media) != "":
+		if err = x.add(ctx, item); err == nil {
+			err = x.archive(ctx, item, depth+1)
+		}
+		return x.bad(item, err)
+	}
+	if err != nil && !bad(err) {
+		return err
+	}
+	if err != nil {
+		item.Reason, item.Rejected = gantry.CodeOf(err), true
+	}
+	for _, each := range append([]gantry.Item{item}, frames...) {
+		if err := x.add(ctx, each); err != nil {
+			return err
+		}
+	}
+	return x.bad(item, err)
+}
+
+// bad tells an error that condemns one item from one of the whole task: an item that breaks a rule
+// of its own is a bad entry, one that breaks the task's budget ends the task.
+func bad(err error) bool {
+	if gantry.KindOf(err) != gantry.Illegal {
+		return false
+	}
+	c := gantry.CodeOf(err)
+	return c != media.CodeArchiveBomb && c != media.CodeTooManyEntries && c != media.CodeTooDeep
+}
+
+// bad marks an item that was added as not to be taken, if err condemns it. The original's error
+// goes on.
+func (x *extraction) bad(item gantry.Item, err error) error {
+	if !bad(err) || item.Parent == gantry.NoItem {
+		return err
+	}
+	m := gantry.ItemMark{ID: item.ID, SHA: item.SHA, Size: item.Size, Reason: gantry.CodeOf(err), Rejected: true}
+	x.mark(m)
+	i := slices.IndexFunc(x.pending, func(y gantry.Item) bool { return y.ID == item.ID })
+	if i < 0 {
+		x.marks = append(x.marks, m)
+		return nil
+	}
+	x.pending[i].Reason, x.pending[i].Rejected = m.Reason, true
+	return nil
 }
 
 // archive lists an archive's entries, and those of archives among them right after each.
@@ -169,36 +225,7 @@ func (x *extraction) entry(ctx context.Context, of gantry.Item, e media.Entry, d
 	if err := x.identify(ctx, &item); err != nil {
 		return err
 	}
-	if err := x.add(ctx, item); err != nil {
-		return err
-	}
-	if item.Rejected || entryOf(item.Media) == "" {
-		return nil
-	}
-	err := x.archive(ctx, item, depth+1)
-	// A nested archive that breaks a rule of its own is a bad entry; one that breaks the task's
-	// budget ends the task.
-	if err != nil && gantry.KindOf(err) == gantry.Illegal && entryScope(gantry.CodeOf(err)) {
-		x.refuse(item.ID, gantry.CodeOf(err))
-		return nil
-	}
-	return err
-}
-
-// refuse marks an item that was added as not to be taken.
-func (x *extraction) refuse(id gantry.ItemID, code gantry.Code) {
-	item, _ := x.item(id)
-	x.mark(gantry.ItemMark{ID: id, Size: item.Size, Reason: code, Rejected: true})
-	for i := range x.pending {
-		if x.pending[i].ID == id {
-			x.pending[i].Reason, x.pending[i].Rejected = code, true
-		}
-	}
-}
-
-// entryScope tells reasons of one archive from those of the whole task's budget.
-func entryScope(c gantry.Code) bool {
-	return c != media.CodeArchiveBomb && c != media.CodeTooManyEntries && c != media.CodeTooDeep
+	return x.take(ctx, item, depth)
 }
 
 func (x *extraction) add(ctx context.Context, item gantry.Item) error {
@@ -211,11 +238,11 @@ func (x *extraction) add(ctx context.Context, item gantry.Item) error {
 }
 
 func (x *extraction) flush(ctx context.Context) error {
-	if len(x.pending) == 0 {
+	if len(x.pending) == 0 && len(x.marks) == 0 {
 		return nil
 	}
-	err := x.commit(ctx, &gantry.Write{Items: x.pending, Cursor: int64(x.last) + 1})
-	x.pending = nil
+	err := x.commit(ctx, &gantry.Write{Items: x.pending, Marks: x.marks, Cursor: int64(x.last) + 1})
+	x.pending, x.marks = nil, nil
 	return err
 }
 

@@ -56,7 +56,7 @@ func (w *work) scan(ctx context.Context, items []gantry.Item) ([]gantry.ItemMark
 	var marks []gantry.ItemMark
 	g, gctx := errgroup.WithContext(ctx)
 	for _, x := range items {
-		if x.Rejected {
+		if x.Rejected || isFrame(x) { // what frames were rendered from was held to its rules then
 			continue
 		}
 		if err := w.e.cpu.Acquire(gctx, 1); err != nil {

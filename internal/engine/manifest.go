@@ -45,7 +45,16 @@ type manifestOutput struct {
 	Stage     string `json:"stage"`
 	Processor string `json:"processor"`
 	Parent    string `json:"parent"`
-	Call      string `json:"call"`
+	Call      string `json:"call,omitempty"` // of a container, each of what lies in it has its own
+
+	Joined []manifestJoined `json:"joined,omitempty"`
+}
+
+// manifestJoined is an output that lies in a container.
+type manifestJoined struct {
+	Parent string `json:"parent"`
+	SHA256 string `json:"sha256"`
+	Call   string `json:"call"`
 }
 
 type manifestError struct {
@@ -79,12 +88,12 @@ func (w *work) manifest(outputs []delivered) ([]byte, error) {
 	strip := len(w.prefix())
 	for _, x := range outputs {
 		st := w.plan.Stages[x.Stage]
-		parent := "input"
-		if p, ok := w.item(x.Origin); ok {
-			parent = w.path(p)
+		o := manifestOutput{Path: x.path[strip:], SHA256: x.SHA.String(), Bytes: x.Size, Media: x.Media,
+			Stage: st.Name, Processor: st.Call[x.Processor], Parent: w.parent(x), Call: x.key}
+		for _, j := range x.joined {
+			o.Joined = append(o.Joined, manifestJoined{Parent: w.parent(j), SHA256: j.SHA.String(), Call: j.key})
 		}
-		m.Outputs = append(m.Outputs, manifestOutput{Path: x.path[strip:], SHA256: x.SHA.String(), Bytes: x.Size, Media: x.Media,
-			Stage: st.Name, Processor: st.Call[x.Processor], Parent: parent, Call: x.key})
+		m.Outputs = append(m.Outputs, o)
 	}
 	return m.bytes()
 }
@@ -95,6 +104,14 @@ func (m manifest) bytes() ([]byte, error) {
 		return nil, gantry.Errorf(gantry.Illegal, "", "write manifest: %w", err)
 	}
 	return append(b, '\n'), nil
+}
+
+// parent names what an output was made of.
+func (w *work) parent(x delivered) string {
+	if p, ok := w.item(x.Origin); ok {
+		return w.path(p)
+	}
+	return "input"
 }
 
 // gaps lists the parts about a group that failed, by processor, those too whose stage could do without.

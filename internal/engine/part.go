@@ -149,6 +149,9 @@ type firstRead struct {
 	done func(gantry.ItemMark)
 }
 
+// Size is that of the item.
+func (f *firstRead) Size() int64 { return sizeOf(gantry.Item{Size: -1}, f.body) }
+
 // Read passes bytes on; at the end the digest is known.
 func (f *firstRead) Read(p []byte) (int, error) {
 	n, err := f.body.Read(p)

@@ -19,8 +19,9 @@ const deliverSide = 8
 // delivered is one output with its place at the sink.
 type delivered struct {
 	gantry.Item
-	path string
-	key  string
+	path   string
+	key    string
+	joined []delivered // of a container: what lies in it, in order
 }
 
 // respond delivers the outputs to every sink, the manifest last: a reader that finds a manifest
@@ -39,11 +40,18 @@ func (w *work) respond(ctx context.Context) (gantry.Event, error) {
 	if err := w.digests(ctx); err != nil {
 		return "", err
 	}
-	manifest, err := w.manifest(outputs)
-	if err != nil {
-		return "", err
-	}
-	for i := range w.plan.Sinks {
+	apart := outputs
+	for i, s := range w.plan.Sinks {
+		outputs := apart
+		if s.Rejoin {
+			if outputs, err = w.rejoin(ctx, apart); err != nil {
+				return "", err
+			}
+		}
+		manifest, err := w.manifest(outputs)
+		if err != nil {
+			return "", err
+		}
 		if err := w.deliverAll(ctx, int16(i), outputs); err != nil {
 			return "", err
 		}
@@ -170,6 +178,20 @@ func suffix(kind string) string {
 		return ".json"
 	case gantry.MediaJPEG:
 		return ".jpg"
+	case gantry.MediaNPY:
+		return ".npy"
+	case gantry.MediaZIP:
+		return ".zip"
+	case gantry.MediaTAR:
+		return ".tar"
+	case gantry.MediaGZIP:
+		return ".tar.gz"
+	case gantry.MediaZSTD:
+		return ".tar.zst"
+	case gantry.MediaMP4:
+		return ".mp4"
+	case gantry.MediaMKV:
+		return ".mkv"
 	}
 	return ".bin"
 }

@@ -6,7 +6,10 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
+
+	"golang.org/x/sync/singleflight"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/media"
@@ -19,8 +22,24 @@ const (
 	tarEntry = "tar"
 )
 
-// isEntry tells whether an item lies in an archive.
-func isEntry(x gantry.Item) bool { return x.Transform == zipEntry || x.Transform == tarEntry }
+// isInside tells whether an item is read out of its parent: the entry of an archive, or a frame.
+func isInside(x gantry.Item) bool {
+	switch x.Transform {
+	case zipEntry, tarEntry, dicomFrame, videoFrame:
+		return true
+	}
+	return false
+}
+
+// ordinal reads an item's place within its parent.
+func (w *work) ordinal(x gantry.Item) (int, error) {
+	n, _, _ := strings.Cut(x.Locator, "@")
+	i, err := strconv.Atoi(n)
+	if err != nil {
+		return 0, gantry.Errorf(gantry.Illegal, gantry.CodeMalformed, "open %s: bad locator", w.path(x))
+	}
+	return i, nil
+}
 
 // entryOf gives the transform of the entries of a kind of archive; "" for what is none.
 func entryOf(kind string) string {
@@ -33,21 +52,28 @@ func entryOf(kind string) string {
 	return ""
 }
 
-// maxVolumes is how many archives of one task stay open while nobody reads them.
+// maxVolumes is how many volumes of one task stay open while nobody reads them.
 const maxVolumes = 16
 
-// shelf keeps a task's archives open between reads.
+// shelf keeps a task's archives, multi-frame files and videos open between reads.
 type shelf struct {
 	e       *Engine
+	making  singleflight.Group // by item: a video is decoded once, however many wait for its frames
 	mu      sync.Mutex
 	volumes map[gantry.ItemID]*volume
 }
 
-// volume is an open archive.
+// volume is an item that is open for what is inside it, by ordinal.
 type volume struct {
-	archive media.Archive
+	open    func(ctx context.Context, n int) (body, error)
+	section func(n int) (*io.SectionReader, bool) // random access without a copy; false where there is none
+	archive media.Archive                         // of an archive
 	close   func()
 	users   int
+}
+
+func archiveVolume(a media.Archive, close func()) *volume {
+	return &volume{archive: a, section: a.Section, close: close, open: func(_ context.Context, n int) (body, error) { return a.Open(n) }}
 }
 
 func newShelf(e *Engine) *shelf { return &shelf{e: e, volumes: map[gantry.ItemID]*volume{}} }
@@ -125,35 +151,54 @@ func (s *shelf) release(v *volume) {
 // open reads an item from the start. What it reads is held to the item's format; a broken entry
 // shows as an Illegal error with its reason.
 func (w *work) open(ctx context.Context, x gantry.Item) (body, error) {
-	if isEntry(x) {
+	if isInside(x) {
+		n, err := w.ordinal(x)
+		if err != nil {
+			return nil, err
+		}
 		v, err := w.volume(ctx, x.Parent)
 		if err != nil {
 			return nil, err
 		}
-		n, err := strconv.Atoi(x.Locator)
-		if err != nil {
-			w.shelf.release(v)
-			return nil, gantry.Errorf(gantry.Illegal, gantry.CodeMalformed, "open %s: bad locator", w.path(x))
-		}
-		r, err := v.archive.Open(n)
+		r, err := v.open(ctx, n)
 		if err != nil {
 			w.shelf.release(v)
 			return nil, err
 		}
 		done := sync.OnceFunc(func() { w.shelf.release(v) })
-		return &reading{Reader: media.Verify(x.Media, r), close: func() error { defer done(); return r.Close() }}, nil
+		return &reading{Reader: verified(x, r), size: sizeOf(x, r), close: func() error { defer done(); return r.Close() }}, nil
 	}
 	at, size, closeIt, err := w.bytesOf(ctx, x)
 	if err != nil {
 		return nil, err
 	}
-	return &reading{Reader: media.Verify(x.Media, io.NewSectionReader(at, 0, size)), close: closeIt}, nil
+	return &reading{Reader: media.Verify(x.Media, io.NewSectionReader(at, 0, size)), size: size, close: closeIt}, nil
+}
+
+// verified holds foreign bytes to their format. Frames were rendered here.
+func verified(x gantry.Item, r io.Reader) io.Reader {
+	if isFrame(x) {
+		return r
+	}
+	return media.Verify(x.Media, r)
+}
+
+// sizeOf is how many bytes there are to read of an item that was opened; -1 if it is not known.
+func sizeOf(x gantry.Item, r io.Reader) int64 {
+	if s, ok := r.(gantry.Sized); ok {
+		return s.Size()
+	}
+	return x.Size
 }
 
 type reading struct {
 	io.Reader
+	size  int64
 	close func() error
 }
+
+// Size is how many bytes there are; -1 if it is not known.
+func (r *reading) Size() int64 { return r.size }
 
 // Close gives back what the reading held.
 func (r *reading) Close() error { return r.close() }
@@ -170,25 +215,39 @@ func (w *work) bytesOf(ctx context.Context, x gantry.Item) (io.ReaderAt, int64, 
 	return b, b.Size(), b.Close, nil
 }
 
-// volume opens an archive of the task, or finds it open. The caller releases it.
+// volume opens an item of the task for what is inside, or finds it open. The caller releases it.
 func (w *work) volume(ctx context.Context, id gantry.ItemID) (*volume, error) {
-	if v := w.shelf.get(id); v != nil {
-		return v, nil
+	for {
+		if v := w.shelf.get(id); v != nil {
+			return v, nil
+		}
+		_, err, _ := w.shelf.making.Do(strconv.Itoa(int(id)), func() (any, error) {
+			x, ok := w.item(id)
+			if !ok {
+				return nil, gantry.Errorf(gantry.Illegal, gantry.CodeMalformed, "open item %d: no such item", id)
+			}
+			// The whole was held to the limits when it was extracted; this budget is for what is read now.
+			v, err := w.openVolume(ctx, x, 1, media.NewBudget(w.limits()))
+			if err == nil {
+				w.shelf.release(w.shelf.put(id, v))
+			}
+			return nil, err
+		})
+		if err != nil {
+			return nil, err
+		}
 	}
-	x, ok := w.item(id)
-	if !ok {
-		return nil, gantry.Errorf(gantry.Illegal, gantry.CodeMalformed, "open archive %d: no such item", id)
-	}
-	// The whole was held to the limits when it was extracted; this budget is for what is read now.
-	v, err := w.openVolume(ctx, x, 1, media.NewBudget(w.limits()))
-	if err != nil {
-		return nil, err
-	}
-	return w.shelf.put(id, v), nil
 }
 
-// openVolume opens an archive at a depth of nesting, under a budget.
+// openVolume opens an archive at a depth of nesting, or a file of frames, under a budget.
 func (w *work) openVolume(ctx context.Context, x gantry.Item, depth int, b *media.Budget) (*volume, error) {
+	switch {
+	case x.Media == gantry.MediaDICOM:
+		return w.openFrames(ctx, x)
+	case isVideo(x.Media):
+		v, _, err := w.openVideo(ctx, x, b)
+		return v, err
+	}
 	kind, random := x.Media, w.random
 	if kind == gantry.MediaGZIP || kind == gantry.MediaZSTD {
 		kind, random = gantry.MediaTAR, func(ctx context.Context, x gantry.Item) (io.ReaderAt, int64, func() error, error) {
@@ -204,7 +263,7 @@ func (w *work) openVolume(ctx context.Context, x gantry.Item, depth int, b *medi
 		closeIt()
 		return nil, err
 	}
-	return &volume{archive: a, close: func() { closeIt() }}, nil
+	return archiveVolume(a, func() { closeIt() }), nil
 }
 
 // unpack makes a copy of the tar in a stream, under the budget of what it lies in.
@@ -220,54 +279,27 @@ func (w *work) unpack(ctx context.Context, x gantry.Item, depth int, b *media.Bu
 // random gives random access to an item: to its own bytes, to a stored entry within its archive, or
 // to a copy of a compressed one, which is made on the way and gone with the process.
 func (w *work) random(ctx context.Context, x gantry.Item) (io.ReaderAt, int64, func() error, error) {
-	if !isEntry(x) {
+	if !isInside(x) {
 		return w.bytesOf(ctx, x)
+	}
+	n, err := w.ordinal(x)
+	if err != nil {
+		return nil, 0, nil, err
 	}
 	v, err := w.volume(ctx, x.Parent)
 	if err != nil {
 		return nil, 0, nil, err
 	}
-	n, _ := strconv.Atoi(x.Locator)
-	if sec, ok := v.archive.Section(n); ok {
+	if sec, ok := v.section(n); ok {
 		return sec, sec.Size(), sync.OnceValue(func() error { w.shelf.release(v); return nil }), nil
 	}
 	defer w.shelf.release(v)
-	r, err := v.archive.Open(n)
+	r, err := v.open(ctx, n)
 	if err != nil {
 		return nil, 0, nil, err
 	}
 	defer r.Close()
 	return w.e.scratch(func(f *os.File) (int64, error) { return io.Copy(f, readerWith(ctx, r)) })
-}
-
-// scratch makes bytes with random access, in a file without a name.
-func (e *Engine) scratch(write func(*os.File) (int64, error)) (io.ReaderAt, int64, func() error, error) {
-	f, err := os.CreateTemp(e.Scratch, "nested-*")
-	if err != nil {
-		return nil, 0, nil, gantry.Errorf(gantry.Unavailable, "no_space", "make scratch file: %w", err)
-	}
-	os.Remove(f.Name())
-	n, err := write(f)
-	if err != nil {
-		f.Close()
-		return nil, 0, nil, err
-	}
-	return f, n, f.Close, nil
-}
-
-type ctxReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func readerWith(ctx context.Context, r io.Reader) io.Reader { return ctxReader{ctx, r} }
-
-// Read stops when ctx ends.
-func (c ctxReader) Read(p []byte) (int, error) {
-	if c.ctx.Err() != nil {
-		return 0, context.Cause(c.ctx)
-	}
-	return c.r.Read(p)
 }
 
 func (w *work) limits() media.Limits {

@@ -80,6 +80,11 @@ func DigestOf(r io.Reader) (Digest, int64, bool) {
 	return Digest{}, 0, false
 }
 
+// Sized is a stream that knows how many bytes it has in all; -1 if it does not.
+type Sized interface {
+	Size() int64
+}
+
 // Blobs keeps bytes that nobody else keeps.
 type Blobs interface {
 	// Stage reads r to its end, at most limit bytes (over it: Illegal, code too_large), without

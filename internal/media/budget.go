@@ -37,11 +37,31 @@ type Budget struct {
 	in      int64 // stored bytes of the outermost archive's entries that were opened
 	out     int64 // bytes that came out, at any depth
 	prepaid int64 // bytes of tars that came out of streams and were counted then
+	frames  int64 // bytes of pictures that were made: video shrinks by any factor, so no ratio counts
 	stream  bool  // the outermost archive is a compressed tar
 }
 
 // NewBudget makes a full Budget.
 func NewBudget(l Limits) *Budget { return &Budget{limits: l} }
+
+// AddFrames counts n frames of a multi-frame file or a video among the entries. The error is Illegal,
+// too_many_entries.
+func (b *Budget) AddFrames(n int) error { return b.addEntries(n) }
+
+// Left says how many frames, and bytes of their pictures, may still be made.
+func (b *Budget) Left() (frames int, bytes int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return max(0, b.limits.MaxEntries-b.entries), max(0, b.limits.MaxBytes-b.out-b.frames)
+}
+
+// Made counts bytes of pictures that were made. The error is Illegal, archive_bomb.
+func (b *Budget) Made(n int64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.frames += n
+	return b.check()
+}
 
 // enter says whether an archive may be opened at this depth.
 func (b *Budget) enter(depth int) error {
@@ -108,7 +128,7 @@ func (b *Budget) charge(mark *int64, to int64) error {
 
 // check holds what came out to the limits; mu is held.
 func (b *Budget) check() error {
-	if b.out > b.limits.MaxBytes {
+	if b.out+b.frames > b.limits.MaxBytes {
 		return illegal(CodeArchiveBomb, "over %d bytes unpacked", b.limits.MaxBytes)
 	}
 	if b.limits.over(b.out, b.in) {

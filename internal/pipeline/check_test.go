@@ -94,7 +94,7 @@ func TestValues(t *testing.T) {
 		}
 	}
 	var w window
-	for _, text := range []string{"file", "full", "40/400", "-600/1500", "0.5/1.5"} {
+	for _, text := range []string{"file", "full", "stored", "40/400", "-600/1500", "0.5/1.5"} {
 		if err := w.UnmarshalText([]byte(text)); err != nil || string(w) != text {
 			t.Errorf("window %s: %v", text, err)
 		}

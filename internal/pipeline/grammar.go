@@ -46,7 +46,7 @@ type endpoint struct {
 // outlet is a sink.
 type outlet struct {
 	endpoint
-	Rejoin string `yaml:"rejoin" soon:"true" one:"original" doc:"original puts what was made of an archive, a multi-frame file or a video back into one of the same kind, in the original order. Without it every output is a file of its own."`
+	Rejoin string `yaml:"rejoin" one:"original" doc:"original puts what was made of an archive, a multi-frame file or a video back into one of the same kind, in the original order. Without it every output is a file of its own."`
 }
 
 type group struct {
@@ -84,10 +84,10 @@ type fileLimits struct {
 
 type extract struct {
 	Archives   []string `yaml:"archives" default:"zip tar tar.gz tar.zst" one:"zip tar tar.gz tar.zst" later:"7z" doc:"The archives that are unpacked; others are media that nobody knows."`
-	Frames     string   `yaml:"frames" soon:"true" one:"png jpeg npy" doc:"What each frame of a multi-frame DICOM file is sent as; npy is an array of float32. Without it the file is one item."`
-	Video      string   `yaml:"video" soon:"true" one:"png jpeg" doc:"What each frame of a video is sent as. Without it videos are not taken."`
-	Window     window   `yaml:"window" soon:"true" default:"file" doc:"How stored values become the grey of pictures: file, as the file says; full, from the least to the largest; center/width, such as -600/1500."`
-	Sample     sample   `yaml:"sample" soon:"true" doc:"How many frames of a video are taken, per second: 5/s, or 5. Without it every one."`
+	Frames     string   `yaml:"frames" one:"png jpeg npy" doc:"What each frame of a multi-frame DICOM file is sent as; npy is an array of float32. Without it the file is one item."`
+	Video      string   `yaml:"video" one:"png jpeg" doc:"What each frame of a video is sent as. Without it videos are not taken."`
+	Window     window   `yaml:"window" default:"file" doc:"How stored values become the grey of pictures: file, as the file says; full, from the least to the largest; stored, unchanged in 8 or 16 bits, so that they can be put back exactly; center/width, such as -600/1500."`
+	Sample     sample   `yaml:"sample" doc:"How many frames of a video are taken, per second: 5/s, or 5. Without it every one."`
 	Depth      int      `yaml:"depth" default:"3" min:"1" max:"16" doc:"Archives inside one another."`
 	MaxBytes   Size     `yaml:"max_bytes" default:"20GiB" min:"1B" max:"64TiB" doc:"Unpacked bytes."`
 	MaxEntries int      `yaml:"max_entries" default:"100000" min:"1" max:"10000000" doc:"Entries."`

@@ -29,9 +29,8 @@ func TestLater(t *testing.T) {
 	t.Parallel()
 	for where, keys := range map[string][]string{
 		"file":      {"deidentify", "move_if", "keep_input", "notify", "tests"},
-		"extract":   {"frames", "video", "window", "sample"},
 		"limits":    {"extracting", "inferring"},
-		"sink":      {"send", "commit", "rejoin"},
+		"sink":      {"send", "commit"},
 		"processor": {"send", "async", "await"},
 		"source":    {"discover"},
 	} {

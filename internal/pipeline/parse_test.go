@@ -19,7 +19,7 @@ sources:
   inbox: {kind: dir, path: in, pattern: "*.dcm", settle: 5s}
   abroad: {kind: dir, path: "${env:ROOT}/in", auth: door}
 when: 'dicom.Modality == "US"'
-extract: {archives: [], depth: 2, max_bytes: 512MiB, max_entries: 7, max_ratio: 9}
+extract: {archives: [], depth: 2, max_bytes: 512MiB, max_entries: 7, max_ratio: 9, frames: npy, video: jpeg, window: 40/400, sample: 300/m}
 limits: {in_progress: 20}
 timeouts: {queued: 30d, extracting: 1m, ingesting: 2m, inferring: 1h30m, responding: 90s}
 retry: {attempts: 2, initial: 500ms, factor: 1.5, max: 1m}
@@ -32,7 +32,7 @@ stages:
   - {name: side, mode: fanout, each: batch, max: 16, need: any, call: [finder, other], when: "stages.again.other[0].ok"}
   - {name: last, mode: cumulative, each: item, call: other}
 sinks:
-  results: {kind: dir, path: /srv/out/../results}
+  results: {kind: dir, path: /srv/out/../results, rejoin: original}
 processors:
   finder:
     kind: http
@@ -59,7 +59,7 @@ func TestParseFull(t *testing.T) {
 				Auth: &gantry.Credential{Name: "door", Kind: "basic", Username: "gantry", Password: "${env:DOOR}"}},
 			{Name: "inbox", Kind: "dir", Config: &dirSource{Path: "/etc/gantry/in", Pattern: "*.dcm", Settle: 5 * time.Second}},
 		},
-		Sinks: []gantry.Endpoint{{Name: "results", Kind: "dir", Config: &dirSink{Path: "/srv/results"}}},
+		Sinks: []gantry.Endpoint{{Name: "results", Kind: "dir", Config: &dirSink{Path: "/srv/results"}, Rejoin: gantry.RejoinOriginal}},
 		Processors: []gantry.Processing{
 			{Endpoint: gantry.Endpoint{Name: "finder", Kind: "http",
 				Config: &httpProcessor{URL: "http://a.local/v1?x=1&y=<2>", Body: "zip", Headers: map[string]string{"X-Site": "north", "X-Route": "v1"}},
@@ -75,8 +75,9 @@ func TestParseFull(t *testing.T) {
 			{Name: "side", Mode: gantry.Fanout, Each: gantry.EachBatch, Call: []string{"finder", "other"}, Max: 16, Need: 1, OnError: gantry.OnErrorFail, When: &condition{text: "stages.again.other[0].ok"}},
 			{Name: "last", Mode: gantry.Cumulative, Each: gantry.EachItem, Call: []string{"other"}, OnError: gantry.OnErrorFail},
 		},
-		When:       &condition{text: `dicom.Modality == "US"`},
-		Extract:    gantry.Extract{Archives: []string{}, Depth: 2, MaxBytes: 512 << 20, MaxEntries: 7, MaxRatio: 9, Shard: 512},
+		When: &condition{text: `dicom.Modality == "US"`},
+		Extract: gantry.Extract{Archives: []string{}, Depth: 2, MaxBytes: 512 << 20, MaxEntries: 7, MaxRatio: 9,
+			Frames: gantry.RenderNPY, Video: gantry.RenderJPEG, Window: "40/400", Sample: 5, Shard: 512},
 		InProgress: 20,
 		Timeouts: gantry.Timeouts{Queued: 30 * 24 * time.Hour, Extracting: time.Minute, Ingesting: 2 * time.Minute,
 			Inferring: 90 * time.Minute, Responding: 90 * time.Second},
@@ -98,7 +99,7 @@ func TestDefaults(t *testing.T) {
 	got := mustParse(t, small)
 	want := &gantry.Pipeline{
 		Name: "small", Priority: gantry.PriorityNormal, Processors: got.Processors, Stages: got.Stages,
-		Extract: gantry.Extract{Archives: []string{"zip", "tar", "tar.gz", "tar.zst"}, Depth: 3, MaxBytes: 20 << 30, MaxEntries: 100000, MaxRatio: 200, Shard: 512},
+		Extract: gantry.Extract{Archives: []string{"zip", "tar", "tar.gz", "tar.zst"}, Depth: 3, MaxBytes: 20 << 30, MaxEntries: 100000, MaxRatio: 200, Window: "file", Shard: 512},
 		Timeouts: gantry.Timeouts{Queued: 12 * time.Hour, Extracting: 15 * time.Minute, Ingesting: 5 * time.Minute,
 			Inferring: time.Hour, Responding: 15 * time.Minute},
 		Retry:   gantry.RetryPolicy{Attempts: 5, Initial: 2 * time.Second, Factor: 2, Max: 5 * time.Minute},

@@ -91,7 +91,7 @@ func valueOf(f field) string {
 		durationType: "duration", secretRefType: "reference to a secret", expressionType: "expression",
 		reflect.TypeFor[Size](): "size", reflect.TypeFor[Rate](): "rate", reflect.TypeFor[sample](): "rate or number",
 		reflect.TypeFor[need](): "`all`, `any` or a number", reflect.TypeFor[outputs](): "`any` or a number",
-		reflect.TypeFor[window](): "`file`, `full` or center/width", reflect.TypeFor[priority](): "`urgent`, `normal`, `offpeak`",
+		reflect.TypeFor[window](): "`file`, `full`, `stored` or center/width", reflect.TypeFor[priority](): "`urgent`, `normal`, `offpeak`",
 	}[t]
 	switch {
 	case out != "":

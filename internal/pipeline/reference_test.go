@@ -47,7 +47,7 @@ func TestReferenceSaysAll(t *testing.T) {
 	t.Parallel()
 	text := Reference(fake{})
 	for _, want := range []string{
-		"| `need` | `all`, `any` or a number | `all` |", "| `name` | text | *required* |", "`frames`, `video`, `window`, `sample`.",
+		"| `need` | `all`, `any` or a number | `all` |", "| `name` | text | *required* |",
 		"| `archives` | list of `zip`, `tar`, `tar.gz`, `tar.zst` | `[zip, tar, tar.gz, tar.zst]` |", "#### `kind: http`", "| `headers` | entries by any text |",
 		"| `keep_if` of a stage | `result` | any |", "`stages.STAGE.PROCESSOR[0].ok` | bool", "| `number(x)` |", "| `depth` | number, 1 to 16 | `3` |",
 		"| `sources` | entries by name |", "| `token` | reference to a secret | *required* |", "| `timeout` | duration from 1ms | `60s` |",

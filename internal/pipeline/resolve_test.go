@@ -45,11 +45,11 @@ func TestResolved(t *testing.T) {
 	p := mustParse(t, full, "ROOT", "/mnt/x", "ROUTE", "v1")
 	roundTrip(t, p)
 	want := `{"auth":{"desk":{"header":"X-API-Key","kind":"header","value":"${env:DESK}"},"door":{"kind":"basic","password":"${env:DOOR}","username":"gantry"},"model":{"kind":"bearer","token":"${file:/run/secrets/model}"}},` +
-		`"extract":{"archives":[],"depth":2,"max_bytes":"512MiB","max_entries":7,"max_ratio":9,"shard":512},"gantry":"v1","name":"full","on_error":"skip",` +
+		`"extract":{"archives":[],"depth":2,"frames":"npy","max_bytes":"512MiB","max_entries":7,"max_ratio":9,"sample":"5/s","shard":512,"video":"jpeg","window":"40/400"},"gantry":"v1","name":"full","on_error":"skip",` +
 		`"processors":{"finder":{"auth":"model","body":"zip","headers":{"X-Route":"v1","X-Site":"north"},"kind":"http","timeout":"10s","url":"http://a.local/v1?x=1&y=<2>"},` +
 		`"other":{"auth":"desk","body":"raw","kind":"http","timeout":"1m","url":"http://b.local"}},` +
 		`"retry":{"attempts":2,"factor":1.5,"initial":"500ms","max":"1m"},` +
-		`"sinks":{"results":{"kind":"dir","path":"/srv/results"}},` +
+		`"sinks":{"results":{"kind":"dir","path":"/srv/results","rejoin":"original"}},` +
 		`"sources":{"abroad":{"auth":"door","kind":"dir","path":"/mnt/x/in","pattern":"*","settle":"1s"},"inbox":{"kind":"dir","path":"/etc/gantry/in","pattern":"*.dcm","settle":"5s"}},` +
 		`"stages":[{"call":["finder"],"each":"task","mode":"sequential","name":"find","need":"all","on_error":"skip","pass":"both"},` +
 		`{"call":["other"],"each":"part","keep_if":"result.score > 0.4","mode":"sequential","name":"again","need":"all","on_error":"fail"},` +

@@ -55,7 +55,7 @@ func (sample) schema() object {
 	return object{"anyOf": []any{Rate(0).schema(), object{"type": "number", "exclusiveMinimum": 0}}}
 }
 func (window) schema() object {
-	return object{"type": "string", "pattern": "^(file|full|" + numberPattern + "/" + numberPattern + ")$"}
+	return object{"type": "string", "pattern": "^(file|full|stored|" + numberPattern + "/" + numberPattern + ")$"}
 }
 func (outputs) schema() object {
 	return object{"anyOf": []any{object{"enum": []any{"any"}}, object{"type": "integer", "minimum": 0}}}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestHostile gives the parser what attacks YAML parsers: each must be refused, for the right

@@ -54,7 +54,7 @@ func (s *sample) UnmarshalText(b []byte) error {
 // MarshalText gives the rate per second.
 func (s sample) MarshalText() ([]byte, error) { return Rate(s).MarshalText() }
 
-// window is file, full or center/width.
+// window is file, full, stored or center/width.
 type window string
 
 // UnmarshalText reads one of the words, or the center and width of a window (PS3.3 section
@@ -69,8 +69,8 @@ func (w *window) UnmarshalText(b []byte) error {
 		if err != nil || bad != nil || size < 1 {
 			return fmt.Errorf("%s is no window such as -600/1500, a center and a width from 1", short(text))
 		}
-	case text != "file" && text != "full":
-		return fmt.Errorf("%s is neither file, full nor center/width%s", short(text), didYouMean(nearest(text, []string{"file", "full"})))
+	case text != "file" && text != "full" && text != "stored":
+		return fmt.Errorf("%s is neither file, full, stored nor center/width%s", short(text), didYouMean(nearest(text, []string{"file", "full", "stored"})))
 	}
 	*w = window(text)
 	return nil

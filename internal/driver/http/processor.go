@@ -124,8 +124,11 @@ func (p *processor) open(ctx context.Context, req *gantry.Request) (*input, erro
 	if err != nil {
 		return nil, err
 	}
-	item := req.Items[0]
-	return &input{content: newWhole(r, item.Size), size: item.Size, media: cmp.Or(item.Media, mediaOctets)}, nil
+	item, size := req.Items[0], req.Items[0].Size
+	if s, ok := r.(gantry.Sized); ok && size < 0 {
+		size = s.Size()
+	}
+	return &input{content: newWhole(r, size), size: size, media: cmp.Or(item.Media, mediaOctets)}, nil
 }
 
 func compose(ctx context.Context, req *gantry.Request, f form) *input {

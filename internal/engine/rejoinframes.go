@@ -1,0 +1,160 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"image"
+	_ "image/jpeg" // what a picture's size is read by
+	_ "image/png"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gantry-imaging/gantry/internal/dicom"
+	"github.com/gantry-imaging/gantry/internal/gantry"
+	"github.com/gantry-imaging/gantry/internal/media"
+)
+
+// joinFrames writes a multi-frame DICOM object of the pictures that were made of a file's frames, in
+// their order. The place of a frame that failed is black and named in the object.
+func (r *rejoining) joinFrames(ctx context.Context, of gantry.Item) (*built, error) {
+	frames := r.inside[of.ID]
+	at, size, closeIt, err := r.random(ctx, of)
+	if err != nil {
+		return nil, err
+	}
+	defer closeIt()
+	p := r.plan
+	name := r.plan.Stages[r.stage].Call[r.processor]
+	j := dicom.Joining{Source: at, Size: size, Limits: r.frameLimits(), Frames: len(frames),
+		Missing:  func(i int) bool { _, ok := r.by[frames[i].ID]; return !ok },
+		Pipeline: p.Name, Version: p.Version.String(), Processor: name, Namespace: r.e.Namespace}
+	return r.scratched(gantry.MediaDICOM, func(f *os.File) error {
+		return dicom.Join(ctx, f, j, func(i int) (*dicom.Picture, error) {
+			out := r.by[frames[i].ID]
+			body, err := r.open(ctx, out.Item)
+			if err != nil {
+				return nil, err
+			}
+			defer body.Close()
+			return dicom.PictureOf(readerWith(ctx, body), out.Media, r.frameLimits())
+		})
+	})
+}
+
+// joinVideo writes a video of the pictures that were made of a video's frames, each at its time. In the
+// place of a frame that failed is a black picture with a cross.
+func (r *rejoining) joinVideo(ctx context.Context, of gantry.Item) (*built, error) {
+	rate, err := r.rateOf(ctx, of)
+	if err != nil {
+		return nil, err
+	}
+	gap, err := r.gapPicture(ctx, of)
+	if err != nil {
+		return nil, err
+	}
+	out, err := os.CreateTemp(r.e.Scratch, "joined-*")
+	if err != nil {
+		return nil, gantry.Errorf(gantry.Unavailable, "no_space", "make scratch file: %w", err)
+	}
+	defer os.Remove(out.Name())
+	frames := &reelReader{rejoining: r, ctx: ctx, of: r.inside[of.ID], gap: gap}
+	kind := media.JoinKindOf(of.Media)
+	err = media.JoinVideo(ctx, out.Name(), kind, rate, frames.next)
+	frames.done()
+	if err == nil {
+		var end int64
+		if end, err = out.Seek(0, io.SeekEnd); err == nil {
+			return &built{media: kind, at: out, size: end, close: out.Close}, nil
+		}
+	}
+	out.Close()
+	return nil, err
+}
+
+// reelReader hands the pictures of a video's frames to the encoder, one at a time.
+type reelReader struct {
+	*rejoining
+	ctx  context.Context
+	of   []gantry.Item
+	gap  []byte
+	last io.Closer
+}
+
+func (f *reelReader) done() {
+	if f.last != nil {
+		f.last.Close()
+		f.last = nil
+	}
+}
+
+func (f *reelReader) next(i int) (media.VideoFrame, bool, error) {
+	f.done()
+	if i >= len(f.of) {
+		return media.VideoFrame{}, false, nil
+	}
+	_, us, _ := strings.Cut(f.of[i].Locator, "@")
+	n, err := strconv.ParseInt(us, 10, 64)
+	if err != nil {
+		return media.VideoFrame{}, false, gantry.Errorf(gantry.Illegal, gantry.CodeMalformed, "join %s: bad locator", f.path(f.of[i]))
+	}
+	frame := media.VideoFrame{At: time.Duration(n) * time.Microsecond, Media: gantry.MediaPNG, Picture: bytes.NewReader(f.gap)}
+	out, ok := f.by[f.of[i].ID]
+	if !ok {
+		return frame, true, nil
+	}
+	body, err := f.open(f.ctx, out.Item)
+	if err != nil {
+		return media.VideoFrame{}, false, err
+	}
+	f.last = body
+	frame.Media, frame.Picture = out.Media, readerWith(f.ctx, body)
+	return frame, true, nil
+}
+
+// rateOf is how many frames a second there are: as many as were taken, else what the video says of
+// itself.
+func (r *rejoining) rateOf(ctx context.Context, of gantry.Item) (media.Rate, error) {
+	if s := r.plan.Extract.Sample; s > 0 {
+		return media.Rate{Num: int64(s * 1000), Den: 1000}, nil
+	}
+	path, remove, err := r.named(ctx, of)
+	if err != nil {
+		return media.Rate{}, err
+	}
+	defer remove()
+	info, err := media.ProbeVideo(ctx, path)
+	if err != nil {
+		return media.Rate{}, err
+	}
+	if info.Rate == (media.Rate{}) {
+		return media.Rate{Num: 25, Den: 1}, nil
+	}
+	return info.Rate, nil
+}
+
+// gapPicture makes what stands in the place of frames that failed, as large as the first that did not.
+func (r *rejoining) gapPicture(ctx context.Context, of gantry.Item) ([]byte, error) {
+	for _, x := range r.inside[of.ID] {
+		out, ok := r.by[x.ID]
+		if !ok {
+			continue
+		}
+		if out.Media != gantry.MediaPNG && out.Media != gantry.MediaJPEG {
+			return nil, gantry.Errorf(gantry.Illegal, CodeCannotRejoin, "%s was answered by %s, which no video is made of", r.path(x), out.Media)
+		}
+		body, err := r.open(ctx, out.Item)
+		if err != nil {
+			return nil, err
+		}
+		defer body.Close()
+		c, _, err := image.DecodeConfig(readerWith(ctx, body))
+		if err != nil {
+			return nil, gantry.Errorf(gantry.Illegal, gantry.CodeMalformed, "read the size of a picture: it is broken")
+		}
+		return media.GapPicture(c.Width, c.Height), nil
+	}
+	return nil, gantry.Errorf(gantry.Illegal, CodeCannotRejoin, "%s has no pictures", r.path(of))
+}
