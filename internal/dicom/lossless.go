@@ -33,7 +33,7 @@ type Lossless struct {
 // unsupported_format. Memory and work are bounded by the stream's length: a sample has at least
 // one bit.
 func DecodeLossless(stream []byte, limit int) (*Lossless, error) {
-	d := &jpegLossless{bits: bitReader{b: stream}, limit: limit}
+	d := &jpegLossless{bits: ljpegBits{b: stream}, limit: limit}
 	if len(stream) < 2 || stream[0] != 0xff || stream[1] != markSOI {
 		return nil, brokenJPEG("no start of image")
 	}
@@ -50,16 +50,16 @@ func DecodeLossless(stream []byte, limit int) (*Lossless, error) {
 type jpegComponent struct {
 	id       byte
 	scanned  bool
-	table    *huffman
+	table    *ljpegTable
 	row, old []uint16 // the samples of this row and of the one above, before the point transform
 }
 
 type jpegLossless struct {
-	bits       bitReader
+	bits       ljpegBits
 	limit      int
 	image      Lossless
 	components []jpegComponent
-	tables     [4]*huffman
+	tables     [4]*ljpegTable
 	interval   int // samples of a component between restarts; 0: none
 	predictor  byte
 	shift      byte // the point transform
@@ -201,7 +201,7 @@ func (d *jpegLossless) huffman(b []byte) error {
 					return brokenJPEG("a Huffman table for differences of over 16 bits")
 				}
 			}
-			h, err := newHuffman((*[16]uint8)(b[1:17]), b[17:17+n])
+			h, err := newLjpegTable((*[16]uint8)(b[1:17]), b[17:17+n])
 			if err != nil {
 				return err
 			}

@@ -12,17 +12,17 @@ const quickBits = 9
 // categories is how many kinds of difference there are: of 0 to 16 bits (ISO/IEC 10918-1 table H.2).
 const categories = 17
 
-// huffman decodes the categories of differences (ISO/IEC 10918-1 annexes C and F.2.2.3).
-type huffman struct {
+// ljpegTable decodes the categories of differences (ISO/IEC 10918-1 annexes C and F.2.2.3).
+type ljpegTable struct {
 	quick  [1 << quickBits]uint16 // length<<5 | category, 0 for longer codes
 	limit  [17]int32              // by length: the first code that is longer, left-aligned in 16 bits
 	offset [17]int32              // by length: index of its first value less its first code
 	values []uint8
 }
 
-// newHuffman builds the table of count[n-1] codes of n bits for values, which are in order of code.
-func newHuffman(count *[16]uint8, values []uint8) (*huffman, error) {
-	h := &huffman{values: append([]uint8(nil), values...)}
+// newLjpegTable builds the table of count[n-1] codes of n bits for values, which are in order of code.
+func newLjpegTable(count *[16]uint8, values []uint8) (*ljpegTable, error) {
+	h := &ljpegTable{values: append([]uint8(nil), values...)}
 	code, k := int32(0), int32(0)
 	for n := 1; n <= 16; n++ {
 		h.offset[n] = k - code
@@ -44,9 +44,9 @@ func newHuffman(count *[16]uint8, values []uint8) (*huffman, error) {
 	return h, nil
 }
 
-// bitReader gives the bits of an entropy-coded segment. At its end, which is a marker or that of
+// ljpegBits gives the bits of an entropy-coded segment. At its end, which is a marker or that of
 // the stream, zeros follow; overrun tells whether any of them was taken.
-type bitReader struct {
+type ljpegBits struct {
 	b   []byte
 	at  int
 	acc uint64 // the next bits, the first on top
@@ -55,7 +55,7 @@ type bitReader struct {
 }
 
 // fill makes at least 32 bits ready.
-func (r *bitReader) fill() {
+func (r *ljpegBits) fill() {
 	if r.at+4 <= len(r.b) {
 		v := binary.BigEndian.Uint32(r.b[r.at:])
 		if inverse := ^v; (inverse-0x01010101)&v&0x80808080 == 0 { // no byte is ff
@@ -81,10 +81,10 @@ func (r *bitReader) fill() {
 	}
 }
 
-func (r *bitReader) overrun() bool { return r.n < r.pad }
+func (r *ljpegBits) overrun() bool { return r.n < r.pad }
 
 // difference decodes one difference; ok is false where the bits are no code of the table.
-func (r *bitReader) difference(h *huffman) (d int32, ok bool) {
+func (r *ljpegBits) difference(h *ljpegTable) (d int32, ok bool) {
 	if r.n < 32 {
 		r.fill()
 	}
@@ -113,7 +113,7 @@ func (r *bitReader) difference(h *huffman) (d int32, ok bool) {
 }
 
 // long finds the code at the head of 16 bits.
-func (h *huffman) long(bits int32) (n, category int) {
+func (h *ljpegTable) long(bits int32) (n, category int) {
 	for n := 1; n <= 16; n++ {
 		if bits < h.limit[n] {
 			return n, int(h.values[bits>>(16-n)+h.offset[n]])
@@ -123,7 +123,7 @@ func (h *huffman) long(bits int32) (n, category int) {
 }
 
 // restart goes to the next marker behind an entropy-coded segment and drops the bits before it.
-func (r *bitReader) restart() {
+func (r *ljpegBits) restart() {
 	r.acc, r.n, r.pad = 0, 0, 0
 	for r.at < len(r.b) && (r.b[r.at] != 0xff || r.at+1 < len(r.b) && r.b[r.at+1] == 0) {
 		r.at++
