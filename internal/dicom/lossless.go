@@ -46,6 +46,16 @@ func DecodeLossless(stream []byte, limit int) (*Lossless, error) {
 	return &d.image, nil
 }
 
+// decodeLossless decodes a frame of lossless JPEG. There is no colour transform: what the file says
+// of its colours holds for the values.
+func decodeLossless(_, stream []byte, l *Layout, _ FrameLimits) (*samples, error) {
+	m, err := DecodeLossless(stream, l.pixels()*l.Samples)
+	if err != nil {
+		return nil, err
+	}
+	return &samples{rows: m.Height, columns: m.Width, samples: m.Components, bits: m.Precision, values: m.Samples}, nil
+}
+
 // jpegComponent is a component of the frame.
 type jpegComponent struct {
 	id       byte

@@ -31,7 +31,9 @@ type rewriter struct {
 // newRewriter reads a file of size bytes that Scan accepted. Errors are those of Scan, and Illegal
 // too_large for over 64 MiB in front of the pixel data.
 func newRewriter(at io.ReaderAt, size int64, l Limits) (*rewriter, error) {
-	s := newScanner(io.NewSectionReader(at, 0, size), size, l)
+	file := io.NewSectionReader(at, 0, size)
+	s := newScanner(file, size, l)
+	s.raw.hash, s.raw.seek = nil, file
 	var tags []uint32
 	var starts []int64
 	s.stop = groupPixels

@@ -141,6 +141,8 @@ type scanner struct {
 	stop     uint32                        // where to stop; 0: at the end
 	tops     func(e element)               // at each element of the outermost data set, before order and stop; nil for none
 	body     int64                         // where the outermost data set begins in the file
+	leaves   func(e element) error         // before each value of any data set that is neither sequence nor pixels; nil for none
+	spans    func(e element, table bool)   // before each run of bytes of the image's pixel data, and before its offset table
 }
 
 func newScanner(r io.Reader, size int64, l Limits) *scanner {
