@@ -195,6 +195,22 @@ func (i *itemWriter) text(tag uint32, v vr, text string) {
 	i.b = appendHead(i.b, i.implicit, tag, v, padded(v, []byte(text)))
 }
 
+// sequence writes a sequence of one item.
+func (i *itemWriter) sequence(tag uint32, build func(item *itemWriter)) {
+	one := itemWriter{implicit: i.implicit}
+	build(&one)
+	i.b = appendHead(i.b, i.implicit, tag, vrSQ, append(appendItemHead(nil, len(one.b)), one.b...))
+}
+
+// code writes a sequence of one coded concept (PS3.3 section 8.1).
+func (i *itemWriter) code(tag uint32, value, meaning string) {
+	i.sequence(tag, func(item *itemWriter) {
+		item.text(0x00080100, vrSH, value)
+		item.text(0x00080102, vrSH, "DCM")
+		item.text(0x00080104, vrLO, meaning)
+	})
+}
+
 // padded gives a value an even length (PS3.5 section 6.2).
 func padded(v vr, value []byte) []byte {
 	if len(value)%2 == 0 {
