@@ -9,6 +9,8 @@ const (
 	syntaxFragments = "1.2.840.10008.1.2.1.98"
 	syntaxBaseline  = "1.2.840.10008.1.2.4.50"
 	syntaxExtended  = "1.2.840.10008.1.2.4.51"
+	syntaxLossless  = "1.2.840.10008.1.2.4.57"
+	syntaxLossless1 = "1.2.840.10008.1.2.4.70" // its first predictor
 	syntaxRLE       = "1.2.840.10008.1.2.5"
 )
 
@@ -35,6 +37,8 @@ func decoderOf(uid string) (decoder, error) {
 		return decodeRLE, nil
 	case syntaxBaseline, syntaxExtended: // extended streams of 8 bits too
 		return decodeBaseline, nil
+	case syntaxLossless, syntaxLossless1:
+		return decodeLossless, nil
 	}
 	return nil, gantry.Errorf(gantry.Illegal, CodeUnsupportedSyntax, "open frames: pixels in this transfer syntax are not decoded")
 }

@@ -105,6 +105,9 @@ func (s *scanner) element(f *frame) error {
 	if g := e.tag >> 16; g == 0 || g == groupMeta || g >= 0xfffe {
 		return refuse(gantry.CodeMalformed, e.tag, e.at, "no element may be here")
 	}
+	if root && s.tops != nil {
+		s.tops(e)
+	}
 	if root && s.stop != 0 && e.tag >= s.stop {
 		return errStop
 	}

@@ -139,6 +139,8 @@ type scanner struct {
 	code     codestreams
 	visit    func(e element, value []byte) // of short values of the outermost data set
 	stop     uint32                        // where to stop; 0: at the end
+	tops     func(e element)               // at each element of the outermost data set, before order and stop; nil for none
+	body     int64                         // where the outermost data set begins in the file
 	leaves   func(e element) error         // before each value of any data set that is neither sequence nor pixels; nil for none
 	spans    func(e element, table bool)   // before each run of bytes of the image's pixel data, and before its offset table
 }
@@ -157,6 +159,7 @@ func (s *scanner) run() error {
 	if err := s.readMeta(); err != nil {
 		return s.blame(err)
 	}
+	s.body = s.raw.pos()
 	if s.ts.deflated {
 		s.inflate()
 	}

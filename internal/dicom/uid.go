@@ -1,6 +1,11 @@
 package dicom
 
-import "strings"
+import (
+	"crypto/sha1"
+	"encoding/binary"
+	"math/big"
+	"strings"
+)
 
 // classDirectory is the SOP class of a DICOMDIR.
 const classDirectory = "1.2.840.10008.1.3.10"
@@ -21,6 +26,19 @@ func ValidUID(s string) bool {
 		last = c
 	}
 	return last != '.'
+}
+
+// ResultUID is the UID of a result: 2.25 and the decimal form of a UUID of version 5 (PS3.5 annex
+// B.2, RFC 9562 section 5.5) whose name is the parts, each behind its length, so that no two lists
+// of parts have the same name. The same parts in the same namespace give the same UID.
+func ResultUID(namespace [16]byte, parts ...string) string {
+	name := namespace[:]
+	for _, p := range parts {
+		name = append(binary.BigEndian.AppendUint32(name, uint32(len(p))), p...)
+	}
+	h := sha1.Sum(name)
+	h[6], h[8] = h[6]&0x0f|0x50, h[8]&0x3f|0x80
+	return "2.25." + new(big.Int).SetBytes(h[:16]).String()
 }
 
 // imageClass tells whether objects of the SOP class must have pixel data (PS3.4 section B.5).
