@@ -267,15 +267,6 @@ func (w *work) tagsFor(ctx context.Context, c gantry.Condition, id gantry.ItemID
 	return tags, nil
 }
 
-// fileOf gives the DICOM file that an item is or that it is a frame of.
-func (w *work) fileOf(id gantry.ItemID) (gantry.Item, bool) {
-	x, ok := w.item(id)
-	if ok && x.Transform == dicomFrame {
-		x, ok = w.item(x.Parent)
-	}
-	return x, ok && x.Media == gantry.MediaDICOM
-}
-
 // conditions gives all conditions of the pipeline as one text.
 func (w *work) conditions() string {
 	var b strings.Builder

@@ -17,6 +17,9 @@ import (
 	"github.com/gantry-imaging/gantry/internal/media"
 )
 
+// resultSeries is the number of the series of the first stage's results: behind those of scanners.
+const resultSeries = 9001
+
 // joinFrames writes a multi-frame DICOM object of the pictures that were made of a file's frames, in
 // their order. The place of a frame that failed is black and named in the object.
 func (r *rejoining) joinFrames(ctx context.Context, of gantry.Item) (*built, error) {
@@ -26,11 +29,11 @@ func (r *rejoining) joinFrames(ctx context.Context, of gantry.Item) (*built, err
 		return nil, err
 	}
 	defer closeIt()
-	p := r.plan
-	name := r.plan.Stages[r.stage].Call[r.processor]
-	j := dicom.Joining{Source: at, Size: size, Limits: r.frameLimits(), Frames: len(frames),
-		Missing:  func(i int) bool { _, ok := r.by[frames[i].ID]; return !ok },
-		Pipeline: p.Name, Version: p.Version.String(), Processor: name, Namespace: r.e.Namespace}
+	j, err := r.joining(of)
+	if err != nil {
+		return nil, err
+	}
+	j.Source, j.Size = at, size
 	return r.scratched(gantry.MediaDICOM, func(f *os.File) error {
 		return dicom.Join(ctx, f, j, func(i int) (*dicom.Picture, error) {
 			out := r.by[frames[i].ID]
@@ -42,6 +45,27 @@ func (r *rejoining) joinFrames(ctx context.Context, of gantry.Item) (*built, err
 			return dicom.PictureOf(readerWith(ctx, body), out.Media, r.frameLimits())
 		})
 	})
+}
+
+// joining describes the object. Its UIDs are the same for the same input, processor and rendering: a
+// retry, or another time limit, gives the same instance.
+func (r *rejoining) joining(of gantry.Item) (dicom.Joining, error) {
+	window, err := dicom.ParseWindow(r.plan.Extract.Window)
+	if err != nil {
+		return dicom.Joining{}, err
+	}
+	frames, x, st := r.inside[of.ID], r.plan.Extract, r.plan.Stages[r.stage]
+	root, _ := r.item(0)
+	made := []string{r.plan.Name, st.Name, st.Call[r.processor], string(x.Frames), window.String()}
+	j := dicom.Joining{Frames: len(frames), Sent: x.Frames, Window: window, Limits: r.frameLimits(),
+		Missing:   func(i int) bool { _, ok := r.by[frames[i].ID]; return !ok },
+		UID:       dicom.ResultUID(r.e.Namespace, append(made, of.SHA.String(), "instance", strconv.Itoa(int(of.ID)))...),
+		SeriesUID: dicom.ResultUID(r.e.Namespace, append(made, root.SHA.String(), "series")...),
+		Pipeline:  r.plan.Name, Version: r.plan.Version.String(), Processor: st.Call[r.processor], SeriesNumber: resultSeries + int(r.stage)}
+	for _, f := range frames {
+		j.Lossy = j.Lossy || r.by[f.ID].Media == gantry.MediaJPEG
+	}
+	return j, nil
 }
 
 // joinVideo writes a video of the pictures that were made of a video's frames, each at its time. In the
