@@ -96,7 +96,7 @@ func TestRefusalsOverHTTP(t *testing.T) {
 			"GET":            {"GET", path, nil, nil, 405, "method_not_allowed"},
 			"empty":          {"POST", path, http.NoBody, nil, 422, gantry.CodeEmpty},
 			"text":           {"POST", path, strings.NewReader("hello"), []string{"Content-Type", "image/png"}, 415, gantry.CodeUnsupportedFormat},
-			"zip":            {"POST", path, strings.NewReader("PK\x03\x04" + strings.Repeat("x", 500)), nil, 415, gantry.CodeUnsupportedFormat},
+			"zip":            {"POST", path, strings.NewReader("PK\x03\x04" + strings.Repeat("x", 500)), nil, 422, gantry.CodeMalformed},
 			"jpeg":           {"POST", path, strings.NewReader("\xff\xd8\xff\xe0 JFIF"), nil, 422, gantry.CodeMalformed},
 			"gzip":           {"POST", path, bytes.NewReader(good), []string{"Content-Encoding", "gzip"}, 415, gantry.CodeUnsupportedFormat},
 			"announced big":  {"POST", path, bytes.NewReader(append(good, 0)), nil, 413, gantry.CodeTooLarge},
