@@ -20,6 +20,7 @@ import (
 	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/postgres"
 	"github.com/gantry-imaging/gantry/internal/postgres/postgrestest"
+	"github.com/gantry-imaging/gantry/internal/sample"
 )
 
 // TestDemo runs the whole demonstration and follows every link of its page.
@@ -102,6 +103,40 @@ func followed(t *testing.T, dir string, page []byte) (links, pictures int) {
 			}
 			f.Close()
 		}
+	}
+}
+
+// TestDraw draws what can be drawn, once, and leaves out what cannot.
+func TestDraw(t *testing.T) {
+	t.Parallel()
+	files, err := sample.CT(1, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &demo{page: filepath.Join(t.TempDir(), "index.html")}
+	sha := strings.Repeat("ab", 32)
+	name, err := d.draw(sha, files[0], "input")
+	if err != nil || name != "thumbs/abababababababab.png" {
+		t.Fatalf("%s, %v", name, err)
+	}
+	if again, err := d.draw(sha, nil, "input"); err != nil || again != name { // it is there
+		t.Errorf("%s, %v", again, err)
+	}
+	other := strings.Repeat("cd", 32)
+	for what, in := range map[string][]byte{"a loop": sample.Ultrasound(2, 16, 12), "text": []byte("none")} {
+		if name, err := d.draw(other, in, "input"); err != nil || name != "" {
+			t.Errorf("%s: %q, %v", what, name, err)
+		}
+	}
+	if name, err := d.draw(other, files[0], "input#1"); err != nil || name != "" {
+		t.Errorf("a frame: %q, %v", name, err)
+	}
+	d.page = filepath.Join(d.page, "x") // no folder can be made there
+	if err := os.WriteFile(filepath.Dir(d.page), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.draw(other, files[0], "input"); err == nil {
+		t.Error("below a file")
 	}
 }
 

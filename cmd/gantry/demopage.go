@@ -167,15 +167,15 @@ func (d *demo) pictures(t *pageTask, o app.Outcome) error {
 	of := map[string]*pageItem{}
 	var items []*pageItem
 	for i, x := range m.Items {
-		p := &pageItem{Number: i + 1, Before: "thumbs/" + x.SHA256[:16] + ".png"}
-		if err := d.draw(p.Before, input, x.Path); err != nil {
-			return fmt.Errorf("draw item %d: %w", i+1, err)
+		p := &pageItem{Number: i + 1}
+		if p.Before, err = d.draw(x.SHA256, input, x.Path); err != nil {
+			return err
 		}
 		of[x.Path] = p
 		items = append(items, p)
 	}
 	for _, x := range m.Outputs {
-		f := pageFile{Stage: x.Stage, Link: d.link(dir, x.Path)}
+		f := pageFile{Stage: x.Stage, Link: d.link(dir, x.Path), Says: x.Media}
 		if x.Processor != x.Stage && strings.Contains(x.Path, "/"+x.Processor+"/") {
 			f.Stage = x.Processor
 		}
@@ -185,10 +185,10 @@ func (d *demo) pictures(t *pageTask, o app.Outcome) error {
 		switch p := of[x.Parent]; {
 		case p == nil:
 			t.Whole = append(t.Whole, f)
-		case x.Media == gantry.MediaJSON:
-			p.Data = append(p.Data, f)
-		default:
+		case x.Media == gantry.MediaPNG, x.Media == gantry.MediaJPEG:
 			p.After = append(p.After, f)
+		default:
+			p.Data = append(p.Data, f)
 		}
 	}
 	for i, p := range items {
@@ -210,24 +210,26 @@ func (d *demo) link(dir, path string) string {
 	return filepath.ToSlash(rel)
 }
 
-// draw writes the picture of an item of the input, unless it is there.
-func (d *demo) draw(name string, input []byte, path string) error {
+// draw writes the picture of an item of the input, unless it is there, and gives its place below the
+// page; empty if the item is none of which a picture can be made.
+func (d *demo) draw(sha string, input []byte, path string) (string, error) {
+	name := "thumbs/" + sha[:16] + ".png"
 	to := filepath.Join(filepath.Dir(d.page), filepath.FromSlash(name))
 	if _, err := os.Stat(to); err == nil {
-		return nil
+		return name, nil
 	}
 	body, err := leaf(input, path)
 	if err != nil {
-		return err
+		return "", nil
 	}
 	small, err := models.Thumbnail(body, thumbSide)
 	if err != nil {
-		return err
+		return "", nil
 	}
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-		return err
+		return "", err
 	}
-	return os.WriteFile(to, small, 0o644)
+	return name, os.WriteFile(to, small, 0o644)
 }
 
 // leaf finds an item by its path in the manifest: input#2#0 is the first file of the archive that
