@@ -248,17 +248,17 @@ func TestCallerLeaves(t *testing.T) {
 	})
 }
 
-// TestConcurrent calls both services from many goroutines; every answer must be the one that a
+// TestConcurrent calls the services from many goroutines; every answer must be the one that a
 // lone caller gets, though they share their memory.
 func TestConcurrent(t *testing.T) {
 	t.Parallel()
 	h := Handler(Options{})
 	bodies := [][]byte{encoded(t, xray()), slice(), encoded(t, colours(90, 70)), encoded(t, colours(33, 200)), []byte("none")}
 	ask := func(i int) string {
-		path := []string{"/v1/enhance", "/v1/quality"}[i%2]
-		return call(h, "POST", path, bytes.NewReader(bodies[i/2])).Body.String()
+		path := []string{"/v1/enhance", "/v1/quality", "/v1/mask"}[i%3]
+		return call(h, "POST", path, bytes.NewReader(bodies[i/3])).Body.String()
 	}
-	want := make([]string, 2*len(bodies))
+	want := make([]string, 3*len(bodies))
 	for i := range want {
 		want[i] = ask(i)
 	}
