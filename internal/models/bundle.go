@@ -32,16 +32,17 @@ func (r request) form() string {
 }
 
 // items takes a request apart: the files of a ZIP archive or of multipart/form-data, or those of
-// JSON {"items": [{"name", "media", "data"}]}, data in base64, all in their order. Any other body is
-// one item. Names and media types are not looked at: what an item is its bytes say. most bounds
-// the bytes of all items. Refusals are Illegal: malformed, too_large, too_many_entries.
+// JSON {"inputs": [{"media", "data"}]}, data in base64, which may also be called items; all in their
+// order. Any other body is one item. Names and media types are not looked at: what an item is its
+// bytes say. most bounds the bytes of all items. Refusals are Illegal: empty, malformed, too_large,
+// too_many_entries.
 func (r request) items(most int64) ([][]byte, error) {
 	form := r.form()
 	switch {
 	case len(r.body) == 0:
 		return nil, gantry.Errorf(gantry.Illegal, gantry.CodeEmpty, "an empty body")
 	case strings.HasPrefix(form, "multipart/"):
-		return r.parts()
+		return r.parts(form)
 	case bytes.HasPrefix(r.body, []byte("PK\x03\x04")), bytes.HasPrefix(r.body, []byte("PK\x05\x06")):
 		return r.entries(most)
 	case form == gantry.MediaJSON:
@@ -50,28 +51,8 @@ func (r request) items(most int64) ([][]byte, error) {
 	return [][]byte{r.body}, nil
 }
 
-// only gives the one item of a request to a service that looks at one image. A ZIP archive is no
-// image.
-func (r request) only(most int64) ([]byte, error) {
-	form := r.form()
-	if len(r.body) == 0 || form != gantry.MediaJSON && !strings.HasPrefix(form, "multipart/") {
-		return r.body, nil
-	}
-	items, err := r.items(most)
-	if err == nil && len(items) != 1 {
-		err = gantry.Errorf(gantry.Illegal, codeNotOne, "%d items where one image is served", len(items))
-	}
-	if err != nil {
-		return nil, err
-	}
-	return items[0], nil
-}
-
-// Codes of requests that hold several items, all Illegal.
-const (
-	codeNotOne  gantry.Code = "not_one_item"
-	codeTooMany gantry.Code = "too_many_entries"
-)
+// codeTooMany is the reason of a request with over maxItems items.
+const codeTooMany gantry.Code = "too_many_entries"
 
 func tooMany() error {
 	return gantry.Errorf(gantry.Illegal, codeTooMany, "over %d items", maxItems)
@@ -120,7 +101,7 @@ func entry(f *zip.File, most int64) ([]byte, error) {
 }
 
 // parts reads the files of a multipart body. Fields of a form that are no files are passed over.
-func (r request) parts() ([][]byte, error) {
+func (r request) parts(form string) ([][]byte, error) {
 	_, params, err := mime.ParseMediaType(r.media)
 	if err != nil || params["boundary"] == "" {
 		return nil, gantry.Errorf(gantry.Illegal, gantry.CodeMalformed, "multipart: no boundary")
@@ -139,7 +120,7 @@ func (r request) parts() ([][]byte, error) {
 		if err != nil {
 			return nil, gantry.Errorf(gantry.Illegal, gantry.CodeMalformed, "multipart: a part breaks off")
 		}
-		if p.FileName() == "" && p.Header.Get("Content-Type") == "" {
+		if p.FileName() == "" && form == "multipart/form-data" {
 			continue
 		}
 		if len(out) == maxItems {
@@ -151,25 +132,28 @@ func (r request) parts() ([][]byte, error) {
 
 // listed reads the items of a JSON body; one without items is an item itself.
 func (r request) listed() ([][]byte, error) {
-	var list struct {
-		Items []struct {
-			Data []byte `json:"data"`
-		} `json:"items"`
+	type listing []struct {
+		Data []byte `json:"data"`
+	}
+	var body struct {
+		Inputs listing `json:"inputs"`
+		Items  listing `json:"items"`
 	}
 	if !json.Valid(r.body) {
 		return nil, gantry.Errorf(gantry.Illegal, gantry.CodeMalformed, "json: cannot be read")
 	}
-	err := json.Unmarshal(r.body, &list)
+	err := json.Unmarshal(r.body, &body)
+	list := append(body.Inputs, body.Items...)
 	switch {
-	case len(list.Items) > maxItems:
+	case len(list) > maxItems:
 		return nil, tooMany()
-	case list.Items == nil:
+	case body.Inputs == nil && body.Items == nil:
 		return [][]byte{r.body}, nil
 	case err != nil:
 		return nil, gantry.Errorf(gantry.Illegal, gantry.CodeMalformed, "json: items that are none, or not in base64")
 	}
-	out := make([][]byte, len(list.Items))
-	for i, x := range list.Items {
+	out := make([][]byte, len(list))
+	for i, x := range list {
 		out[i] = x.Data
 	}
 	return out, nil

@@ -87,15 +87,14 @@ func TestItems(t *testing.T) {
 			t.Errorf("%s: %d items, %v", name, len(got), err)
 		}
 	}
-	for name, r := range map[string]request{"form": formed(t, want[0]), "json": spelt(t, want[0]), "itself": {"image/png", want[0]}} {
-		if got, err := r.only(1 << 20); err != nil || !bytes.Equal(got, want[0]) {
-			t.Errorf("the one of %s: %v", name, err)
-		}
+	inputs := spelt(t, want...)
+	inputs.body = bytes.Replace(inputs.body, []byte(`"items"`), []byte(`"inputs"`), 1)
+	if got, err := inputs.items(1 << 20); err != nil || len(got) != 3 || !bytes.Equal(got[2], want[2]) {
+		t.Errorf("inputs: %d, %v", len(got), err)
 	}
-	for name, r := range map[string]request{"form": formed(t, want...), "json": spelt(t), "no file": formed(t)} {
-		if _, err := r.only(1 << 20); gantry.CodeOf(err) != codeNotOne {
-			t.Errorf("not one of %s: %v", name, err)
-		}
+	mixed := request{"multipart/mixed; boundary=x", []byte("--x\r\nContent-Type: image/png\r\n\r\none\r\n--x--\r\n")}
+	if got, err := mixed.items(1 << 20); err != nil || len(got) != 1 || string(got[0]) != "one" {
+		t.Errorf("mixed: %q, %v", got, err)
 	}
 }
 

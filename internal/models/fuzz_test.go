@@ -10,8 +10,8 @@ import (
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
-// FuzzEnhance sends any bytes through decoding and both models. What is taken must give a PNG of
-// its size and a score from 0 to 1; what is not must say so as a refusal.
+// FuzzEnhance sends any bytes through decoding and the models of one image. What is taken must give
+// a PNG of its size, a score from 0 to 1 and a mask; what is not must say so as a refusal.
 func FuzzEnhance(f *testing.F) {
 	f.Add(encoded(f, colours(9, 7)))
 	f.Add(encoded(f, image.NewGray16(image.Rect(0, 0, 40, 3))))
@@ -22,6 +22,8 @@ func FuzzEnhance(f *testing.F) {
 	small := written(f, func(*dicom.Image) {})
 	f.Add(small)
 	f.Add(bytes.Replace(small, []byte("MONOCHROME2"), []byte("MONOCHROME1"), 1))
+	f.Add(jpegOf(f, noisy(9, 12, 1)))
+	f.Add(jpegOf(f, colours(17, 5)))
 	f.Add([]byte("PK\x03\x04"))
 	s := newService(Options{})
 	s.maxPixels = 1 << 16
@@ -53,6 +55,13 @@ func FuzzEnhance(f *testing.F) {
 		c, err := png.DecodeConfig(&out)
 		if err != nil || c.Width != p.width || c.Height != p.height {
 			t.Fatalf("%d x %d became %d x %d: %v", p.width, p.height, c.Width, c.Height, err)
+		}
+		if m := p.shrunk(max(1, p.width/2), max(1, p.height/3)); m.Bounds().Empty() {
+			t.Fatal("an empty thumbnail")
+		}
+		segment(p)
+		if _, _, binary := p.sums(); !binary || p.top != 0xff {
+			t.Fatal("a mask of more than two values")
 		}
 	})
 }

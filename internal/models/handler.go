@@ -59,9 +59,10 @@ type service struct {
 // Quality as JSON out), /v1/mask (an image in, a PNG of its size out: 255 where it is bright, 0
 // elsewhere), /v1/report (all items of a task in, a Report as JSON out) and /v1/identity (the body
 // out again), and GET /healthz. An image is a PNG, a JPEG or a DICOM file of one uncompressed grey
-// frame; what it is its bytes say, not its Content-Type. It is the body itself, the one file of
-// multipart/form-data, or the one entry of JSON {"items": [{"data": base64}]}; a report takes any
-// number of those, and a ZIP archive. The same bytes get the same answer.
+// frame; what it is its bytes say, not its Content-Type. A request is one image, or several as a
+// ZIP archive, as files of multipart/form-data, or as JSON {"inputs": [{"media", "data": base64}]};
+// several are answered in their order, by multipart/mixed or in one JSON. The same bytes get the
+// same answer.
 // Errors are JSON problems (RFC 9457): 413 for a body over MaxBody, 415 for what is no image, 422
 // for one that is broken or has a layout or size that is not served.
 // It may be called concurrently; as many images are worked on at once as there are processors.
@@ -104,17 +105,6 @@ func (s *service) routes() http.Handler {
 
 // runner computes an answer into out.
 type runner func(in request, out *bytes.Buffer) (media string, err error)
-
-// image makes a runner of a function of one image.
-func (s *service) image(run func(body []byte, out *bytes.Buffer) (media string, err error)) runner {
-	return func(in request, out *bytes.Buffer) (string, error) {
-		body, err := in.only(s.opt.MaxBody)
-		if err != nil {
-			return "", err
-		}
-		return run(body, out)
-	}
-}
 
 // model is the way of every call: read the whole body, take the time that a model would take,
 // fail if it is this call's turn, else compute and answer. The body is read before a failure is

@@ -96,7 +96,7 @@ func TestRefusalsOverHTTP(t *testing.T) {
 			"GET":            {"GET", path, nil, nil, 405, "method_not_allowed"},
 			"empty":          {"POST", path, http.NoBody, nil, 422, gantry.CodeEmpty},
 			"text":           {"POST", path, strings.NewReader("hello"), []string{"Content-Type", "image/png"}, 415, gantry.CodeUnsupportedFormat},
-			"zip":            {"POST", path, strings.NewReader("PK\x03\x04" + strings.Repeat("x", 500)), nil, 415, gantry.CodeUnsupportedFormat},
+			"zip":            {"POST", path, strings.NewReader("PK\x03\x04" + strings.Repeat("x", 500)), nil, 422, gantry.CodeMalformed},
 			"jpeg":           {"POST", path, strings.NewReader("\xff\xd8\xff\xe0 JFIF"), nil, 422, gantry.CodeMalformed},
 			"gzip":           {"POST", path, bytes.NewReader(good), []string{"Content-Encoding", "gzip"}, 415, gantry.CodeUnsupportedFormat},
 			"announced big":  {"POST", path, bytes.NewReader(append(good, 0)), nil, 413, gantry.CodeTooLarge},
@@ -248,17 +248,17 @@ func TestCallerLeaves(t *testing.T) {
 	})
 }
 
-// TestConcurrent calls both services from many goroutines; every answer must be the one that a
+// TestConcurrent calls the services from many goroutines; every answer must be the one that a
 // lone caller gets, though they share their memory.
 func TestConcurrent(t *testing.T) {
 	t.Parallel()
 	h := Handler(Options{})
 	bodies := [][]byte{encoded(t, xray()), slice(), encoded(t, colours(90, 70)), encoded(t, colours(33, 200)), []byte("none")}
 	ask := func(i int) string {
-		path := []string{"/v1/enhance", "/v1/quality"}[i%2]
-		return call(h, "POST", path, bytes.NewReader(bodies[i/2])).Body.String()
+		path := []string{"/v1/enhance", "/v1/quality", "/v1/mask"}[i%3]
+		return call(h, "POST", path, bytes.NewReader(bodies[i/3])).Body.String()
 	}
-	want := make([]string, 2*len(bodies))
+	want := make([]string, 3*len(bodies))
 	for i := range want {
 		want[i] = ask(i)
 	}
