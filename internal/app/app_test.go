@@ -203,6 +203,7 @@ type record struct {
 	Outputs []struct {
 		Path, SHA256, Media, Stage, Processor, Parent, Call string
 		Bytes                                               int64
+		Joined                                              []struct{ Parent, SHA256, Call string }
 	}
 	Errors []struct{ Item, Stage, Code string }
 }

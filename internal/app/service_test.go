@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -86,3 +87,14 @@ func (h *hashing) Write(p []byte) (int, error) {
 
 // Unwrap lets a handler break its connection.
 func (h *hashing) Unwrap() http.ResponseWriter { return h.ResponseWriter }
+
+// by gives the one request whose key ends so.
+func (s *service) by(ending string) seen {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.IndexFunc(s.seen, func(x seen) bool { return strings.HasSuffix(x.key, "/"+ending) })
+	if i < 0 {
+		return seen{}
+	}
+	return s.seen[i]
+}
