@@ -122,6 +122,9 @@ func (w *watcher) list(ctx context.Context, in *sdk.ListObjectsV2Input) (*sdk.Li
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
 	out, err := w.client.ListObjectsV2(ctx, in)
+	if err == nil && out.Name == nil { // the SDK takes an answer that is none for an empty one
+		return nil, gantry.Errorf(gantry.BadResponse, CodeMalformedAnswer, "list bucket: the answer is no listing")
+	}
 	if err == nil {
 		return out, nil
 	}
