@@ -244,7 +244,7 @@ func TestHostileListings(t *testing.T) {
 		"too much":         {page("<x>" + strings.Repeat(private, maxAnswer/len(private)) + "</x>"), gantry.CodeTooLarge},
 	} {
 		s := serveSource(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, c.answer) })
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		err := s.Watch(ctx, func(context.Context, gantry.Object) error { return nil })
 		cancel()
 		if gantry.KindOf(err) != gantry.BadResponse || gantry.CodeOf(err) != c.code || strings.Contains(err.Error(), private) {
