@@ -145,6 +145,18 @@ func TestChangedBetweenListAndOpen(t *testing.T) {
 			}
 			_, err := s.Open(ctx, o.Ref)
 			wantError(t, err, gantry.NotFound, gantry.CodeSourceGone)
+			if name == "replaced" { // the control: not bound to the ETag, other bytes are read
+				s.forget(o.Ref)
+				r, err := s.Open(ctx, o.Ref)
+				if err != nil {
+					t.Error(err)
+					return err
+				}
+				defer r.Close()
+				if got, _ := io.ReadAll(r); string(got) != "other bytes" {
+					t.Errorf("the control read %q", got)
+				}
+			}
 			return err
 		})
 		cancel()
