@@ -166,12 +166,12 @@ func FuzzListing(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w := &watcher{source: s.(*source), known: map[objectID]struct{}{}, announce: func(_ context.Context, o gantry.Object) error {
+		w := newWatcher(s.(*source), func(_ context.Context, o gantry.Object) error {
 			if o.Ref == "" || len(o.Ref) > maxKey || o.Size < 0 || strings.HasSuffix(o.Ref, "/") {
 				t.Errorf("announced %+v", o)
 			}
 			return nil
-		}}
+		})
 		if err := w.look(t.Context()); err != nil {
 			if _, own := errors.AsType[*gantry.Error](err); !own {
 				t.Errorf("%v has no kind", err)

@@ -158,7 +158,7 @@ func shelfOf(t *testing.T, n int) (*shelf, *watcher, *[]string) {
 	s.page, s.few, s.sweep = 10, 2, time.Hour
 	var mu sync.Mutex
 	taken := &[]string{}
-	return sh, &watcher{source: s, known: map[objectID]struct{}{}, announce: func(_ context.Context, o gantry.Object) error {
+	return sh, newWatcher(s, func(_ context.Context, o gantry.Object) error {
 		mu.Lock()
 		defer mu.Unlock()
 		if strings.HasSuffix(o.Ref, "!") {
@@ -166,7 +166,7 @@ func shelfOf(t *testing.T, n int) (*shelf, *watcher, *[]string) {
 		}
 		*taken = append(*taken, o.Ref)
 		return nil
-	}}, taken
+	}), taken
 }
 
 // A large bucket is listed whole at each sweep, and from its end on in between.
@@ -233,6 +233,40 @@ func TestBrokenSweep(t *testing.T) {
 	sh.set(func() { sh.fail = false })
 	if err := w.look(t.Context()); err != nil || len(*taken) != 50 || len(w.known) != 50 || w.swept.IsZero() {
 		t.Errorf("%v, taken %d, remembered %d", err, len(*taken), len(w.known))
+	}
+}
+
+// An object that nobody takes is announced less and less often, and holds up no other.
+func TestPostponed(t *testing.T) {
+	t.Parallel()
+	sh, w, taken := shelfOf(t, 0)
+	at := time.Now()
+	w.now, w.pause = func() time.Time { return at }, time.Second
+	tries := 0
+	w.announce = func(_ context.Context, o gantry.Object) error {
+		if o.Ref != "poison" {
+			*taken = append(*taken, o.Ref)
+			return nil
+		}
+		if tries++; tries == 4 {
+			return &gantry.Error{Kind: gantry.Unavailable, RetryAfter: time.Hour, Err: errors.New("later")}
+		}
+		return errors.New("not this one")
+	}
+	sh.keys = []string{"a", "poison"}
+	for i, c := range []struct {
+		after time.Duration
+		tries int
+	}{{0, 1}, {0, 1}, {time.Second, 2}, {time.Second, 2}, {time.Second, 3}, {3 * time.Second, 3}, {time.Second, 4}, {maxPostpone, 4}, {time.Hour, 5}} {
+		at = at.Add(c.after)
+		if err := w.look(t.Context()); err != nil || tries != c.tries {
+			t.Errorf("look %d: tried %d times, want %d; %v", i, tries, c.tries, err)
+		}
+	}
+	sh.set(func() { sh.keys = []string{"a", "b"} })
+	at = at.Add(time.Hour)
+	if err := w.look(t.Context()); err != nil || !slices.Equal(*taken, []string{"a", "b"}) || len(w.later) != 0 {
+		t.Errorf("%v, taken %v, %d put off", err, *taken, len(w.later))
 	}
 }
 
