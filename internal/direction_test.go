@@ -58,6 +58,7 @@ var onlyIn = map[string][]string{
 	"github.com/alecthomas/kong":   {"cmd/gantry"},
 	"golang.org/x/sync":            {"internal/driver/dir", "internal/engine", "internal/scheduler", "internal/app", "internal/blob", "cmd/gantry", "test/benchmark"},
 	"github.com/aws/aws-sdk-go-v2": {"internal/auth", "internal/driver/s3"},
+	"github.com/aws/smithy-go":     {"internal/driver/s3"},
 	"golang.org/x/term":            {"cmd/gantry"},
 }
 

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	maxAnswer     = 16 << 20  // bytes of an answer that is no object: a page of a listing, an error
+	maxAnswer     = 8 << 20   // bytes of an answer that is no object: a page of a listing, an error
 	continueAbove = 128 << 10 // a body larger than this, in bytes, waits for the server's word
 )
 

@@ -209,7 +209,7 @@ func sumOf(head *sdk.HeadObjectOutput) (gantry.Digest, bool) {
 		return gantry.Digest(raw), true
 	}
 	sum, err := gantry.ParseDigest(head.Metadata[ownSum])
-	return sum, err == nil
+	return sum, err == nil && !sum.IsZero()
 }
 
 // read takes the digest of what is there.

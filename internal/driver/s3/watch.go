@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"path"
 	"slices"
@@ -25,6 +26,8 @@ const (
 	announcers  = 8               // announcements at once
 	listTimeout = time.Minute     // of one page
 	maxBackoff  = time.Minute     // between two listings while they fail
+	maxPostpone = 5 * time.Minute // between two announcements of one object
+	maxLater    = 10_000          // objects of which it is known when to announce them again
 	maxPages    = 1 << 20         // of one listing
 	idBytes     = sha256.Size / 2 // of what is remembered of an announced object
 )
@@ -32,11 +35,11 @@ const (
 // Watch lists the bucket again and again and announces each object whose ETag, size or time it has not
 // announced before. A bucket of many pages is listed whole only at every sweep; in between, from the
 // last key on up to which nothing is open, since many writers name their objects in order. An
-// announcement that failed is made again at the next listing. Of each object it announced it
-// remembers 16 bytes. A bucket that cannot be listed at the start is an error; later that is waited
+// announcement that failed is made again at a listing 1 s later or more, up to 5 minutes. Of each
+// object it announced it remembers 16 bytes. A bucket that cannot be listed at the start is an error; later that is waited
 // for. Watch returns nil when ctx ends.
 func (s *source) Watch(ctx context.Context, announce func(context.Context, gantry.Object) error) error {
-	w := &watcher{source: s, announce: announce, known: map[objectID]struct{}{}}
+	w := newWatcher(s, announce)
 	var pause time.Duration
 	for first := true; ; first = false {
 		err := w.look(ctx)
@@ -74,11 +77,22 @@ type watcher struct {
 
 	known  map[objectID]struct{} // announced
 	found  map[objectID]struct{} // of those, what the whole listing under way saw
-	swept  time.Time             // beginning of the last whole listing
-	pages  int                   // of it
-	cursor string                // up to here nothing is open
-	open   bool                  // something after cursor is
-	soon   time.Duration         // until the first object has settled; 0: none waits
+	later  map[objectID]postponed
+	swept  time.Time     // beginning of the last whole listing
+	pages  int           // of it
+	cursor string        // up to here nothing is open
+	open   bool          // something after cursor is
+	soon   time.Duration // until the first object has settled; 0: none waits
+}
+
+// postponed says when an object whose announcement failed is announced again.
+type postponed struct {
+	until time.Time
+	pause time.Duration
+}
+
+func newWatcher(s *source, announce func(context.Context, gantry.Object) error) *watcher {
+	return &watcher{source: s, announce: announce, known: map[objectID]struct{}{}, later: map[objectID]postponed{}}
 }
 
 // look lists once, whole or from the cursor on.
@@ -107,6 +121,7 @@ func (w *watcher) look(ctx context.Context) error {
 		if !aws.ToBool(out.IsTruncated) {
 			if whole {
 				w.swept, w.pages, w.known = began, pages, w.found
+				maps.DeleteFunc(w.later, func(_ objectID, p postponed) bool { return began.Sub(p.until) > maxPostpone }) // gone
 			}
 			return nil
 		}
@@ -122,6 +137,9 @@ func (w *watcher) list(ctx context.Context, in *sdk.ListObjectsV2Input) (*sdk.Li
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
 	out, err := w.client.ListObjectsV2(ctx, in)
+	if err == nil && out.Name == nil { // the SDK takes an answer that is none for an empty one
+		return nil, gantry.Errorf(gantry.BadResponse, CodeMalformedAnswer, "list bucket: the answer is no listing")
+	}
 	if err == nil {
 		return out, nil
 	}
@@ -149,7 +167,7 @@ func (w *watcher) take(ctx context.Context, page *sdk.ListObjectsV2Output) error
 		switch {
 		case !w.wanted(&page.Contents[i], o.Ref):
 		case w.knows(o):
-		case w.unsettled(&page.Contents[i], now):
+		case w.unsettled(&page.Contents[i], now), w.waits(o):
 			w.stop(before)
 		default:
 			fresh, last = append(fresh, o), append(last, before)
@@ -250,13 +268,31 @@ func (w *watcher) announceAll(ctx context.Context, list []gantry.Object) int {
 	}
 	wg.Wait()
 	for i, o := range list {
-		if errs[i] == nil {
-			w.known[idOf(o)] = struct{}{}
-			w.knows(o)
+		if errs[i] != nil {
+			w.postpone(o, errs[i])
+			continue
 		}
+		delete(w.later, idOf(o))
+		w.known[idOf(o)] = struct{}{}
+		w.knows(o)
 	}
 	return slices.IndexFunc(errs, func(err error) bool { return err != nil })
 }
+
+// postpone puts an object off after a failure. Where there are too many of them, it comes again with
+// the next listing.
+func (w *watcher) postpone(o gantry.Object, err error) {
+	id := idOf(o)
+	was, known := w.later[id]
+	if !known && len(w.later) >= maxLater {
+		return
+	}
+	pause := min(max(2*was.pause, w.pause), maxPostpone)
+	w.later[id] = postponed{w.now().Add(max(pause, gantry.RetryAfterOf(err))), pause}
+}
+
+// waits tells whether an object is put off.
+func (w *watcher) waits(o gantry.Object) bool { return w.now().Before(w.later[idOf(o)].until) }
 
 func (w *watcher) announceOne(ctx context.Context, o gantry.Object) error {
 	if o.Version != "" {

@@ -1,0 +1,181 @@
+package s3
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+// The declared target is where the SDK really sends to, with every way to name a bucket.
+func TestTargetIsWhereRequestsGo(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		place place
+		key   string
+		url   string
+	}{
+		{place{bucket: "scans"}, "https://scans.s3.us-east-1.amazonaws.com", "https://scans.s3.us-east-1.amazonaws.com/a%20b"},
+		{place{bucket: "scans", region: "eu-central-1"}, "https://scans.s3.eu-central-1.amazonaws.com", "https://scans.s3.eu-central-1.amazonaws.com/a%20b"},
+		{place{bucket: "scans", region: "cn-north-1"}, "https://scans.s3.cn-north-1.amazonaws.com.cn", "https://scans.s3.cn-north-1.amazonaws.com.cn/a%20b"},
+		{place{bucket: "scans", pathStyle: true}, "https://s3.us-east-1.amazonaws.com/scans", "https://s3.us-east-1.amazonaws.com/scans/a%20b"},
+		{place{bucket: "my.scans"}, "https://s3.us-east-1.amazonaws.com/my.scans", "https://s3.us-east-1.amazonaws.com/my.scans/a%20b"},
+		{place{bucket: "scans", endpoint: "http://127.0.0.1:9000"}, "http://127.0.0.1:9000/scans", "http://127.0.0.1:9000/scans/a%20b"},
+		{place{bucket: "scans", endpoint: "http://[::1]:9000/"}, "http://::1:9000/scans", "http://[::1]:9000/scans/a%20b"},
+		{place{bucket: "scans", endpoint: "https://store.local"}, "https://scans.store.local", "https://scans.store.local/a%20b"},
+		{place{bucket: "scans", endpoint: "https://store.local:8443", pathStyle: true}, "https://store.local:8443/scans", "https://store.local:8443/scans/a%20b"},
+	} {
+		var sent *http.Request
+		client := newClient(c.place, signed{&faults{before: func(r *http.Request) *http.Response { sent = r; return refusal(r, 404, "NoSuchKey") }}})
+		client.GetObject(t.Context(), &sdk.GetObjectInput{Bucket: &c.place.bucket, Key: aws.String("a b")})
+		if len(c.place.check()) > 0 || sent == nil {
+			t.Errorf("%+v: %v, sent %v", c.place, c.place.check(), sent)
+			continue
+		}
+		target := c.place.target()
+		sent.URL.RawQuery = ""
+		if target.Key() != c.key || sent.URL.String() != c.url || sent.URL.Hostname() != target.Host || sent.URL.Port() != target.Port || sent.Header.Get("Authorization") != "" {
+			t.Errorf("%+v: target %s, sent to %s", c.place, target.Key(), sent.URL)
+		}
+	}
+}
+
+func keys(found []gantry.FieldProblem) string {
+	var out []string
+	for _, p := range found {
+		out = append(out, p.Key)
+	}
+	slices.Sort(out)
+	return strings.Join(out, " ")
+}
+
+func TestConfigsAreChecked(t *testing.T) {
+	t.Parallel()
+	for want, c := range map[string]SourceConfig{
+		"bucket":   {},
+		"region":   {Bucket: "abc", Region: "eu central"},
+		"endpoint": {Bucket: "abc", Endpoint: "s3.local:9000"},
+		"exclude":  {Bucket: "abc", Exclude: []string{""}},
+		"pattern":  {Bucket: "abc", Pattern: "a/*"},
+		"poll":     {Bucket: "abc", Poll: -time.Second},
+		"settle":   {Bucket: "abc", Settle: 48 * time.Hour},
+		"prefix":   {Bucket: "abc", Prefix: strings.Repeat("x", maxKey+1)},
+		"":         {Bucket: "abc", Prefix: "in/", Exclude: []string{"in/done/"}, Endpoint: "http://s3.local:9000/", Region: "eu-west-1"},
+	} {
+		if got := keys(c.Check()); got != want {
+			t.Errorf("source: problems with %q, want %q", got, want)
+		}
+		if _, err := NewSource(t.Context(), c, signed{}); (err == nil) != (want == "") {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+	for _, endpoint := range []string{"ftp://x", "http://", "http://user@x", "http://x/path", "http://x?q", "http://x#f", "http://[x", "/x"} {
+		if got := keys(SinkConfig{Bucket: "abc", Endpoint: endpoint}.Check()); got != "endpoint" {
+			t.Errorf("endpoint %s: %q", endpoint, got)
+		}
+	}
+	for _, bucket := range []string{"ab", "Abc", "a/b", "-abc", "arn:aws:s3:us-east-1:1:accesspoint/x", strings.Repeat("a", 64)} {
+		if got := keys(SinkConfig{Bucket: bucket}.Check()); got != "bucket" {
+			t.Errorf("bucket %s: %q", bucket, got)
+		}
+	}
+	for _, prefix := range []string{"/out/", "out//", "../out/", "out/./x"} {
+		if got := keys(SinkConfig{Bucket: "abc", Prefix: prefix}.Check()); got != "prefix" {
+			t.Errorf("prefix %s: %q", prefix, got)
+		}
+	}
+	if got := keys(SinkConfig{Bucket: "abc", Checksums: "md5"}.Check()); got != "checksums" {
+		t.Errorf("checksums: %q", got)
+	}
+	if _, err := NewSink(t.Context(), SinkConfig{}, signed{}); gantry.KindOf(err) != gantry.Illegal {
+		t.Errorf("an empty sink: %v", err)
+	}
+}
+
+func TestKeysThatCannotBe(t *testing.T) {
+	t.Parallel()
+	refuse := signed{&faults{before: func(r *http.Request) *http.Response { t.Error("it was sent"); return refusal(r, 500, "") }}}
+	src, err := NewSource(t.Context(), SourceConfig{Bucket: "abc"}, refuse)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, ref := range []string{"", strings.Repeat("k", maxKey+1)} {
+		_, err := src.Open(t.Context(), ref)
+		wantError(t, err, gantry.Illegal, CodeBadPath)
+	}
+	snk, err := NewSink(t.Context(), SinkConfig{Bucket: "abc"}, refuse)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, snk.Deliver(t.Context(), delivery(strings.Repeat("k", maxKey+1), []byte("x"))), gantry.Permanent, CodeNameTooLong)
+}
+
+// A piece is what it was measured to be, or it does not end.
+func TestBodyHoldsBack(t *testing.T) {
+	t.Parallel()
+	content := []byte("0123456789")
+	whole, pieces, err := measure(t.Context(), bytes.NewReader(content), 4)
+	if err != nil || whole.size != 10 || len(pieces) != 3 || pieces[2].size != 2 {
+		t.Fatalf("%+v %+v %v", whole, pieces, err)
+	}
+	r := bytes.NewReader(content)
+	for i, p := range pieces {
+		if got, err := io.ReadAll(newBody(t.Context(), r, p, i == 2)); err != nil || int64(len(got)) != p.size {
+			t.Errorf("piece %d: %q, %v", i, got, err)
+		}
+	}
+	for name, sent := range map[string]string{"fewer": "012345678", "more": "0123456789x", "other": "012345678X"} {
+		got, err := io.ReadAll(newBody(t.Context(), strings.NewReader(sent), whole, true))
+		if err == nil || gantry.KindOf(err) != gantry.Transient || len(got) > 9 {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+	b := newBody(t.Context(), bytes.NewReader(content), whole, true)
+	b.stop()
+	if _, err := b.Read(make([]byte, 1)); err != io.ErrClosedPipe {
+		t.Errorf("after stop: %v", err)
+	}
+	empty, pieces, err := measure(t.Context(), strings.NewReader(""), 4)
+	if err != nil || empty.size != 0 || len(pieces) != 1 {
+		t.Errorf("nothing: %+v %+v %v", empty, pieces, err)
+	}
+}
+
+// FuzzListing gives the answer to a listing: whatever it is, Watch ends or announces what could be
+// there, and says nothing that it read.
+func FuzzListing(f *testing.F) {
+	f.Add([]byte(`<ListBucketResult><Name>b</Name><EncodingType>url</EncodingType><Contents><Key>a%20b</Key><Size>1</Size><ETag>"e"</ETag><LastModified>2026-01-01T00:00:00Z</LastModified></Contents></ListBucketResult>`))
+	f.Add([]byte(`<ListBucketResult><Name>b</Name><IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken></ListBucketResult>`))
+	f.Add([]byte(`<Error><Code>SlowDown</Code></Error>`))
+	f.Add([]byte("<a><b></a>"))
+	f.Fuzz(func(t *testing.T, answer []byte) {
+		rt := &faults{before: func(r *http.Request) *http.Response {
+			return &http.Response{StatusCode: 200, Header: http.Header{}, Request: r, ContentLength: int64(len(answer)), Body: io.NopCloser(bytes.NewReader(answer))}
+		}}
+		s, err := NewSource(t.Context(), SourceConfig{Bucket: "bucket", Endpoint: "http://s3.test", PathStyle: true}, signed{rt})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := newWatcher(s.(*source), func(_ context.Context, o gantry.Object) error {
+			if o.Ref == "" || len(o.Ref) > maxKey || o.Size < 0 || strings.HasSuffix(o.Ref, "/") {
+				t.Errorf("announced %+v", o)
+			}
+			return nil
+		})
+		if err := w.look(t.Context()); err != nil {
+			if _, own := errors.AsType[*gantry.Error](err); !own {
+				t.Errorf("%v has no kind", err)
+			}
+		}
+	})
+}
