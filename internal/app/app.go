@@ -103,6 +103,7 @@ type App struct {
 	plans *plans
 	rand  func() float64
 	ids   *gantry.IDs
+	desk  desk
 
 	mu    sync.Mutex
 	blobs *blob.Dir // opened with the first worker id

@@ -161,7 +161,7 @@ func targetOf(config any) gantry.Target {
 }
 
 // local tells whether no egress counts the target's bytes, since they cross no socket.
-func local(t gantry.Target) bool { return t.Scheme == "dir" }
+func local(t gantry.Target) bool { return t.Scheme == "dir" || t.Scheme == "upload" }
 
 // egress makes a driver's way out, signed with its credential, which the driver never sees.
 func (p *plans) egress(t gantry.Target, c *gantry.Credential) (gantry.Egress, error) {
