@@ -36,7 +36,7 @@ func newFront(t *testing.T, env map[string]string, sources ...string) front {
 	r := newRig(t, env)
 	var list []*gantry.Pipeline
 	for _, src := range sources {
-		p, err := pipeline.Parse("test.yaml", []byte(strings.ReplaceAll(src, "OUT", r.out)), all.Drivers(), r.Lookup)
+		p, err := pipeline.Parse("test.yaml", []byte(strings.ReplaceAll(src, "@OUT@", r.out)), all.Drivers(), r.Lookup)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -113,7 +113,7 @@ func up(url string) string {
 	return head("up") + `
 sources: {door: {kind: http, max_mib: 1}}
 stages: [{name: score, call: score}, {name: draw, call: draw}]
-sinks: {out: {kind: dir, path: OUT}}
+sinks: {out: {kind: dir, path: "@OUT@"}}
 processors:
   score: {kind: http, url: "` + url + `/score"}
   draw: {kind: http, url: "` + url + `/draw"}
@@ -207,7 +207,7 @@ func TestUploadTwice(t *testing.T) {
 // TestUploadsThatAreNotTaken leaves neither task nor arrival behind.
 func TestUploadsThatAreNotTaken(t *testing.T) {
 	t.Parallel()
-	f := newFront(t, nil, up(serve(t, scoring).URL), strings.Replace(strings.Replace(up("http://127.0.0.1:1"), "name: up", "name: closed", 1), "kind: http, max_mib: 1", "kind: dir, path: OUT", 1))
+	f := newFront(t, nil, up(serve(t, scoring).URL), strings.Replace(strings.Replace(up("http://127.0.0.1:1"), "name: up", "name: closed", 1), "kind: http, max_mib: 1", "kind: dir, path: @OUT@", 1))
 	large := bytes.Repeat([]byte("x"), 1<<20+1)
 	for what, c := range map[string]struct {
 		path, code string
@@ -306,7 +306,7 @@ func TestTwoSourcesOfUploads(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	src := strings.Replace(up("http://127.0.0.1:1"), "{door: {kind: http, max_mib: 1}}", "{a: {kind: http}, b: {kind: http}}", 1)
-	p, err := pipeline.Parse("test.yaml", []byte(strings.ReplaceAll(src, "OUT", r.out)), all.Drivers(), r.Lookup)
+	p, err := pipeline.Parse("test.yaml", []byte(strings.ReplaceAll(src, "@OUT@", r.out)), all.Drivers(), r.Lookup)
 	if err != nil {
 		t.Fatal(err)
 	}
