@@ -15,6 +15,7 @@ import (
 	"net/http/httptest"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -30,7 +31,9 @@ type counter struct {
 	size   int64
 	err    error // of every method
 	states []string
-	looks  int
+
+	mu    sync.Mutex
+	looks int
 }
 
 func (c *counter) Upload(_ context.Context, u Upload) (string, error) {
@@ -40,6 +43,8 @@ func (c *counter) Upload(_ context.Context, u Upload) (string, error) {
 }
 
 func (c *counter) Task(context.Context, string) (Task, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.looks++
 	return Task{ID: "id", State: c.states[min(c.looks, len(c.states))-1]}, c.err
 }
