@@ -1,6 +1,4 @@
-// Package api is the HTTP side of a serving process. api.go holds health, readiness and the listener,
-// tasks.go what may be asked about tasks, upload.go how objects come in, problem.go what is said of a
-// request that is refused.
+// Package api is the HTTP side of a serving process: health and readiness for now.
 package api
 
 import (
