@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	_ "embed" // openapi.json
 	"encoding/base64"
 	"encoding/json"
 	"io"
@@ -80,15 +81,7 @@ func newTasks(d Desk) *tasks {
 
 func (t *tasks) handler(next http.Handler) http.Handler {
 	mux := http.NewServeMux()
-	for pattern, serve := range map[string]func(http.ResponseWriter, *http.Request) error{
-		"POST /api/v1/pipelines/{name}/tasks":      t.upload,
-		"GET /api/v1/tasks/{id}":                   t.task,
-		"GET /api/v1/tasks/{id}/outputs":           t.outputs,
-		"GET /api/v1/tasks/{id}/outputs/{path...}": t.output,
-		"/api/v1/": func(http.ResponseWriter, *http.Request) error {
-			return gantry.Errorf(gantry.NotFound, CodeNotFound, "there is nothing at this path, or not for this method")
-		},
-	} {
+	for pattern, serve := range t.routes() {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Cache-Control", "no-store")
 			w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -104,6 +97,28 @@ func (t *tasks) handler(next http.Handler) http.Handler {
 	mux.Handle("/", next)
 	return mux
 }
+
+func (t *tasks) routes() map[string]func(http.ResponseWriter, *http.Request) error {
+	return map[string]func(http.ResponseWriter, *http.Request) error{
+		"POST /api/v1/pipelines/{name}/tasks":      t.upload,
+		"GET /api/v1/tasks/{id}":                   t.task,
+		"GET /api/v1/tasks/{id}/outputs":           t.outputs,
+		"GET /api/v1/tasks/{id}/outputs/{path...}": t.output,
+		"GET /api/openapi.json": func(w http.ResponseWriter, _ *http.Request) error {
+			w.Header().Set("Content-Type", gantry.MediaJSON)
+			w.Write(openAPI)
+			return nil
+		},
+		"/api/v1/": func(http.ResponseWriter, *http.Request) error {
+			return gantry.Errorf(gantry.NotFound, CodeNotFound, "there is nothing at this path, or not for this method")
+		},
+	}
+}
+
+// openAPI describes the routes (OpenAPI 3.1).
+//
+//go:embed openapi.json
+var openAPI []byte
 
 // fromHere refuses what a page of another site asks for in a browser on this machine: such a page has
 // an Origin of its own, or reaches us under a name of its own.

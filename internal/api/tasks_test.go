@@ -67,7 +67,7 @@ func served(t *testing.T, d Desk) (*tasks, string) {
 	t.Helper()
 	api := newTasks(d)
 	api.pause = time.Millisecond
-	s := httptest.NewServer(api.handler(Handler(func(context.Context) error { return nil })))
+	s := httptest.NewServer(api.handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusTeapot) })))
 	t.Cleanup(s.Close)
 	return api, s.URL
 }
@@ -268,7 +268,7 @@ func TestRoutes(t *testing.T) {
 	t.Parallel()
 	_, url := served(t, &counter{states: []string{"queued"}})
 	for path, want := range map[string]string{
-		"GET /healthz": "200", "GET /readyz": "200", "GET /api/v1/tasks/id": "200", "HEAD /api/v1/tasks/id": "200", "GET /api/v1/none": "404 no_route",
+		"GET /healthz": "418", "POST /hooks/x": "418", "GET /api/openapi.json": "200", "GET /api/v1/tasks/id": "200", "HEAD /api/v1/tasks/id": "200", "GET /api/v1/none": "404 no_route",
 		"GET /api/v1/tasks/": "404 no_route", "DELETE /api/v1/tasks/id": "404 no_route", "GET " + uploads: "404 no_route", "PUT " + uploads: "404 no_route",
 	} {
 		method, path, _ := strings.Cut(path, " ")

@@ -45,7 +45,7 @@ func newFront(t *testing.T, env map[string]string, sources ...string) front {
 		}
 		list = append(list, p)
 	}
-	server := httptest.NewServer(api.Tasks(api.Handler(r.Store.Ping), r.App))
+	server := httptest.NewServer(api.Tasks(http.NotFoundHandler(), r.App))
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	served := make(chan error, 1)
 	go func() { served <- r.Serve(ctx, list) }()

@@ -5,10 +5,12 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -52,26 +54,36 @@ func (d *door) upload(t *testing.T, body []byte) string {
 	return ""
 }
 
-// TestUploadsOutliveTheProcess kills the process while files are uploaded. What was acknowledged is a task that
-// ends; what was sent again is the same one.
-func TestUploadsOutliveTheProcess(t *testing.T) {
-	dir, model := folder(t), newForeign(t, 5*time.Millisecond)
-	file, out := filepath.Join(dir, "p.yaml"), filepath.Join(dir, "out")
+// uploading starts a process whose only pipeline takes uploads, and gives how to begin it anew.
+func uploading(t *testing.T, out, model string) (installation, func() (*process, string)) {
+	t.Helper()
+	file := filepath.Join(folder(t), "p.yaml")
 	text := fmt.Sprintf(`gantry: v1
 name: up
-sources: {door: {kind: http, max_mib: 8}}
+sources: {door: {kind: http, max_mib: 512}}
 sinks: {results: {kind: dir, path: %q}}
 stages: [{name: enhance, call: model}]
 processors: {model: {kind: http, url: %q, timeout: 1s, limits: {concurrency: 8}}}
 retry: {attempts: 5, initial: 100ms}
-`, out, model.URL+"/v1/enhance")
+`, out, model+"/v1/enhance")
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	i, d := install(t), &door{}
-	begin := func() *process {
+	i := install(t)
+	return i, func() (*process, string) {
 		p := i.serve(t, file, "--lease", lease)
-		d.url.Store(readyAt.FindStringSubmatch(p.log.tail(1 << 20))[1])
+		return p, readyAt.FindStringSubmatch(p.log.tail(1 << 20))[1]
+	}
+}
+
+// TestUploadsOutliveTheProcess kills the process while files are uploaded. What was acknowledged is a task that
+// ends; what was sent again is the same one.
+func TestUploadsOutliveTheProcess(t *testing.T) {
+	out, d := filepath.Join(folder(t), "out"), &door{}
+	i, start := uploading(t, out, newForeign(t, 5*time.Millisecond).URL)
+	begin := func() *process {
+		p, url := start()
+		d.url.Store(url)
 		return p
 	}
 	p := begin()
@@ -125,4 +137,62 @@ retry: {attempts: 5, initial: 100ms}
 		t.Errorf("%d files at the sink, want an image and a manifest for each of %d", len(got), sent)
 	}
 	p.stop(t)
+}
+
+// TestLargeUpload sends four objects of 128 MiB side by side: the process never holds much of them.
+func TestLargeUpload(t *testing.T) {
+	const size, room = 128 << 20, 32 << 20
+	i, start := uploading(t, filepath.Join(folder(t), "out"), newForeign(t, 0).URL)
+	p, url := start()
+	d := &door{}
+	d.url.Store(url)
+	d.upload(t, picture([]byte("first")))
+	before := p.peak(t)
+	var wg sync.WaitGroup
+	for n := range 4 {
+		wg.Go(func() {
+			body := io.MultiReader(bytes.NewReader([]byte{byte(n)}), io.LimitReader(zeros{}, size-1))
+			resp, err := http.Post(url+"/api/v1/pipelines/up/tasks", "application/octet-stream", body)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusCreated {
+				t.Errorf("answered with %d", resp.StatusCode)
+			}
+		})
+	}
+	wg.Wait()
+	if grown := p.peak(t) - before; grown > room {
+		t.Errorf("the process grew by %d MiB over four uploads of %d MiB", grown>>20, size>>20)
+	} else {
+		t.Logf("peak of %d MiB before, %d MiB more after", before>>20, grown>>20)
+	}
+	if n := len(i.tasks(t)); n != 5 {
+		t.Errorf("%d tasks", n)
+	}
+	p.stop(t)
+}
+
+type zeros struct{}
+
+// Read gives zeros.
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// peak is the most memory that the process ever had, in bytes (VmHWM of proc(5)).
+func (p *process) peak(t *testing.T) int64 {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kib int64
+	for line := range strings.Lines(string(b)) {
+		if n, err := fmt.Sscanf(line, "VmHWM: %d kB", &kib); n == 1 && err == nil {
+			return kib << 10
+		}
+	}
+	t.Fatal("there is no VmHWM")
+	return 0
 }
