@@ -20,7 +20,7 @@ var mayImport = map[string][]string{
 	"migrations":                          {},
 	"pipelines":                           {},
 	"internal/localpg":                    {},
-	"internal/api":                        {},
+	"internal/api":                        {"internal/gantry"},
 	"internal/dicom":                      {"internal/gantry"},
 	"internal/auth":                       {"internal/gantry"},
 	"internal/media":                      {"internal/gantry", "internal/dicom"},

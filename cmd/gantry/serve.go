@@ -27,7 +27,7 @@ func (f workFlags) adjust(s *app.Settings) { s.Tasks, s.TTL, s.Grace = f.Tasks, 
 type serveCmd struct {
 	workFlags
 	Pipelines []string `help:"Pipeline files, or folders of them." required:"" placeholder:"DIR"`
-	Listen    string   `help:"Loopback address for health checks." default:"127.0.0.1:8090"`
+	Listen    string   `help:"Loopback address for uploads and health checks." default:"127.0.0.1:8090"`
 }
 
 // Run is called by the parser.
@@ -51,7 +51,7 @@ func (s *serveCmd) Run(ctx context.Context, c console, x *cli) error {
 		}
 		fmt.Fprintf(c.err, "gantry serves %d pipelines; health on http://%s/readyz\n", len(list), l.Addr())
 		g, ctx := errgroup.WithContext(ctx)
-		g.Go(func() error { return api.Serve(ctx, l, api.Handler(a.Store.Ping)) })
+		g.Go(func() error { return api.Serve(ctx, l, api.Tasks(api.Handler(a.Store.Ping), a)) })
 		g.Go(func() error { return a.Serve(ctx, list) })
 		return g.Wait()
 	})

@@ -106,6 +106,7 @@ type App struct {
 	plans *plans
 	rand  func() float64
 	ids   *gantry.IDs
+	desk  desk
 
 	control *gate.Control // what sources ask without a call
 

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"io"
 	"strings"
 	"sync"
 
@@ -21,7 +22,16 @@ type feed struct {
 	limiter int32
 	lane    int32
 	local   bool
+	uploads int64 // the largest upload; 0: objects come in another way
 	source  gantry.Source
+}
+
+// offer is an object with a way to its bytes.
+type offer struct {
+	gantry.Object
+	open  func(context.Context) (io.ReadCloser, error)
+	limit int64         // bytes
+	want  gantry.Digest // zero: not known
 }
 
 // intake turns announced objects into tasks.
@@ -29,6 +39,7 @@ type intake struct {
 	app   *App
 	gate  *gate.Gate
 	blobs gantry.Blobs
+	made  *engine.Engine // of the same session
 	wake  func(lanes ...int32)
 	queue chan *admission
 
@@ -48,18 +59,25 @@ func newIntake(a *App, g *gate.Gate, b gantry.Blobs, wake func(...int32)) *intak
 // accept makes one object's bytes and its task durable; then the source may acknowledge it. run is
 // empty for arrivals that are to be told apart from themselves, and names a run of its own otherwise.
 func (in *intake) accept(ctx context.Context, f *feed, o gantry.Object, run string) (publicID string, err error) {
+	open := func(ctx context.Context) (io.ReadCloser, error) { return f.source.Open(ctx, o.Ref) }
+	publicID, _, err = in.take(ctx, f, offer{Object: o, open: open, limit: maxOriginal}, run)
+	return publicID, err
+}
+
+// take is accept for an object whose bytes come in some way. It gives their digest too.
+func (in *intake) take(ctx context.Context, f *feed, o offer, run string) (publicID string, sha gantry.Digest, err error) {
 	a := gantry.Arrival{Source: f.name, RefMAC: gantry.MAC(in.app.Key, "ref", f.name, o.Ref), Name: clean(o.Name), Version: o.Version, Sequencer: o.Sequencer}
 	if run == "" && o.Sequencer != "" {
 		known, err := in.app.Store.Known(ctx, a.Source, a.RefMAC, a.Sequencer)
 		if known || err != nil {
-			return "", err
+			return "", sha, err
 		}
 	}
 	if a.ID, err = in.nextID(ctx); err != nil {
-		return "", err
+		return "", sha, err
 	}
 	if err := in.copyIn(ctx, f, o, &a); err != nil {
-		return "", err
+		return "", sha, err
 	}
 	if a.Version == "" {
 		a.Version = a.SHA.String()
@@ -70,17 +88,17 @@ func (in *intake) accept(ctx context.Context, f *feed, o gantry.Object, run stri
 	if err == nil {
 		in.wake(f.lane)
 	}
-	return publicID, err
+	return publicID, a.SHA, err
 }
 
 // copyIn reads the object through the gate into the blob store.
-func (in *intake) copyIn(ctx context.Context, f *feed, o gantry.Object, a *gantry.Arrival) error {
+func (in *intake) copyIn(ctx context.Context, f *feed, o offer, a *gantry.Arrival) error {
 	var staged gantry.Staged
 	spec := gantry.CallSpec{Intent: gantry.Intent{Boundary: gantry.AtSource, Op: gantry.OpGet, Limiter: f.limiter, Arrival: a.ID,
 		Pipeline: f.plan.ID, Part: gantry.PartKey{Processor: f.index}, Try: 1}}
 	return in.gate.Call(ctx, spec,
 		func(ctx context.Context) error {
-			r, err := f.source.Open(ctx, o.Ref)
+			r, err := o.open(ctx)
 			if err != nil {
 				return err
 			}
@@ -88,7 +106,7 @@ func (in *intake) copyIn(ctx context.Context, f *feed, o gantry.Object, a *gantr
 				r = gate.Local(ctx, r, false)
 			}
 			defer r.Close()
-			staged, err = in.blobs.Stage(ctx, r, o.Size, maxOriginal)
+			staged, err = in.blobs.Stage(ctx, r, o.Size, o.limit)
 			return err
 		},
 		func(ctx context.Context, err error) (*gantry.Write, error) {
@@ -97,6 +115,9 @@ func (in *intake) copyIn(ctx context.Context, f *feed, o gantry.Object, a *gantr
 			}
 			defer staged.Discard()
 			a.SHA, a.Size = staged.SHA(), staged.Size()
+			if !o.want.IsZero() && a.SHA != o.want {
+				return nil, gantry.Errorf(gantry.Illegal, "checksum_mismatch", "read object: it is not the bytes that its digest speaks of")
+			}
 			a.Location, err = staged.Commit(ctx)
 			return nil, err
 		})

@@ -161,7 +161,7 @@ func targetOf(config any) gantry.Target {
 }
 
 // local tells whether no egress counts the target's bytes, since they cross no socket.
-func local(t gantry.Target) bool { return t.Scheme == "dir" }
+func local(t gantry.Target) bool { return t.Scheme == "dir" || t.Scheme == "upload" }
 
 // objects bounds what sources and sinks may do to us: objects are larger than what a model answers,
 // and no call has a time of its own.

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	httpdriver "github.com/gantry-imaging/gantry/internal/driver/http"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/scheduler"
 )
@@ -22,7 +23,12 @@ func (a *App) Serve(ctx context.Context, pipelines []*gantry.Pipeline) error {
 		}
 		feeds = append(feeds, fs...)
 	}
+	if err := a.desk.open(feeds); err != nil {
+		return err
+	}
 	return a.Work(ctx, func(ctx context.Context, s *scheduler.Session, in *intake) error {
+		a.desk.begin(ctx, in)
+		defer a.desk.end(in)
 		g, ctx := errgroup.WithContext(ctx)
 		g.Go(func() error { a.recordControl(ctx, s); return nil })
 		for _, f := range feeds {
@@ -50,6 +56,9 @@ func (a *App) feeds(ctx context.Context, p *gantry.Pipeline) ([]*feed, error) {
 		}
 		if f.lane, err = a.Store.EnsureLane(ctx, p.Name, s.Name, admit, 0); err != nil {
 			return nil, err
+		}
+		if c, ok := s.Config.(*httpdriver.SourceConfig); ok {
+			f.uploads = c.Limit()
 		}
 		feeds = append(feeds, f)
 	}

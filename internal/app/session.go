@@ -36,6 +36,9 @@ func (a *App) work(ctx context.Context, opts scheduler.Options, beside life) err
 		}
 		g := gate.New(s, a.ids, time.Now)
 		in := newIntake(a, g, blobs, s.Wake)
+		e := engine.New(engine.Options{Store: a.Store, Session: s, Caller: g, Blobs: blobs, Plans: a.plans, Rand: a.rand, Scratch: scratch,
+			Namespace: a.namespace(), Log: a.Log})
+		in.made = e
 		living, end := context.WithCancel(loops)
 		context.AfterFunc(ctx, end)
 		group, living = errgroup.WithContext(living)
@@ -43,8 +46,6 @@ func (a *App) work(ctx context.Context, opts scheduler.Options, beside life) err
 		if beside != nil {
 			group.Go(func() error { return beside(living, s, in) })
 		}
-		e := engine.New(engine.Options{Store: a.Store, Session: s, Caller: g, Blobs: blobs, Plans: a.plans, Rand: a.rand, Scratch: scratch,
-			Namespace: a.namespace(), Log: a.Log})
 		return func(t gantry.Task) (scheduler.Step, func()) { return e.Begin(t) }, nil
 	})
 	if group != nil {

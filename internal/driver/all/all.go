@@ -12,6 +12,7 @@ import (
 func Drivers() *driver.Register {
 	r := driver.New()
 	driver.Source(r, "dir", dir.NewSource)
+	driver.Source(r, "http", http.NewSource)
 	driver.Processor(r, "http", http.NewProcessor)
 	driver.Sink(r, "dir", dir.NewSink)
 	driver.Sink(r, "http", http.NewSink)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/gantry-imaging/gantry/internal/driver/all"
 	"github.com/gantry-imaging/gantry/internal/driver/drivertest"
+	"github.com/gantry-imaging/gantry/internal/driver/http"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
@@ -15,7 +16,7 @@ func TestDrivers(t *testing.T) {
 	t.Parallel()
 	r := all.Drivers()
 	for role, want := range map[gantry.Boundary][]string{
-		gantry.AtSource: {"dir", "s3"}, gantry.AtProcessor: {"http"}, gantry.AtSink: {"dir", "http", "s3"},
+		gantry.AtSource: {"dir", "http", "s3"}, gantry.AtProcessor: {"http"}, gantry.AtSink: {"dir", "http", "s3"},
 	} {
 		if diff := cmp.Diff(want, r.Kinds(role)); diff != "" {
 			t.Errorf("kinds at %s (-want +got):\n%s", role, diff)
@@ -56,6 +57,9 @@ func TestDriversOpen(t *testing.T) {
 		return c
 	}
 	if s, err := r.NewSource(t.Context(), "dir", set(gantry.AtSource, "dir", "Path", folder), e); s == nil || err != nil {
+		t.Errorf("source: %v, %v", s, err)
+	}
+	if s, err := r.NewSource(t.Context(), "http", &http.SourceConfig{MaxMiB: 1}, e); s == nil || err != nil {
 		t.Errorf("source: %v, %v", s, err)
 	}
 	if p, err := r.NewProcessor(t.Context(), "http", set(gantry.AtProcessor, "http", "URL", "http://model.test"), e); p == nil || err != nil {

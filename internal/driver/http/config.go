@@ -2,8 +2,8 @@
 // media or JSON, and delivers results to a web server. Read config.go first (what a pipeline file
 // may say of a processor), then processor.go (one call), body.go and form.go (what is sent),
 // answer.go (what comes back), json.go (a JSON answer, checked as it passes), parts.go and
-// outputs.go (answers that hold several outputs), digest.go (bytes held to their digests), and sink.go
-// (deliveries).
+// outputs.go (answers that hold several outputs), digest.go (bytes held to their digests), sink.go
+// (deliveries) and source.go (uploads, whose API is another package).
 package http
 
 import (
