@@ -3,6 +3,7 @@ package dicom
 import (
 	"bytes"
 	"compress/flate"
+	"fmt"
 	"io"
 	"math/bits"
 
@@ -149,9 +150,12 @@ func (f *Frames) inflate(at io.ReaderAt, size int64) error {
 		return s.blame(err)
 	}
 	start := s.raw.pos()
-	set, err := io.ReadAll(io.LimitReader(flate.NewReader(io.NewSectionReader(at, start, size-start)), f.lim.InflatedBytes))
+	set, err := io.ReadAll(io.LimitReader(flate.NewReader(io.NewSectionReader(at, start, size-start)), f.lim.InflatedBytes+1))
 	if err != nil {
-		return err
+		return fmt.Errorf("inflate: %w", err)
+	}
+	if int64(len(set)) > f.lim.InflatedBytes {
+		return gantry.Errorf(gantry.Illegal, CodeArchiveBomb, "open frames: inflated to over %d bytes", f.lim.InflatedBytes)
 	}
 	f.at = bytes.NewReader(set)
 	return nil

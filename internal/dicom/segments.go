@@ -54,7 +54,7 @@ func (s *segments) one(at int, copied bool) (next int, ok bool) {
 	case kind == segmentLinear && len(body) > 0 && len(s.entries) > 0 && n <= s.want-len(s.entries):
 		from, to := int(s.entries[len(s.entries)-1]), int(body[0])
 		for i := 1; i <= n; i++ {
-			s.entries = append(s.entries, uint16(from+int(math.Round(float64((to-from)*i)/float64(n)))))
+			s.entries = append(s.entries, uint16(math.RoundToEven(float64(from)+float64((to-from)*i)/float64(n))))
 		}
 		return at + 3, true
 	case kind == segmentIndirect && !copied && len(body) > 1:
