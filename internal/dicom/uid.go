@@ -3,7 +3,7 @@ package dicom
 import (
 	"crypto/sha1"
 	"encoding/binary"
-	"math/big"
+	integer "math/big"
 	"strings"
 )
 
@@ -38,7 +38,7 @@ func ResultUID(namespace [16]byte, parts ...string) string {
 	}
 	h := sha1.Sum(name)
 	h[6], h[8] = h[6]&0x0f|0x50, h[8]&0x3f|0x80
-	return "2.25." + new(big.Int).SetBytes(h[:16]).String()
+	return "2.25." + new(integer.Int).SetBytes(h[:16]).String()
 }
 
 // imageClass tells whether objects of the SOP class must have pixel data (PS3.4 section B.5).
