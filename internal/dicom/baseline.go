@@ -10,9 +10,16 @@ import (
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
-// blocksPerByte is how many blocks of 8 x 8 pixels a byte of JPEG can hold: one bit is the least
-// that says anything about a block.
-const blocksPerByte = 8
+// The frame headers of baseline and extended sequential JPEG. In a progressive stream a few bits
+// may stand for thousands of blocks, over and over again, and no transfer syntax here has one.
+const (
+	sequential    = 0xc0
+	sequentialToo = 0xc1
+)
+
+// blocksPerByte is how many blocks of 8 x 8 pixels a byte of JPEG can hold: two bits are the least
+// for a block.
+const blocksPerByte = 4
 
 // decodeBaseline decodes a frame of JPEG with 8 bits (ITU-T T.81). Colour comes as it stands in
 // the stream, red or luminance first: an Adobe marker says which, else the file.
@@ -23,6 +30,10 @@ func decodeBaseline(dst, stream []byte, l *Layout, _ FrameLimits) (*samples, err
 	}
 	if config.Height != l.Rows || config.Width != l.Columns {
 		return nil, gantry.Errorf(gantry.Illegal, CodePixelSize, "a JPEG stream of another size than the image")
+	}
+	head := readJPEGHead(stream)
+	if head.frame != sequential && head.frame != sequentialToo {
+		return nil, unreadable("JPEG of a process that is not decoded, such as progressive")
 	}
 	if l.pixels()/64/blocksPerByte > len(stream) {
 		return nil, gantry.Errorf(gantry.Illegal, gantry.CodeTruncated, "a JPEG stream too short for its size")
@@ -50,7 +61,7 @@ func decodeBaseline(dst, stream []byte, l *Layout, _ FrameLimits) (*samples, err
 		return nil, unreadable("JPEG of other than one or three components")
 	}
 	if got.samples == 3 {
-		got.photometric = jpegColour(stream, l.Photometric)
+		got.photometric = head.colour(l.Photometric)
 	}
 	return got, nil
 }
@@ -66,22 +77,27 @@ func components(dst []byte, m *image.YCbCr, l *Layout) {
 	}
 }
 
-// jpegColour is the photometric interpretation of three components. The file's own may be that
-// of what was compressed (PS3.5 section 8.2.1), so a stream with an Adobe marker knows better.
-func jpegColour(stream []byte, photometric string) string {
-	transform, ok := adobeTransform(stream)
+// jpegHead is what stands before the first scan of a stream.
+type jpegHead struct {
+	frame     byte // the marker of the frame header
+	adobe     bool // an APP14 segment of Adobe
+	transform byte // its colour transform: 0 none, 1 YCbCr
+}
+
+// colour is the photometric interpretation of three components. The file's own may be that of what
+// was compressed (PS3.5 section 8.2.1), so a stream with an Adobe marker knows better.
+func (h *jpegHead) colour(photometric string) string {
 	switch {
-	case ok && transform == 0:
+	case h.adobe && h.transform == 0:
 		return "RGB"
-	case ok && transform == 1:
+	case h.adobe && h.transform == 1:
 		return "YBR_FULL"
 	}
 	return full(photometric)
 }
 
-// adobeTransform is the colour transform of the APP14 segment before the first scan. stream was
-// decoded, so its segments are sound.
-func adobeTransform(stream []byte) (transform byte, ok bool) {
+// readJPEGHead goes through the marker segments as far as they make sense.
+func readJPEGHead(stream []byte) (h jpegHead) {
 	for at := 2; at+4 <= len(stream); {
 		m := stream[at+1]
 		switch {
@@ -92,15 +108,17 @@ func adobeTransform(stream []byte) (transform byte, ok bool) {
 			at += 2
 			continue
 		case m == 0xda || m == 0xd9:
-			return 0, false
+			return h
+		case frameHeader(m):
+			h.frame = m
 		}
 		n := int(binary.BigEndian.Uint16(stream[at+2:]))
 		if body := stream[at+4:]; m == 0xee && n >= 14 && len(body) >= 12 && string(body[:5]) == "Adobe" {
-			return body[11], true
+			h.adobe, h.transform = true, body[11]
 		}
 		at += 2 + n
 	}
-	return 0, false
+	return h
 }
 
 // jpegVerdict is the reason for which a stream was refused; the decoder's text stays here.

@@ -4,4 +4,9 @@
 // element.go, value.go, pixel.go, codestream.go and verdict.go in this order, then tags.go (text
 // of the tags), frame.go (samples of an image) and write.go (images of our own). The tables are
 // syntax.go, vr.go, uid.go and charset.go.
+//
+// OpenFrames takes an image apart into its frames, of whatever layout: frames.go with layout.go,
+// attributes.go and fragments.go finds them; codec.go says who decodes them, native.go, rle.go and
+// baseline.go do; shows.go, window.go, grey.go, colour.go and segments.go make them seen; render.go
+// and png.go write them.
 package dicom
