@@ -157,13 +157,11 @@ func TestPictureOfRefuses(t *testing.T) {
 	t.Parallel()
 	small := FrameLimits{FrameBytes: 64}
 	grey := pngOf(t, image.NewGray(image.Rect(0, 0, 3, 2)))
-	huge := slices.Clone(grey)
-	copy(huge[16:], []byte{0, 0, 0xff, 0xff, 0, 0, 0xff, 0xff})
-	var head bytes.Buffer
-	if err := writeChunk(&head, "IHDR", huge[16:29]); err != nil {
-		t.Fatal(err)
-	}
-	copy(huge[8:], head.Bytes())
+	huge, dense := resized(t, grey, 0xff), resized(t, grey, 0x10)
+	photo := jpegOf(t, image.NewGray(image.Rect(0, 0, 8, 8)))
+	denseJPEG := slices.Clone(photo)
+	copy(denseJPEG[bytes.Index(photo, []byte{0xff, 0xc0})+5:], []byte{0x10, 0, 0x10, 0})
+	scans := append(photo[:len(photo)-2], bytes.Repeat([]byte{0xff, markSOS}, maxScans)...)
 	for name, c := range map[string]struct {
 		media string
 		b     []byte
@@ -173,6 +171,9 @@ func TestPictureOfRefuses(t *testing.T) {
 		"json":           {gantry.MediaJSON, []byte("{}"), small, gantry.CodeUnsupportedFormat},
 		"too many bytes": {gantry.MediaPNG, append(slices.Clone(grey), make([]byte, 8192)...), small, gantry.CodeTooLarge},
 		"huge png":       {gantry.MediaPNG, huge, FrameLimits{}, gantry.CodeTooLarge},
+		"dense png":      {gantry.MediaPNG, dense, FrameLimits{}, gantry.CodeTruncated},
+		"dense jpeg":     {gantry.MediaJPEG, denseJPEG, FrameLimits{}, gantry.CodeTruncated},
+		"many scans":     {gantry.MediaJPEG, scans, FrameLimits{}, gantry.CodeTooLarge},
 		"cut png":        {gantry.MediaPNG, grey[:36], small, gantry.CodeTruncated},
 		"no png":         {gantry.MediaPNG, []byte("no picture at all, but a text of some length"), small, gantry.CodeMalformed},
 		"no jpeg":        {gantry.MediaJPEG, grey, small, gantry.CodeMalformed},
@@ -189,6 +190,19 @@ func TestPictureOfRefuses(t *testing.T) {
 	if _, err := PictureOf(iotest.ErrReader(own), gantry.MediaNPY, small); !errors.Is(err, own) {
 		t.Errorf("%v, want the reader's own error", err)
 	}
+}
+
+// resized is a PNG that says sides of some 256 times n.
+func resized(t *testing.T, b []byte, n byte) []byte {
+	t.Helper()
+	b = slices.Clone(b)
+	copy(b[16:], []byte{0, 0, n, 0xff, 0, 0, n, 0xff})
+	var head bytes.Buffer
+	if err := writeChunk(&head, "IHDR", b[16:29]); err != nil {
+		t.Fatal(err)
+	}
+	copy(b[8:], head.Bytes())
+	return b
 }
 
 // TestPictureOfArrayRefuses holds arrays that are no picture against their code.
