@@ -146,18 +146,15 @@ func (f *Frames) shading(i int, p *Picture, w Window) shade {
 		return s
 	case w.kind == windowFile && s.window:
 		return s
+	case f.layout.BitsAllocated == 1: // black and white, also where the frame has only one of them
+		s.window, s.center, s.width, s.function = true, 0.5, 1, linearExact
+		return s
 	case w.kind == windowFile && !p.Signed && p.BitsStored <= 8:
 		s.same, s.top = true, byte(int(1)<<p.BitsStored-1)
-		if f.layout.BitsAllocated > 1 {
-			return s
-		}
-		s.same = false // single bits are black and white
+		return s
 	}
 	low, high := p.extent(&s)
 	s.window, s.center, s.width, s.function = true, low/2+high/2, high-low, linearExact
-	if f.layout.BitsAllocated == 1 {
-		s.center, s.width = 0.5, 1
-	}
 	if !(s.width > 0) {
 		s.center, s.width = math.Inf(1), 1 // one value only: black
 	}
