@@ -15,6 +15,10 @@ import (
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
+// maxScans bounds the scans of a JPEG: in a progressive one a few bytes make one that goes through
+// the whole picture. Usual are 1, or 10.
+const maxScans = 32
+
 // PictureOf reads the picture that a model answered with: a PNG in 8 or 16 bits, grey or colour,
 // fewer bits and palettes as 8, alpha left out; a JPEG, grey or colour; or a NumPy array of
 // float32, uint8, uint16 or int16 in C order with the shape (rows, columns), (rows, columns, 1 or
@@ -35,9 +39,12 @@ func PictureOf(r io.Reader, media string, lim FrameLimits) (*Picture, error) {
 	}
 	switch media {
 	case gantry.MediaPNG:
-		return pictureOfImage(b, lim, png.DecodeConfig, png.Decode)
+		return pictureKind{png.DecodeConfig, png.Decode, 8 * 1032}.read(b, lim) // 1032 bytes of pixels pack into one at best (RFC 1951)
 	case gantry.MediaJPEG:
-		return pictureOfImage(b, lim, jpeg.DecodeConfig, jpeg.Decode)
+		if bytes.Count(b, []byte{0xff, markSOS}) > maxScans {
+			return nil, gantry.Errorf(gantry.Illegal, gantry.CodeTooLarge, "read picture: a JPEG of over %d scans", maxScans)
+		}
+		return pictureKind{jpeg.DecodeConfig, jpeg.Decode, 8 * 64}.read(b, lim) // a block of 64 pixels has at least a bit
 	case gantry.MediaNPY:
 		return pictureOfNPY(b, lim)
 	}
@@ -57,16 +64,26 @@ func (p *Picture) bounded(lim FrameLimits) error {
 	return nil
 }
 
-// pictureOfImage decodes with the standard library, once the header says a size within the limit.
-func pictureOfImage(b []byte, lim FrameLimits, config func(io.Reader) (image.Config, error), decode func(io.Reader) (image.Image, error)) (*Picture, error) {
-	c, err := config(bytes.NewReader(b))
+// pictureKind is a format that the standard library decodes.
+type pictureKind struct {
+	config  func(io.Reader) (image.Config, error)
+	decode  func(io.Reader) (image.Image, error)
+	densest int // the most pixels that a byte can stand for
+}
+
+// read decodes a picture once its header says a size within the limit that its bytes can hold.
+func (k pictureKind) read(b []byte, lim FrameLimits) (*Picture, error) {
+	c, err := k.config(bytes.NewReader(b))
 	if err != nil {
 		return nil, pictureVerdict(err)
 	}
 	if err := (&Picture{Rows: c.Height, Columns: c.Width, Samples: 1, Bytes: pixelBytes(c.ColorModel)}).bounded(lim); err != nil {
 		return nil, err
 	}
-	m, err := decode(bytes.NewReader(b))
+	if c.Height*c.Width/k.densest > len(b) {
+		return nil, gantry.Errorf(gantry.Illegal, gantry.CodeTruncated, "read picture: too short for its size")
+	}
+	m, err := k.decode(bytes.NewReader(b))
 	if err != nil {
 		return nil, pictureVerdict(err)
 	}

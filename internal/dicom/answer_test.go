@@ -157,17 +157,11 @@ func TestPictureOfRefuses(t *testing.T) {
 	t.Parallel()
 	small := FrameLimits{FrameBytes: 64}
 	grey := pngOf(t, image.NewGray(image.Rect(0, 0, 3, 2)))
-	huge := slices.Clone(grey)
-	copy(huge[16:], []byte{0, 0, 0xff, 0xff, 0, 0, 0xff, 0xff})
-	var head bytes.Buffer
-	if err := writeChunk(&head, "IHDR", huge[16:29]); err != nil {
-		t.Fatal(err)
-	}
-	copy(huge[8:], head.Bytes())
-	six := []byte{1, 2, 3, 4, 5, 6}
-	good := npyOf(dict("|u1", "(2, 3)"), six...)
-	long := slices.Clone(good)
-	long[8], long[9] = 0xff, 0xff
+	huge, dense := resized(t, grey, 0xff), resized(t, grey, 0x10)
+	photo := jpegOf(t, image.NewGray(image.Rect(0, 0, 8, 8)))
+	denseJPEG := slices.Clone(photo)
+	copy(denseJPEG[bytes.Index(photo, []byte{0xff, 0xc0})+5:], []byte{0x10, 0, 0x10, 0})
+	scans := append(photo[:len(photo)-2], bytes.Repeat([]byte{0xff, markSOS}, maxScans)...)
 	for name, c := range map[string]struct {
 		media string
 		b     []byte
@@ -177,36 +171,15 @@ func TestPictureOfRefuses(t *testing.T) {
 		"json":           {gantry.MediaJSON, []byte("{}"), small, gantry.CodeUnsupportedFormat},
 		"too many bytes": {gantry.MediaPNG, append(slices.Clone(grey), make([]byte, 8192)...), small, gantry.CodeTooLarge},
 		"huge png":       {gantry.MediaPNG, huge, FrameLimits{}, gantry.CodeTooLarge},
+		"dense png":      {gantry.MediaPNG, dense, FrameLimits{}, gantry.CodeTruncated},
+		"dense jpeg":     {gantry.MediaJPEG, denseJPEG, FrameLimits{}, gantry.CodeTruncated},
+		"many scans":     {gantry.MediaJPEG, scans, FrameLimits{}, gantry.CodeTooLarge},
 		"cut png":        {gantry.MediaPNG, grey[:36], small, gantry.CodeTruncated},
-		"no png":         {gantry.MediaPNG, good, small, gantry.CodeMalformed},
+		"no png":         {gantry.MediaPNG, []byte("no picture at all, but a text of some length"), small, gantry.CodeMalformed},
 		"no jpeg":        {gantry.MediaJPEG, grey, small, gantry.CodeMalformed},
 		"cut jpeg":       {gantry.MediaJPEG, jpegOf(t, image.NewGray(image.Rect(0, 0, 3, 2)))[:300], FrameLimits{}, gantry.CodeTruncated},
 		"cmyk": {gantry.MediaJPEG, []byte("\xff\xd8\xff\xc0\x00\x14\x08\x00\x01\x00\x01\x04\x01\x11\x00\x02\x11\x00\x03\x11\x00\x04\x11\x00\xff\xda\x00\x0e\x04\x01\x00\x02\x00\x03\x00\x04\x00\x00\x3f\x00\xff\xd9"),
 			FrameLimits{}, gantry.CodeMalformed},
-		"empty array":        {gantry.MediaNPY, nil, small, gantry.CodeMalformed},
-		"no array":           {gantry.MediaNPY, grey, small, gantry.CodeMalformed},
-		"cut magic":          {gantry.MediaNPY, good[:8], small, gantry.CodeTruncated},
-		"cut header":         {gantry.MediaNPY, good[:40], small, gantry.CodeTruncated},
-		"cut values":         {gantry.MediaNPY, good[:len(good)-1], small, gantry.CodeTruncated},
-		"one value more":     {gantry.MediaNPY, append(slices.Clone(good), 7), small, gantry.CodeMalformed},
-		"long header":        {gantry.MediaNPY, append(long, make([]byte, 1<<17)...), FrameLimits{}, gantry.CodeTooLarge},
-		"format 9":           {gantry.MediaNPY, append([]byte("\x93NUMPY\x09\x00"), good[8:]...), small, gantry.CodeUnsupportedFormat},
-		"objects":            {gantry.MediaNPY, npyOf(dict("|O", "(2, 3)"), six...), small, gantry.CodeUnsupportedFormat},
-		"big endian":         {gantry.MediaNPY, npyOf(dict(">u2", "(1, 3)"), six...), small, gantry.CodeUnsupportedFormat},
-		"one dimension":      {gantry.MediaNPY, npyOf(dict("|u1", "(6,)"), six...), small, gantry.CodeUnsupportedFormat},
-		"two samples":        {gantry.MediaNPY, npyOf(dict("|u1", "(3, 1, 2)"), six...), small, gantry.CodeUnsupportedFormat},
-		"four dimensions":    {gantry.MediaNPY, npyOf(dict("|u1", "(1, 1, 2, 3)"), six...), small, gantry.CodeMalformed},
-		"no extent":          {gantry.MediaNPY, npyOf(dict("|u1", "(0, 3)")), small, gantry.CodeMalformed},
-		"negative":           {gantry.MediaNPY, npyOf(dict("|u1", "(-2, 3)"), six...), small, gantry.CodeMalformed},
-		"larger than limits": {gantry.MediaNPY, npyOf(dict("<f4", "(999999999, 999999999)")), FrameLimits{}, gantry.CodeTooLarge},
-		"by columns": {gantry.MediaNPY, npyOf("{'descr': '|u1', 'fortran_order': True, 'shape': (2, 3)}", six...), small,
-			gantry.CodeUnsupportedFormat},
-		"twice":    {gantry.MediaNPY, npyOf("{'descr': '|u1', 'descr': '|u1', 'fortran_order': False, 'shape': (2, 3)}", six...), FrameLimits{}, gantry.CodeMalformed},
-		"missing":  {gantry.MediaNPY, npyOf("{'descr': '|u1', 'shape': (2, 3)}", six...), small, gantry.CodeMalformed},
-		"more":     {gantry.MediaNPY, npyOf(dict("|u1", "(2, 3)")+"x", six...), small, gantry.CodeMalformed},
-		"other":    {gantry.MediaNPY, npyOf("{'a': '|u1'}", six...), small, gantry.CodeMalformed},
-		"open":     {gantry.MediaNPY, npyOf("{'descr': '|u1", six...), small, gantry.CodeMalformed},
-		"no comma": {gantry.MediaNPY, npyOf("{'descr': '|u1' 'shape': (2, 3)}", six...), small, gantry.CodeMalformed},
 	} {
 		p, err := PictureOf(bytes.NewReader(c.b), c.media, c.lim)
 		if p != nil || gantry.CodeOf(err) != c.code || gantry.KindOf(err) != gantry.Illegal {
@@ -216,6 +189,65 @@ func TestPictureOfRefuses(t *testing.T) {
 	own := errors.New("own")
 	if _, err := PictureOf(iotest.ErrReader(own), gantry.MediaNPY, small); !errors.Is(err, own) {
 		t.Errorf("%v, want the reader's own error", err)
+	}
+}
+
+// resized is a PNG that says sides of some 256 times n.
+func resized(t *testing.T, b []byte, n byte) []byte {
+	t.Helper()
+	b = slices.Clone(b)
+	copy(b[16:], []byte{0, 0, n, 0xff, 0, 0, n, 0xff})
+	var head bytes.Buffer
+	if err := writeChunk(&head, "IHDR", b[16:29]); err != nil {
+		t.Fatal(err)
+	}
+	copy(b[8:], head.Bytes())
+	return b
+}
+
+// TestPictureOfArrayRefuses holds arrays that are no picture against their code.
+func TestPictureOfArrayRefuses(t *testing.T) {
+	t.Parallel()
+	small := FrameLimits{FrameBytes: 64}
+	grey := pngOf(t, image.NewGray(image.Rect(0, 0, 3, 2)))
+	six := []byte{1, 2, 3, 4, 5, 6}
+	good := npyOf(dict("|u1", "(2, 3)"), six...)
+	long := slices.Clone(good)
+	long[8], long[9] = 0xff, 0xff
+	for name, c := range map[string]struct {
+		b    []byte
+		lim  FrameLimits
+		code gantry.Code
+	}{
+		"empty array":        {nil, small, gantry.CodeMalformed},
+		"no array":           {grey, small, gantry.CodeMalformed},
+		"cut magic":          {good[:8], small, gantry.CodeTruncated},
+		"cut header":         {good[:40], small, gantry.CodeTruncated},
+		"cut values":         {good[:len(good)-1], small, gantry.CodeTruncated},
+		"one value more":     {append(slices.Clone(good), 7), small, gantry.CodeMalformed},
+		"long header":        {append(long, make([]byte, 1<<17)...), FrameLimits{}, gantry.CodeTooLarge},
+		"format 9":           {append([]byte("\x93NUMPY\x09\x00"), good[8:]...), small, gantry.CodeUnsupportedFormat},
+		"objects":            {npyOf(dict("|O", "(2, 3)"), six...), small, gantry.CodeUnsupportedFormat},
+		"big endian":         {npyOf(dict(">u2", "(1, 3)"), six...), small, gantry.CodeUnsupportedFormat},
+		"one dimension":      {npyOf(dict("|u1", "(6,)"), six...), small, gantry.CodeUnsupportedFormat},
+		"two samples":        {npyOf(dict("|u1", "(3, 1, 2)"), six...), small, gantry.CodeUnsupportedFormat},
+		"four dimensions":    {npyOf(dict("|u1", "(1, 1, 2, 3)"), six...), small, gantry.CodeMalformed},
+		"no extent":          {npyOf(dict("|u1", "(0, 3)")), small, gantry.CodeMalformed},
+		"negative":           {npyOf(dict("|u1", "(-2, 3)"), six...), small, gantry.CodeMalformed},
+		"larger than limits": {npyOf(dict("<f4", "(999999999, 999999999)")), FrameLimits{}, gantry.CodeTooLarge},
+		"by columns": {npyOf("{'descr': '|u1', 'fortran_order': True, 'shape': (2, 3)}", six...), small,
+			gantry.CodeUnsupportedFormat},
+		"twice":    {npyOf("{'descr': '|u1', 'descr': '|u1', 'fortran_order': False, 'shape': (2, 3)}", six...), FrameLimits{}, gantry.CodeMalformed},
+		"missing":  {npyOf("{'descr': '|u1', 'shape': (2, 3)}", six...), small, gantry.CodeMalformed},
+		"more":     {npyOf(dict("|u1", "(2, 3)")+"x", six...), small, gantry.CodeMalformed},
+		"other":    {npyOf("{'a': '|u1'}", six...), small, gantry.CodeMalformed},
+		"open":     {npyOf("{'descr': '|u1", six...), small, gantry.CodeMalformed},
+		"no comma": {npyOf("{'descr': '|u1' 'shape': (2, 3)}", six...), small, gantry.CodeMalformed},
+	} {
+		p, err := PictureOf(bytes.NewReader(c.b), gantry.MediaNPY, c.lim)
+		if p != nil || gantry.CodeOf(err) != c.code || gantry.KindOf(err) != gantry.Illegal {
+			t.Errorf("%s: %v (%s), want %s", name, err, gantry.CodeOf(err), c.code)
+		}
 	}
 }
 

@@ -8,5 +8,9 @@
 // OpenFrames takes an image apart into its frames, of whatever layout: frames.go with layout.go,
 // attributes.go and fragments.go finds them; codec.go says who decodes them, native.go, rle.go and
 // baseline.go do; shows.go, window.go, grey.go, colour.go and segments.go make them seen; render.go
-// and png.go write them.
+// and png.go write them. lossless.go with ljpegbits.go and ljpegpredict.go decodes lossless JPEG.
+//
+// Join puts answered frames back into one object: answer.go and npy.go read what models answer,
+// join.go, joinform.go and joinhead.go make the object, and rewrite.go with turn.go keeps the bytes
+// of all elements that do not change.
 package dicom

@@ -135,10 +135,19 @@ func (s *joiner) start(ctx context.Context) (err error) {
 	if s.form, err = s.formOf(ctx, s.picture); err != nil {
 		return err
 	}
-	if total := int64(s.j.Frames) * int64(s.form.size()); total > math.MaxUint32-2 {
+	if s.length() > math.MaxUint32-2 {
 		return gantry.Errorf(gantry.Illegal, gantry.CodeTooLarge, "join frames: over 4 GiB of pixels")
 	}
 	return nil
+}
+
+// length is the number of bytes of all frames, without padding.
+func (s *joiner) length() int64 {
+	n := int64(s.j.Frames) * int64(s.form.size())
+	if s.form.single {
+		return (n + 7) / 8
+	}
+	return n
 }
 
 // writeHead writes all in front of the first frame.
@@ -149,7 +158,7 @@ func (s *joiner) writeHead(w io.Writer) error {
 	if err := s.rw.write(w); err != nil {
 		return err
 	}
-	n := uint32(s.j.Frames * s.form.size())
+	n := uint32(s.length())
 	n += n % 2
 	head := appendLong(nil, tagPixelData, vrOW, n)
 	switch {
@@ -165,6 +174,7 @@ func (s *joiner) writeHead(w io.Writer) error {
 // writeFrames writes the frames, black ones in the gaps.
 func (s *joiner) writeFrames(ctx context.Context, w io.Writer) error {
 	frame := make([]byte, s.form.size())
+	var packed bitPacker
 	for i := range s.j.Frames {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -172,14 +182,20 @@ func (s *joiner) writeFrames(ctx context.Context, w io.Writer) error {
 		if err := s.frame(frame, i); err != nil {
 			return fmt.Errorf("join frame %d: %w", i+1, err)
 		}
-		if _, err := w.Write(frame); err != nil {
+		out := frame
+		if s.form.single {
+			out = packed.add(frame)
+		}
+		if _, err := w.Write(out); err != nil {
 			return fmt.Errorf("join frames: %w", err)
 		}
 	}
-	if s.j.Frames*len(frame)%2 == 1 {
-		if _, err := w.Write([]byte{0}); err != nil {
-			return fmt.Errorf("join frames: %w", err)
-		}
+	tail := packed.rest()
+	if s.length()%2 == 1 {
+		tail = append(tail, 0)
+	}
+	if _, err := w.Write(tail); err != nil {
+		return fmt.Errorf("join frames: %w", err)
 	}
 	return nil
 }

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"image"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -192,6 +194,25 @@ func TestJoinDerived(t *testing.T) {
 				t.Errorf("%s: %08x is not as it was", name, tag)
 			}
 		}
+	}
+}
+
+// TestJoinLossy writes down the lossy compression that the source's transfer syntax tells of, and
+// keeps a history that is there.
+func TestJoinLossy(t *testing.T) {
+	t.Parallel()
+	frame := jpegOf(t, image.NewGray(image.Rect(0, 0, 64, 64)))
+	frame = append(frame, make([]byte, len(frame)%2)...)
+	set := eight()
+	set[tagFrames], set[tagRows], set[tagColumns] = str("IS", "2"), short(64), short(64)
+	in := spec{ts: tsJPEG, set: set, drop: []uint32{tagPixelData}, raw: map[uint32][]byte{tagPixelData: encap(nil, frame, frame)}}
+	ratio := strconv.FormatFloat(64*64/float64(len(frame)), 'f', 2, 64)
+	for _, want := range []string{"01 ISO_10918_1 " + ratio, "01  30"} {
+		rw := rewriterOf(t, joined(t, in.bytes(), nil))
+		if got := rw.text(tagLossy) + " " + rw.text(tagLossyMethod) + " " + rw.text(tagLossyRatio); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+		set[tagLossy], set[tagLossyRatio] = str("CS", "01"), str("DS", "30")
 	}
 }
 

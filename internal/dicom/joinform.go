@@ -14,12 +14,14 @@ type form struct {
 	rows, columns, samples int
 	bytes, bits            int  // of each value, and how many of the bits count
 	shift                  int  // bits below those
+	single                 bool // values are single bits, one behind another through all frames
 	signed                 bool // two's complement
 	photometric            string
 	kept                   bool // the values are those of the source
 	like                   Picture
-	rescaled               bool // pictures have values after rescaling
-	offset                 int  // what a picture's values are above the stored ones
+	colours                string // what a picture's colours are, which become RGB; else empty
+	rescaled               bool   // pictures have values after rescaling
+	offset                 int    // what a picture's values are above the stored ones
 }
 
 // size is the bytes of a frame.
@@ -32,7 +34,7 @@ func (s *joiner) formOf(ctx context.Context, p *Picture) (*form, error) {
 		photometric: p.Photometric, like: *p}
 	f.like.Values = nil
 	same := p.Rows == l.Rows && p.Columns == l.Columns && p.Samples == l.Samples && !l.Float &&
-		(l.BitsAllocated == 8 || l.BitsAllocated == 16)
+		l.BitsAllocated <= 16
 	switch number := p.Float || p.Signed; {
 	case same && number && s.j.Sent == gantry.RenderNPY && s.src.shows.modality == nil:
 		f.keep(&l)
@@ -50,6 +52,9 @@ func (s *joiner) formOf(ctx context.Context, p *Picture) (*form, error) {
 				return nil, err
 			}
 			f.photometric = was.Photometric
+			if f.photometric == "YBR_FULL" && l.Photometric != f.photometric && p.Bytes == 1 {
+				f.photometric, f.colours = "RGB", f.photometric // 4:2:2, filled up, is of no class
+			}
 		}
 		return f, nil
 	case same && p.Samples == 3 && p.Bytes == 1 && !number && l.BitsAllocated == 8 && l.BitsStored == 8 && !l.Signed:
@@ -65,7 +70,7 @@ func (s *joiner) formOf(ctx context.Context, p *Picture) (*form, error) {
 // keep takes the layout of the source. Colour is taken for RGB.
 func (f *form) keep(l *Layout) {
 	f.kept, f.bytes, f.bits, f.signed = true, l.bytes(), l.BitsStored, l.Signed
-	f.shift = l.HighBit + 1 - l.BitsStored
+	f.shift, f.single = l.HighBit+1-l.BitsStored, l.BitsAllocated == 1
 	if l.Samples == 1 {
 		f.photometric = l.Photometric
 	}
@@ -87,6 +92,10 @@ func (f *form) put(dst []byte, p *Picture, s show) error {
 		p.Signed != f.like.Signed || p.Float != f.like.Float || p.Photometric != f.like.Photometric ||
 		len(p.Values) != f.rows*f.columns*f.samples*p.Bytes {
 		return gantry.Errorf(gantry.Illegal, CodeMismatchedFrames, "a picture of another layout than those before it")
+	}
+	if f.colours != "" {
+		mixed := Picture{Bytes: p.Bytes, Photometric: f.colours, Values: p.Values}
+		return mixed.rgb(dst)
 	}
 	if !f.rescaled && !p.Float && f.offset == 0 && f.shift == 0 && f.bits == 8*f.bytes && p.Bytes == f.bytes && p.Signed == f.signed {
 		copy(dst, p.Values)
@@ -117,6 +126,34 @@ func (f *form) store(dst []byte, i, v int) {
 		return
 	}
 	binary.LittleEndian.PutUint16(dst[2*i:], uint16(v))
+}
+
+// bitPacker puts values of single bits together, the first lowest (PS3.5 section 8.1.1).
+type bitPacker struct {
+	out []byte
+	acc byte
+	n   int
+}
+
+// add gives the bytes that are full. They are good until the next call.
+func (k *bitPacker) add(values []byte) []byte {
+	k.out = k.out[:0]
+	for _, v := range values {
+		k.acc |= v << k.n
+		if k.n++; k.n == 8 {
+			k.out = append(k.out, k.acc)
+			k.acc, k.n = 0, 0
+		}
+	}
+	return k.out
+}
+
+// rest gives the last byte, if it is not full.
+func (k *bitPacker) rest() []byte {
+	if k.n == 0 {
+		return nil
+	}
+	return []byte{k.acc}
 }
 
 // black fills a frame with what is shown as black: the least value, the greatest of MONOCHROME1,

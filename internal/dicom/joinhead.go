@@ -12,10 +12,12 @@ const (
 	tagSeriesText   = 0x0008103e
 	tagDerivation   = 0x00082111
 	tagSourceImages = 0x00082112
+	tagBodyPart     = 0x00180015
 	tagFrameTime    = 0x00181063
 	tagFrameTimes   = 0x00181065
 	tagPageNumbers  = 0x00182001
 	tagEquipment    = 0x0018a001
+	tagLaterality   = 0x00200060
 	tagIncrement    = 0x00280009
 	tagBurnedIn     = 0x00280301
 	tagLossyRatio   = 0x00282112
@@ -30,14 +32,13 @@ const (
 // describe makes the source's elements those of the result.
 func (s *joiner) describe() {
 	rw := s.rw
-	class, instance, kind := rw.text(tagClass), rw.text(tagInstance), rw.text(tagImageType)
+	from := reference{rw.text(tagClass), rw.text(tagInstance), rw.text(tagSeries)}
 	if s.form.kept {
 		s.describeKept()
 	} else {
 		s.describeDerived()
-		kind = ""
 	}
-	rw.setText(tagImageType, vrCS, derivedType(kind))
+	rw.setText(tagImageType, vrCS, derivedType(rw.text(tagImageType), s.form.kept && enhanced(from.class)))
 	rw.setText(tagInstance, vrUI, s.j.UID)
 	rw.setText(tagSeries, vrUI, s.j.SeriesUID)
 	rw.setText(0x00200011, vrIS, strconv.Itoa(s.j.SeriesNumber))
@@ -47,15 +48,21 @@ func (s *joiner) describe() {
 	if s.j.Frames > 1 || rw.has(tagFrames) {
 		rw.setText(tagFrames, vrIS, strconv.Itoa(s.j.Frames))
 	}
-	s.derivation(class, instance)
+	s.derivation()
+	s.refer(from)
 	s.equipment()
 	s.lossy()
 }
 
-// derivedType replaces the first two values of an Image Type (PS3.3 section C.7.6.1.1.2).
-func derivedType(was string) string {
+// derivedType replaces the first two values of an Image Type (PS3.3 section C.7.6.1.1.2), or only
+// the first.
+func derivedType(was string, keepSecond bool) string {
 	values := strings.Split(was, `\`)
-	return strings.Join(append([]string{"DERIVED", "SECONDARY"}, values[min(2, len(values)):]...), `\`)
+	out := []string{"DERIVED", "SECONDARY"}
+	if keepSecond && len(values) > 1 {
+		out[1] = values[1]
+	}
+	return strings.Join(append(out, values[min(2, len(values)):]...), `\`)
 }
 
 // describeKept takes away what speaks of the source's own pixels, instance or series.
@@ -92,7 +99,8 @@ func (s *joiner) describeDerived() {
 		text string
 	}{
 		{tagClass, vrUI, f.class()}, {0x00080064, vrCS, "WSD"}, {0x00080070, vrLO, "gantry"},
-		{0x00081090, vrLO, "gantry"}, {0x00181020, vrLO, s.j.Version}, {0x00200020, vrCS, ""}, {tagPhotometric, vrCS, f.photometric},
+		{0x00081090, vrLO, "gantry"}, {0x00181020, vrLO, s.j.Version}, {0x00200020, vrCS, ""},
+		{tagPhotometric, vrCS, f.photometric},
 	} {
 		rw.setText(e.tag, e.vr, e.text)
 	}
@@ -103,6 +111,9 @@ func (s *joiner) describeDerived() {
 	rw.setText(tagFrames, vrIS, strconv.Itoa(s.j.Frames))
 	if !rw.has(tagBurnedIn) {
 		rw.setText(tagBurnedIn, vrCS, "YES") // nobody knows what a model drew
+	}
+	if !rw.has(tagBodyPart) && !rw.has(tagLaterality) {
+		rw.setText(tagLaterality, vrCS, "") // the part may be one of a pair
 	}
 	if f.samples == 3 {
 		rw.setShort(tagPlanar, 0)
@@ -160,7 +171,7 @@ func ofStudy(tag uint32) bool {
 	switch tag {
 	case tagCharset, 0x00080020, 0x00080030, 0x00080050, 0x00080051, 0x00080090, 0x00080096, 0x00080201,
 		0x00081030, 0x00081032, 0x00081048, 0x00081049, 0x00081060, 0x00081062, 0x00081080, 0x00081084, 0x00081110,
-		tagModality, tagStudy, 0x00200010,
+		tagModality, tagStudy, 0x00200010, tagBodyPart, tagLaterality,
 		0x00082144, 0x00180040, tagFrameTime, tagFrameTimes, 0x00181066, tagIncrement,
 		tagDerivation, tagEquipment, tagBurnedIn, tagLossy, tagLossyRatio, tagLossyMethod:
 		return true
@@ -169,7 +180,7 @@ func ofStudy(tag uint32) bool {
 }
 
 // derivation tells what the result was made of (PS3.3 section C.7.6.1).
-func (s *joiner) derivation(class, instance string) {
+func (s *joiner) derivation() {
 	text := "Frames put through pipeline " + s.j.Pipeline + ", version " + s.j.Version + ", processor " + s.j.Processor + ", by gantry"
 	if s.j.Lossy {
 		text += "; answers lossy compressed as JPEG"
@@ -181,15 +192,34 @@ func (s *joiner) derivation(class, instance string) {
 		text = was + "; " + text
 	}
 	s.rw.setText(tagDerivation, vrST, text)
+}
+
+// reference names an instance.
+type reference struct{ class, instance, series string }
+
+func (r reference) write(item *itemWriter) {
+	item.text(0x00081150, vrUI, r.class)
+	item.text(0x00081155, vrUI, r.instance)
+}
+
+// refer points to the source, as source image and among the instances of the study that are
+// referred to (PS3.3 sections C.7.6.1 and C.12.2).
+func (s *joiner) refer(from reference) {
 	l, f := s.src.Layout(), s.form
 	s.rw.remove(tagSourceImages)
 	s.rw.appendItem(tagSourceImages, func(item *itemWriter) {
-		item.text(0x00081150, vrUI, class)
-		item.text(0x00081155, vrUI, instance)
+		from.write(item)
 		if f.rows == l.Rows && f.columns == l.Columns {
 			item.text(0x0028135a, vrCS, "YES") // Spatial Locations Preserved
 		}
 		item.code(0x0040a170, "121322", "Source image for image processing operation")
+	})
+	if from.series == "" {
+		return
+	}
+	s.rw.appendItem(0x00081115, func(item *itemWriter) {
+		item.sequence(0x0008114a, from.write)
+		item.text(tagSeries, vrUI, from.series)
 	})
 }
 

@@ -21,6 +21,7 @@ func TestJoinMismatch(t *testing.T) {
 		"bytes":        func(p *Picture) { p.Bytes, p.Values = 1, p.Values[:16] },
 		"sign":         func(p *Picture) { p.Signed = true },
 		"colour":       func(p *Picture) { p.Samples, p.Photometric, p.Values = 3, "RGB", make([]byte, 96) },
+		"photometric":  func(p *Picture) { p.Photometric = monochrome1 },
 		"few values":   func(p *Picture) { p.Values = p.Values[:30] },
 		"large values": func(p *Picture) { p.Values[31] = 0x10 },
 	} {

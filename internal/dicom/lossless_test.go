@@ -90,7 +90,7 @@ func TestLosslessRefuses(t *testing.T) {
 		"too large":                {change(sof+5, 0x40), gantry.CodeTooLarge},
 		"more than the bits":       {change(sof+5, 0xf), gantry.CodeTruncated},
 		"second frame header":      {slices.Concat(b[:dri], b[sof:dri], b[dri:]), gantry.CodeMalformed},
-		"over-full table":          {change(dht+5, 3), gantry.CodeMalformed},
+		"over-full table":          {change(dht+5, 3, 0, 0, 12), gantry.CodeMalformed},
 		"category of 17":           {change(dht+4+17, 17), gantry.CodeMalformed},
 		"fifth table":              {change(dht+4, 4), gantry.CodeMalformed},
 		"table of another name":    {change(dht+4, 1), gantry.CodeMalformed},

@@ -167,14 +167,6 @@ func (rw *rewriter) appendItem(tag uint32, build func(item *itemWriter)) {
 	rw.set(tag, vrSQ, value)
 }
 
-// size is the number of bytes that write gives.
-func (rw *rewriter) size() (n int64) {
-	for _, b := range rw.elements {
-		n += int64(len(b))
-	}
-	return n
-}
-
 // write gives the elements in ascending order.
 func (rw *rewriter) write(w io.Writer) error {
 	for _, t := range slices.Sorted(maps.Keys(rw.elements)) {

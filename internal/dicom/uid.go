@@ -3,7 +3,7 @@ package dicom
 import (
 	"crypto/sha1"
 	"encoding/binary"
-	"math/big"
+	integer "math/big"
 	"strings"
 )
 
@@ -38,7 +38,7 @@ func ResultUID(namespace [16]byte, parts ...string) string {
 	}
 	h := sha1.Sum(name)
 	h[6], h[8] = h[6]&0x0f|0x50, h[8]&0x3f|0x80
-	return "2.25." + new(big.Int).SetBytes(h[:16]).String()
+	return "2.25." + new(integer.Int).SetBytes(h[:16]).String()
 }
 
 // imageClass tells whether objects of the SOP class must have pixel data (PS3.4 section B.5).
@@ -65,6 +65,22 @@ func imageClass(uid string) bool {
 		"77.1.6", "77.1.7", // whole slide, dermoscopy
 		"128", "128.1", "130", // PET
 		"481.1": // RT image
+		return true
+	}
+	return false
+}
+
+// enhanced tells whether the SOP class has functional groups: in the Image Type of these SECONDARY
+// has no place (PS3.3 sections C.8.13.1, C.8.15.2, C.8.16.1, C.8.12.4 and C.8.20.2).
+func enhanced(uid string) bool {
+	n, ok := strings.CutPrefix(uid, "1.2.840.10008.5.1.4.1.1.")
+	if !ok {
+		return false
+	}
+	switch n {
+	case "2.1", "2.2", "4.1", "4.3", "4.4", "6.2", "6.3", // CT, MR, US, photoacoustic
+		"12.1.1", "12.2.1", "13.1.1", "13.1.2", "13.1.3", "13.1.4", "13.1.5", // XA, RF, 3D, tomosynthesis
+		"14.1", "14.2", "30", "66.4", "66.7", "77.1.5.4", "77.1.6", "128.1", "130":
 		return true
 	}
 	return false
