@@ -20,6 +20,10 @@ type TaskRow struct {
 	Attempt    int        `json:"attempt"`
 	Source     string     `json:"source"`
 	Items      int        `json:"items"`
+	Parent     string     `json:"parent"`   // public id of the task that waits for it; empty: none
+	Role       string     `json:"role"`     // to its parent: shard or member
+	Children   int        `json:"children"` // how many tasks it was divided into
+	Open       int        `json:"open_children"`
 	CreatedAt  time.Time  `json:"created_at"`
 	FinishedAt *time.Time `json:"finished_at"`
 	Error      *TaskError `json:"error"`
@@ -93,7 +97,9 @@ const kindNameSQL = `(array['transient','timeout','unavailable','bad_response','
 var listTasksSQL = `
 select t.public_id, pv.name, encode(pv.version, 'hex'), ` + fmt.Sprintf(stateNameSQL, `coalesce(h.state, t.final_state)`) + ` as state,
   coalesce((array['ready','owned','delayed','waiting'])[h.phase + 1], ''), coalesce(h.stage, 0)::int, coalesce(h.attempt, 0)::int,
-  coalesce(a.source, ''), (select count(*)::int from item i where i.task_id = t.id), t.created_at, t.finished_at,
+  coalesce(a.source, ''), (select count(*)::int from item i where i.task_id = t.id),
+  coalesce((select p.public_id from task p where p.id = t.parent), ''), (array['','shard','member'])[t.role + 1],
+  (select count(*)::int from task c where c.parent = t.id), coalesce(h.open_children, 0), t.created_at, t.finished_at,
   coalesce(t.error_code, ''), coalesce(` + fmt.Sprintf(kindNameSQL, `t.error_kind`) + `, ''), coalesce(t.error, ''), t.id
 from task t join pipeline_version pv on pv.id = t.pipeline
 left join task_hot h on h.id = t.id left join arrival a on a.id = t.arrival
@@ -111,7 +117,7 @@ func (s *Store) Tasks(ctx context.Context, f Filter) ([]TaskRow, error) {
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (t TaskRow, err error) {
 		var e TaskError
 		err = row.Scan(&t.ID, &t.Pipeline, &t.Version, &t.State, &t.Phase, &t.Stage, &t.Attempt, &t.Source, &t.Items,
-			&t.CreatedAt, &t.FinishedAt, &e.Code, &e.Kind, &e.Message, &t.Key)
+			&t.Parent, &t.Role, &t.Children, &t.Open, &t.CreatedAt, &t.FinishedAt, &e.Code, &e.Kind, &e.Message, &t.Key)
 		if e.Code != "" {
 			t.Error = &e
 		}
@@ -145,6 +151,10 @@ func (s *Store) Events(ctx context.Context, key int64) ([]EventRow, error) {
 	return pgx.CollectRows(rows, pgx.RowToStructByPos[EventRow])
 }
 
+// familySQL gives tasks and the tasks that they were divided into.
+const familySQL = `with recursive d(id) as (select id from task where %s
+  union all select c.id from d join task c on c.parent = d.id) select id from d`
+
 // Names of stages and processors come from the pipeline version that the call was made under.
 var listCallsSQL = `
 select i.id::text, coalesce(t.public_id, ''), i.part,
@@ -167,14 +177,14 @@ left join task t on t.id = i.task_id
 left join arrival a on a.id = i.arrival
 left join pipeline_version pv on pv.id = i.pipeline
 left join lateral (select pv.resolved::json as doc) r on true
-where i.id >= u7floor($1) and ($2 = 0 or i.task_id = $2) and ($3 = '' or pv.name = $3)
+where i.id >= u7floor($1) and ($2 = 0 or i.task_id = any (array(` + fmt.Sprintf(familySQL, `id = $2`) + `))) and ($3 = '' or pv.name = $3)
   and ($4 = '' or (array['source','processor','sink'])[i.boundary + 1] = $4)
   and ($5 = '' or (i.boundary = 1 and r.doc -> 'stages' -> i.stage::int -> 'call' ->> i.processor::int = $5))
   and ($6 = '' or case when o.id is not null then (array['ok','failed','not_sent','fenced'])[o.result + 1] else 'lost' end = $6)
-  and ($8::text[] is null or t.public_id = any ($8))
+  and ($8::text[] is null or i.task_id = any (array(` + fmt.Sprintf(familySQL, `public_id = any ($8)`) + `)))
 order by i.id desc limit nullif($7, 0)`
 
-// Calls lists recorded calls, the newest first.
+// Calls lists recorded calls, the newest first. Those of a task are also those of its children.
 func (s *Store) Calls(ctx context.Context, f Filter) ([]CallRow, error) {
 	var key int64
 	since := f.Since

@@ -1,0 +1,316 @@
+package app_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/gantry-imaging/gantry/internal/app"
+	"github.com/gantry-imaging/gantry/internal/dicom"
+	"github.com/gantry-imaging/gantry/internal/driver/all"
+	"github.com/gantry-imaging/gantry/internal/gantry"
+	"github.com/gantry-imaging/gantry/internal/pipeline"
+	"github.com/gantry-imaging/gantry/internal/postgres"
+)
+
+// beside opens the same installation once more, as another process would.
+func (r *rig) beside(tasks int) *app.App {
+	r.t.Helper()
+	s := r.Settings
+	s.DatabaseURL, s.Tasks = r.dsn, tasks
+	db, err := app.OpenDatabase(r.t.Context(), s)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { db.Close() })
+	a, err := app.New(s, db)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { a.Close() })
+	return a
+}
+
+// pictures packs n different PNG files.
+func pictures(t *testing.T, n int) []byte {
+	t.Helper()
+	var entries []entry
+	for i := range n {
+		entries = append(entries, entry{name: fmt.Sprintf("%04d.png", i), body: noise(8, [32]byte{byte(i), byte(i >> 8)}), stored: true})
+	}
+	return packed(t, entries...)
+}
+
+// TestShardsOverSessions sends 1,200 pictures of one archive through three sessions, and then in one piece:
+// each is answered once on record, and what is delivered is the same.
+func TestShardsOverSessions(t *testing.T) {
+	t.Parallel()
+	const n, size = 1200, 128
+	s := serve(t, scoring)
+	r := newRig(t, nil)
+	in := t.TempDir()
+	text := func(shard int, in, out string) string {
+		return head("shards") + fmt.Sprintf(`
+sources: {inbox: {kind: dir, path: %q, settle: 1ms}}
+sinks: {out: {kind: dir, path: %q}}
+extract: {shard: %d}
+stages: [{name: score, call: score}, {name: report, mode: cumulative, each: task, call: report}]
+processors:
+  score: {kind: http, url: "%s/score", limits: {concurrency: 16}}
+  report: {kind: http, url: "%s/report", body: zip, limits: {concurrency: 16}}
+`, in, out, shard, s.URL, s.URL)
+	}
+	if err := os.WriteFile(filepath.Join(in, "all.zip"), pictures(t, n), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	id := r.serveOver(text(size, in, r.out), 3)
+	got, _ := manifestOf(t, r.out, id)
+	for i, x := range got.Items {
+		if x.Path != fmt.Sprintf("input#%d", i) {
+			t.Fatalf("item %d is %s", i, x.Path)
+		}
+	}
+	r.holdParts(id, n, (n+size-1)/size, 2)
+	if len(got.Outputs) != n+1 || len(got.Items) != n {
+		t.Fatalf("%d outputs of %d items", len(got.Outputs), len(got.Items))
+	}
+	out := t.TempDir()
+	whole := r.run(text(100_000, in, r.out), out, filepath.Join(in, "all.zip"))[0]
+	mustBeDone(t, whole)
+	want, _ := manifestOf(t, out, whole.ID)
+	for _, m := range []*record{&got, &want} {
+		m.Task, m.Version = "", ""
+		for i := range m.Outputs {
+			m.Outputs[i].Call = ""
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("manifest (-in one piece +in shards):\n%s", diff)
+	}
+}
+
+// serveOver runs a pipeline over sessions until its one task is done, holds its parts to one answer each, and
+// gives its id.
+func (r *rig) serveOver(text string, sessions int) string {
+	r.t.Helper()
+	p, err := pipeline.Parse("test.yaml", []byte(text), all.Drivers(), r.Lookup)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(r.t.Context())
+	defer stop()
+	ended := make(chan error)
+	for i := range sessions {
+		a := r.beside(2)
+		go func() {
+			if i == 0 {
+				ended <- a.Serve(ctx, []*gantry.Pipeline{p})
+			} else {
+				ended <- a.Work(ctx, nil)
+			}
+		}()
+	}
+	id := ""
+	for deadline := time.Now().Add(90 * time.Second); id == "" && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		for _, t := range r.tasks() {
+			if t.Parent == "" && t.FinishedAt != nil {
+				id = t.ID
+			}
+		}
+	}
+	stop()
+	for range sessions {
+		if err := <-ended; err != nil {
+			r.t.Error(err)
+		}
+	}
+	if id == "" {
+		r.t.Fatalf("the task does not end\n%s", r.log.text())
+	}
+	return id
+}
+
+// holdParts wants each of n parts of the first stage to be answered once on record, by children that at least
+// so many processes took.
+func (r *rig) holdParts(id string, n, children, processes int) {
+	r.t.Helper()
+	answered, workers, tasks := map[string]int{}, map[int64]bool{}, map[string]bool{}
+	for _, c := range r.calls(postgres.Filter{Task: id}) {
+		if c.Stage == "score" && c.Outcome == "ok" {
+			answered[fmt.Sprint(c.Task, c.Part)]++
+			workers[c.Worker], tasks[c.Task] = true, true
+		}
+	}
+	for part, times := range answered {
+		if times != 1 {
+			r.t.Errorf("part %s was answered %d times", part, times)
+		}
+	}
+	if len(answered) != n || len(tasks) != children || len(workers) < processes || tasks[id] {
+		r.t.Errorf("%d parts of %d tasks were answered, by %d processes", len(answered), len(tasks), len(workers))
+	}
+}
+
+func readJSON(t *testing.T, path string, into any) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(b, into)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (r *rig) tasks() []postgres.TaskRow {
+	r.t.Helper()
+	list, err := r.Store.Tasks(r.t.Context(), postgres.Filter{})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return list
+}
+
+// otherStudy gives a file of a study of its own, with the same length.
+func otherStudy(t *testing.T, file []byte, digit byte) []byte {
+	t.Helper()
+	tags, err := dicom.Tags(bytes.NewReader(file), int64(len(file)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	uid := []byte(tags["StudyInstanceUID"])
+	other := slices.Clone(uid)
+	other[len(other)-1] = digit
+	out := bytes.ReplaceAll(file, uid, other)
+	if bytes.Equal(out, file) {
+		t.Fatal("the study's UID ends with that digit already")
+	}
+	return out
+}
+
+func studies(url, group string) string {
+	return head("studies") + group + `
+extract: {shard: 2}
+when: 'dicom.Modality != "US"'
+stages: [{name: score, call: score, on_error: fail}]
+processors: {score: {kind: http, url: "` + url + `/score"}}
+`
+}
+
+// TestStudiesBecomeTasks takes an archive of two studies and two pictures apart, each with a record of its own.
+func TestStudiesBecomeTasks(t *testing.T) {
+	t.Parallel()
+	s := serve(t, scoring)
+	r := newRig(t, nil)
+	files := study(t, 5)
+	archive := packed(t, entry{name: "a", body: files[0]}, entry{name: "p.png", body: noise(9, [32]byte{1})}, entry{name: "b", body: otherStudy(t, files[1], '4')},
+		entry{name: "c", body: files[2]}, entry{name: "in.zip", body: packed(t, entry{name: "d", body: files[3]}, entry{name: "q.png", body: noise(9, [32]byte{2})})},
+		entry{name: "e", body: otherStudy(t, files[4], '4')})
+	o := r.one(studies(s.URL, "group: {by: study}"), file(t, "two.zip", archive))
+	mustBeDone(t, o)
+	type child struct {
+		Task, State, Code string
+		Items             int
+	}
+	var m struct {
+		Outputs, Items []any
+		Children       []child
+	}
+	readJSON(t, filepath.Join(r.out, o.ID, "_manifest.json"), &m)
+	if len(m.Children) != 3 || len(m.Items)+len(m.Outputs) > 0 {
+		t.Fatalf("manifest %+v", m)
+	}
+	want := [][]string{{"input#0", "input#3", "input#4#0"}, {"input#1", "input#4#1"}, {"input#2", "input#5"}}
+	for i, c := range m.Children {
+		if c.State != "done" || c.Items != len(want[i]) || c.Task != gantry.ChildID(o.ID, gantry.Member, i) {
+			t.Errorf("child %d: %+v", i, c)
+		}
+		got, _ := manifestOf(t, r.out, c.Task)
+		var paths []string
+		for j, x := range got.Items {
+			paths = append(paths, x.Path)
+			if got.Outputs[j].Parent != x.Path {
+				t.Errorf("output %d is of %s, not of %s", j, got.Outputs[j].Parent, x.Path)
+			}
+		}
+		if diff := cmp.Diff(want[i], paths); diff != "" {
+			t.Errorf("child %d (-want +got):\n%s", i, diff)
+		}
+		if got.Input.SHA256 != digest(archive) {
+			t.Errorf("child %d is of another input", i)
+		}
+	}
+	if n := len(s.all()); n != 7 {
+		t.Errorf("the service saw %d requests, want 7", n)
+	}
+	// The first child has three files and was divided itself.
+	roles := map[string]int{}
+	for _, x := range r.tasks() {
+		roles[x.Role]++
+	}
+	if diff := cmp.Diff(map[string]int{"": 1, "member": 3, "shard": 2}, roles); diff != "" {
+		t.Errorf("tasks (-want +got):\n%s", diff)
+	}
+}
+
+// TestOneStudyIsOneTask makes no child where there is nothing to divide.
+func TestOneStudyIsOneTask(t *testing.T) {
+	t.Parallel()
+	s := serve(t, scoring)
+	r := newRig(t, nil)
+	files := study(t, 2)
+	for _, group := range []string{"group: {by: study}", "group: {by: series}", "group: {by: patient}"} {
+		o := r.one(studies(s.URL, group), file(t, "one.zip", packed(t, entry{name: "a", body: files[0]}, entry{name: "b", body: files[1]})))
+		mustBeDone(t, o)
+		if m, _ := manifestOf(t, r.out, o.ID); len(m.Outputs) != 2 {
+			t.Errorf("%s: %d outputs", group, len(m.Outputs))
+		}
+	}
+	mustBeDone(t, r.one(studies(s.URL, "group: {by: patient}"), file(t, "p.zip", packed(t, entry{name: "a", body: files[0]}, entry{name: "b", body: otherStudy(t, files[1], '4')}))))
+	if n := len(r.tasks()); n != 4 {
+		t.Errorf("%d tasks, want 4", n)
+	}
+}
+
+// TestStudyThatFails leaves the other study delivered and the whole failed, with a manifest that says which.
+func TestStudyThatFails(t *testing.T) {
+	t.Parallel()
+	files := study(t, 2)
+	bad := otherStudy(t, files[1], '4')
+	s := serve(t, func(w http.ResponseWriter, q *http.Request, body []byte, before int) {
+		if bytes.Equal(body, bad) {
+			w.WriteHeader(422)
+			return
+		}
+		scoring(w, q, body, before)
+	})
+	r := newRig(t, nil)
+	o := r.one(studies(s.URL, "group: {by: study}"), file(t, "two.zip", packed(t, entry{name: "a", body: files[0]}, entry{name: "b", body: bad})))
+	mustFail(t, o, "http_422", gantry.Permanent)
+	if !strings.HasPrefix(o.Error.Message, "member 1 is failed: stage score: ") {
+		t.Errorf("it says %q", o.Error.Message)
+	}
+	var m struct {
+		Children []struct{ Task, State, Code string }
+	}
+	readJSON(t, filepath.Join(r.out, o.ID, "_manifest.json"), &m)
+	if len(m.Children) != 2 || m.Children[0].State != "done" || m.Children[1].State != "failed" || m.Children[1].Code != "http_422" {
+		t.Fatalf("manifest %+v", m)
+	}
+	if got, _ := manifestOf(t, r.out, m.Children[0].Task); len(got.Outputs) != 1 {
+		t.Errorf("the good study has %d outputs", len(got.Outputs))
+	}
+	if files := delivered(t, filepath.Join(r.out, m.Children[1].Task)); len(files) > 0 {
+		t.Errorf("of the bad study were delivered %v", files)
+	}
+}
