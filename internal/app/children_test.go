@@ -24,10 +24,10 @@ import (
 )
 
 // beside opens the same installation once more, as another process would.
-func (r *rig) beside(tasks int) *app.App {
+func (r *rig) beside() *app.App {
 	r.t.Helper()
 	s := r.Settings
-	s.DatabaseURL, s.Tasks = r.dsn, tasks
+	s.DatabaseURL = r.dsn
 	db, err := app.OpenDatabase(r.t.Context(), s)
 	if err != nil {
 		r.t.Fatal(err)
@@ -111,7 +111,7 @@ func (r *rig) serveOver(text string, sessions int) string {
 	defer stop()
 	ended := make(chan error)
 	for i := range sessions {
-		a := r.beside(2)
+		a := r.beside()
 		go func() {
 			if i == 0 {
 				ended <- a.Serve(ctx, []*gantry.Pipeline{p})
@@ -312,5 +312,23 @@ func TestStudyThatFails(t *testing.T) {
 	}
 	if files := delivered(t, filepath.Join(r.out, m.Children[1].Task)); len(files) > 0 {
 		t.Errorf("of the bad study were delivered %v", files)
+	}
+}
+
+// TestShardsOfOneAtATime ends where only one task may be in progress: a parent that waits is none.
+func TestShardsOfOneAtATime(t *testing.T) {
+	t.Parallel()
+	s := serve(t, scoring)
+	r := newRig(t, nil)
+	var inputs []string
+	for i := range 3 {
+		inputs = append(inputs, file(t, fmt.Sprintf("%d.zip", i), pictures(t, 7+i)))
+	}
+	src := studies(s.URL, "limits: {in_progress: 1}")
+	for i, o := range r.run(src, r.out, inputs...) {
+		mustBeDone(t, o)
+		if m, _ := manifestOf(t, r.out, o.ID); len(m.Outputs) != 7+i || len(o.Outputs) != 8+i {
+			t.Errorf("task %d: %d outputs, %d files", i, len(m.Outputs), len(o.Outputs))
+		}
 	}
 }

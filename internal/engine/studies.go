@@ -26,6 +26,9 @@ func (w *work) divideByGroup(ctx context.Context) error {
 		return nil
 	}
 	came := w.sound()
+	if len(came.origins) < 2 {
+		return nil
+	}
 	values, err := w.groupValues(ctx, keyword, came.origins)
 	if err != nil {
 		return err
