@@ -58,6 +58,36 @@ func TestShardsOverKilledProcesses(t *testing.T) {
 	}
 	f.holdShards()
 	f.holdManifest(pictures)
+	f.holdListing()
+}
+
+// holdListing wants the command line to tell parent and children apart.
+func (f *fleet) holdListing() {
+	f.t.Helper()
+	type row struct {
+		ID, Parent, Role string
+		Children         int
+		Open             int `json:"open_children"`
+	}
+	list := decode[row](f.t, f.output(f.t, "task", "ls", "--json", "--limit", "0"))
+	top := list[len(list)-1] // the oldest
+	if len(list) != pictures/shardSize+1 || top.Parent != "" || top.Role != "" || top.Children != pictures/shardSize || top.Open != 0 {
+		f.t.Errorf("%d tasks are listed, the oldest as %+v", len(list), top)
+	}
+	for _, x := range list[:len(list)-1] {
+		if x.Parent != top.ID || x.Role != "shard" || x.Children != 0 {
+			f.t.Errorf("a shard is listed as %+v", x)
+		}
+	}
+	if text := string(f.output(f.t, "task", "show", list[0].ID)); !strings.Contains(text, top.ID+" (its shard)") {
+		f.t.Errorf("a shard is shown as\n%s", text)
+	}
+	if text := string(f.output(f.t, "task", "show", top.ID)); !strings.Contains(text, "12, 0 open") {
+		f.t.Errorf("the parent is shown as\n%s", text)
+	}
+	if n := len(decode[struct{}](f.t, f.output(f.t, "call", "ls", "--json", "--limit", "0", "--task", top.ID))); n < 2*pictures {
+		f.t.Errorf("%d calls are listed of the task", n)
+	}
 }
 
 // holdShards wants each part of the shards to be answered once on record, and the parent to have asked nothing.
