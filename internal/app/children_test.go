@@ -22,7 +22,7 @@ import (
 func (r *rig) beside() *app.App {
 	r.t.Helper()
 	s := r.Settings
-	s.DatabaseURL = r.dsn
+	s.DatabaseURL, s.Tasks = r.dsn, 3 // so that no session can take all
 	db, err := app.OpenDatabase(r.t.Context(), s)
 	if err != nil {
 		r.t.Fatal(err)
@@ -105,16 +105,17 @@ func (r *rig) serveOver(text string, sessions int) string {
 	ctx, stop := context.WithCancel(r.t.Context())
 	defer stop()
 	ended := make(chan error)
-	for i := range sessions {
+	for range sessions - 1 {
 		a := r.beside()
-		go func() {
-			if i == 0 {
-				ended <- a.Serve(ctx, []*gantry.Pipeline{p})
-			} else {
-				ended <- a.Work(ctx, nil)
-			}
-		}()
+		go func() { ended <- a.Work(ctx, nil) }()
 	}
+	for n := 0; n < sessions-1; time.Sleep(5 * time.Millisecond) {
+		if err := r.Store.Pool().QueryRow(ctx, `select count(*) from worker`).Scan(&n); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	a := r.beside()
+	go func() { ended <- a.Serve(ctx, []*gantry.Pipeline{p}) }()
 	id := ""
 	for deadline := time.Now().Add(90 * time.Second); id == "" && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		for _, t := range r.tasks() {

@@ -29,13 +29,13 @@ func TestShardsOverKilledProcesses(t *testing.T) {
 	}
 	f.write(path, fmt.Appendf(text, "extract: {shard: %d}\n", shardSize))
 	f.archives("shards", 1, pictures)
-	processes := []*process{f.begin("worker", "64"), f.begin("worker", "64")}
+	processes := []*process{f.begin("worker", "4"), f.begin("worker", "4")}
 	for _, p := range processes {
 		eventually(t, 10*time.Second, "a worker to register", func() bool {
 			return f.number(`select count(*) from worker where pid = $1`, p.cmd.Process.Pid) > 0
 		})
 	}
-	served := f.begin("serve", "64")
+	served := f.begin("serve", "4")
 	victim := processes[0]
 	eventually(t, 30*time.Second, "the victim to be at work on shards", func() bool {
 		return model.answered.Load() > pictures/10 && f.unitsOf(victim) > 0 && f.number(`select count(*) from part p join task_hot h on h.id = p.task_id
