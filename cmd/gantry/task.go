@@ -91,6 +91,12 @@ func (t *taskShowCmd) Run(ctx context.Context, c console, x *cli) error {
 		w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
 		fmt.Fprintf(w, "task\t%s\npipeline\t%s (%s)\nstate\t%s %s\nsource\t%s\nitems\t%d\ncreated\t%s\n",
 			r.ID, r.Pipeline, r.Version[:12], r.State, r.Phase, r.Source, r.Items, r.CreatedAt.Format(time.RFC3339))
+		if r.Parent != "" {
+			fmt.Fprintf(w, "parent\t%s (its %s)\n", r.Parent, r.Role)
+		}
+		if r.Children > 0 {
+			fmt.Fprintf(w, "children\t%d, %d open\n", r.Children, r.Open)
+		}
 		if r.FinishedAt != nil {
 			fmt.Fprintf(w, "finished\t%s\n", r.FinishedAt.Format(time.RFC3339))
 		}

@@ -62,7 +62,7 @@ func (d *Database) Cancel(ctx context.Context, id, by string, wait time.Duration
 	if s, _ := gantry.ParseState(t.State); s.Final() {
 		return refusal(t.ID, t.State, "it has ended"), nil
 	}
-	if t.Child {
+	if t.Parent != "" {
 		return refusal(t.ID, t.State, "it is a part of another task, which can be cancelled"), nil
 	}
 	if err := d.Store.Cancel(ctx, gantry.TaskID(t.Key), by); err != nil {

@@ -96,7 +96,7 @@ func decodable(t *testing.T, path string) bool {
 func rejoinFile(t *testing.T, r *rig, src, path string) {
 	t.Helper()
 	o := r.one(src, path)
-	if layout := pictures(t, path)[0]; layout.Bytes > 2 { // which no PNG holds unchanged
+	if layout := framesOf(t, path)[0]; layout.Bytes > 2 { // which no PNG holds unchanged
 		mustFail(t, o, "unsupported_format", gantry.Illegal)
 		return
 	}
@@ -104,7 +104,7 @@ func rejoinFile(t *testing.T, r *rig, src, path string) {
 		t.Errorf("%s: %s %+v", filepath.Base(path), o.State, o.Error)
 		return
 	}
-	was, is := pictures(t, path), pictures(t, filepath.Join(r.out, o.ID, "same", "rejoined.dcm"))
+	was, is := framesOf(t, path), framesOf(t, filepath.Join(r.out, o.ID, "same", "rejoined.dcm"))
 	if len(was) != len(is) {
 		t.Errorf("%s: %d frames of %d", filepath.Base(path), len(is), len(was))
 		return

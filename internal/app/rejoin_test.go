@@ -57,8 +57,8 @@ func part(n string) func(string) bool {
 	return func(key string) bool { return strings.HasSuffix(key, "/same/"+n+"/0") }
 }
 
-// pictures gives the stored values of every frame of a DICOM file.
-func pictures(t *testing.T, path string) (out []*dicom.Picture) {
+// framesOf gives the stored values of every frame of a DICOM file.
+func framesOf(t *testing.T, path string) (out []*dicom.Picture) {
 	t.Helper()
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -108,7 +108,7 @@ func TestRejoinMultiframe(t *testing.T) {
 	if n := len(s.all()); n != 12 {
 		t.Fatalf("%d requests for 12 frames", n)
 	}
-	was, is := pictures(t, in), pictures(t, filepath.Join(r.out, o.ID, "same", "rejoined.dcm"))
+	was, is := framesOf(t, in), framesOf(t, filepath.Join(r.out, o.ID, "same", "rejoined.dcm"))
 	if len(is) != len(was) {
 		t.Fatalf("%d frames, want %d", len(is), len(was))
 	}
@@ -221,7 +221,7 @@ func TestRejoinArchive(t *testing.T) {
 	if diff := cmp.Diff(untarred(t, was[1]), untarred(t, content[1])); diff != "" {
 		t.Errorf("the archive in it (-was +is)\n%s", diff)
 	}
-	a, b := pictures(t, file(t, "a.dcm", was[2])), pictures(t, file(t, "b.dcm", content[2]))
+	a, b := framesOf(t, file(t, "a.dcm", was[2])), framesOf(t, file(t, "b.dcm", content[2]))
 	if len(a) != 4 || len(b) != 4 || !bytes.Equal(a[3].Values, b[3].Values) {
 		t.Errorf("the loop in it: %d frames of %d", len(b), len(a))
 	}

@@ -69,7 +69,7 @@ func (a *App) RunOnce(ctx context.Context, o RunOptions) ([]Outcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &run{app: a, opts: o, plan: plan, ended: map[string]Outcome{}, all: make(chan struct{}), token: randomText(rand.Reader)}
+	r := &run{app: a, opts: o, plan: plan, ended: map[string]Outcome{}, made: map[gantry.TaskID][]string{}, all: make(chan struct{}), token: randomText(rand.Reader)}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	err = a.work(ctx, scheduler.Options{Private: true, Ended: r.note}, func(ctx context.Context, s *scheduler.Session, in *intake) error {
@@ -101,6 +101,7 @@ type run struct {
 	mu    sync.Mutex
 	ids   []string // of the tasks, in the order of the inputs
 	ended map[string]Outcome
+	made  map[gantry.TaskID][]string // outputs of children, by parent
 	total int
 	all   chan struct{}
 }
@@ -180,7 +181,7 @@ func (r *run) enqueued(i int, id string) {
 	r.check()
 }
 
-// note is told of every task that ends in this process.
+// note is told of every task that ends in this process. What was delivered of children counts as their parent's.
 func (r *run) note(t gantry.Task, tr gantry.Transition) {
 	o := Outcome{ID: t.PublicID, State: tr.To.String(), Outputs: []string{}}
 	if tr.To != gantry.Done {
@@ -190,6 +191,11 @@ func (r *run) note(t gantry.Task, tr gantry.Transition) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if t.Role != gantry.NoRole {
+		r.made[t.Parent] = append(r.made[t.Parent], o.Outputs...)
+		return
+	}
+	o.Outputs = append(o.Outputs, r.made[t.Task]...)
 	if i := slices.Index(r.ids, t.PublicID); i >= 0 {
 		o.Input = r.opts.Inputs[i]
 	}

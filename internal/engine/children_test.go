@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -246,6 +247,47 @@ func TestAllShardsEmpty(t *testing.T) {
 		if tr := f.run(t.Context(), top); tr.To != gantry.Failed || tr.Code != "http_422" || !strings.HasPrefix(tr.Detail, "stage a: part 0 ") {
 			t.Errorf("shards of %d: ended with %+v", shard, tr)
 		}
+	}
+}
+
+// TestShardResumes kills a process in the middle of a shard: what was answered is not asked again, and the items
+// that another makes have ids of their own.
+func TestShardResumes(t *testing.T) {
+	t.Parallel()
+	f := newFamily(t, 9, 8, each("a", gantry.EachPart, gantry.OnErrorFail))
+	tr := f.stepOf(t.Context(), top)
+	f.kin[100] = &child{parent: lease.Task, members: tr.Divide.Children[0].Members, parts: map[gantry.PartKey]gantry.Part{},
+		ChildTask: gantry.ChildTask{ID: 100, PublicID: "s", Role: gantry.Shard}}
+	task := gantry.Task{Lease: gantry.Lease{Task: 100, Seq: 1}, PublicID: "s", Role: gantry.Shard, Parent: lease.Task, State: gantry.Inferring}
+	ctx, die := context.WithCancelCause(t.Context())
+	answered := byBody(t)
+	f.process = func(ctx context.Context, r *gantry.Request) error {
+		if len(f.calledKeys()) > 3 {
+			die(errors.New("killed"))
+			return ctx.Err()
+		}
+		return answered(ctx, r)
+	}
+	if tr := f.stepOf(ctx, task); tr.Change != gantry.Release {
+		t.Fatalf("the first process left with %+v", tr)
+	}
+	kept := len(f.kin[100].items)
+	f.called, f.process = nil, answered
+	if tr := f.run(t.Context(), task); tr.To != gantry.Done {
+		t.Fatalf("the second process left with %+v", tr)
+	}
+	if kept == 0 || kept+len(f.called) != 8 || len(f.kin[100].items) != 8 {
+		t.Errorf("%d answers of the first process, %d calls of the second, %d items", kept, len(f.called), len(f.kin[100].items))
+	}
+}
+
+// TestStoreAway tries again later where the items of a task, or of its shards, cannot be read.
+func TestStoreAway(t *testing.T) {
+	t.Parallel()
+	f := newFamily(t, 9, 8, each("a", gantry.EachPart, gantry.OnErrorFail))
+	f.away = errors.New("the line is cut")
+	if tr := f.stepOf(t.Context(), top); tr.Change != gantry.Retry || tr.Kind != gantry.Transient {
+		t.Errorf("left with %+v", tr)
 	}
 }
 

@@ -24,6 +24,7 @@ type world struct {
 
 	mu       sync.Mutex
 	original error // what reading the original fails with
+	away     error // what reading items fails with
 	refuse   error // what every commit fails with
 	items    []gantry.Item
 	parts    map[gantry.PartKey]gantry.Part
@@ -112,7 +113,7 @@ func (w *world) Items(_ context.Context, id gantry.TaskID) ([]gantry.Item, error
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	items, _ := w.rows(id)
-	return slices.Clone(*items), nil
+	return slices.Clone(*items), w.away
 }
 
 func (w *world) Parts(_ context.Context, id gantry.TaskID, _ int16) (out []gantry.Part, err error) {

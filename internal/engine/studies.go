@@ -26,6 +26,9 @@ func (w *work) divideByGroup(ctx context.Context) error {
 		return nil
 	}
 	came := w.sound()
+	if len(came.origins) < 2 {
+		return nil
+	}
 	values, err := w.groupValues(ctx, keyword, came.origins)
 	if err != nil {
 		return err
@@ -51,7 +54,8 @@ func (w *work) divideByGroup(ctx context.Context) error {
 	t := w.plan.Timeouts
 	d := w.division(gantry.Member, gantry.Queued, lists)
 	d.Within = t.Queued
-	return waits{divide: d, within: t.Queued + t.Extracting + t.Ingesting + t.Inferring + t.Responding}
+	// A member may take its time in each state, and the parent has its own to go on.
+	return waits{divide: d, within: t.Queued + t.Extracting + 2*t.Ingesting + t.Inferring + t.Responding}
 }
 
 // fileOf gives the DICOM file that a piece of media is, or is a frame of.

@@ -25,6 +25,8 @@ type work struct {
 	plan  *Plan
 	shelf *shelf
 
+	ready bool // it was read
+
 	mu       sync.Mutex
 	items    []gantry.Item // in the order of their ids
 	parts    map[gantry.PartKey]gantry.Part
@@ -40,21 +42,21 @@ type work struct {
 
 // load reads what earlier steps, in whatever process, left.
 func (w *work) load(ctx context.Context) error {
-	if w.plan != nil {
+	if w.ready {
 		return nil
 	}
 	plan, err := w.e.Plans.Plan(ctx, w.task.Pipeline)
 	if err != nil {
 		return err
 	}
-	w.last = gantry.NoItem
+	w.items, w.shards, w.members, w.own, w.last = nil, nil, nil, nil, gantry.NoItem
 	w.parts = map[gantry.PartKey]gantry.Part{}
 	w.kinds = map[gantry.PartKey]gantry.Kind{}
 	w.plan = plan
 	if err := w.loadItems(ctx); err != nil {
-		w.plan = nil // nothing is known yet
 		return err
 	}
+	w.ready = true
 	return nil
 }
 

@@ -8,6 +8,10 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
+// familySQL gives tasks and the tasks that they were divided into.
+const familySQL = `with recursive d(id) as (select id from task where %s
+  union all select c.id from d join task c on c.parent = d.id) select id from d`
+
 // Names of stages and processors come from the pipeline version that the call was made under.
 var listCallsSQL = `
 select i.id::text, coalesce(t.public_id, ''), i.part,
@@ -30,14 +34,14 @@ left join task t on t.id = i.task_id
 left join arrival a on a.id = i.arrival
 left join pipeline_version pv on pv.id = i.pipeline
 left join lateral (select pv.resolved::json as doc) r on true
-where i.id >= u7floor($1) and ($2 = 0 or i.task_id = $2) and ($3 = '' or pv.name = $3)
+where i.id >= u7floor($1) and ($2 = 0 or i.task_id = any (array(` + fmt.Sprintf(familySQL, `id = $2`) + `))) and ($3 = '' or pv.name = $3)
   and ($4 = '' or (array['source','processor','sink'])[i.boundary + 1] = $4)
   and ($5 = '' or (i.boundary = 1 and r.doc -> 'stages' -> i.stage::int -> 'call' ->> i.processor::int = $5))
   and ($6 = '' or case when o.id is not null then (array['ok','failed','not_sent','fenced'])[o.result + 1] else 'lost' end = $6)
-  and ($8::text[] is null or t.public_id = any ($8))
+  and ($8::text[] is null or i.task_id = any (array(` + fmt.Sprintf(familySQL, `public_id = any ($8)`) + `)))
 order by i.id desc limit nullif($7, 0)`
 
-// Calls lists recorded calls, the newest first.
+// Calls lists recorded calls, the newest first. Those of a task are also those of its children.
 func (s *Store) Calls(ctx context.Context, f Filter) ([]CallRow, error) {
 	args, err := s.callArgs(ctx, f)
 	if err != nil {

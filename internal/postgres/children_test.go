@@ -41,6 +41,19 @@ func end(t gantry.Task, to gantry.State) *gantry.Write {
 	return &gantry.Write{Transition: &gantry.Transition{Lease: t.Lease, From: t.State, To: to, Change: gantry.End, Parent: t.Parent, Code: "c"}}
 }
 
+// claimShards takes n shards, which come one by one so that other processes get some.
+func (b *bed) claimShards(w gantry.WorkerID, n int) (out []gantry.Task) {
+	b.t.Helper()
+	for range n {
+		got := b.claim(w, 9)
+		if len(got) != 1 || got[0].Role != gantry.Shard {
+			b.t.Fatalf("claimed %+v", got)
+		}
+		out = append(out, got...)
+	}
+	return out
+}
+
 func (b *bed) phase(id gantry.TaskID) gantry.Phase {
 	b.t.Helper()
 	return gantry.Phase(b.count(`select phase from task_hot where id = $1`, int64(id)))
@@ -59,10 +72,10 @@ func TestChildrenAndParent(t *testing.T) {
 	if p, n := b.phase(parent.Task), b.open(parent.Task); p != gantry.Waiting || n != 3 {
 		t.Fatalf("the parent is %s with %d children open", p, n)
 	}
-	children := b.claim(b.worker, 9)
-	if len(children) != 3 {
-		t.Fatalf("claimed %+v", children)
+	if one := must(b.Claim(t.Context(), b.register(-time.Second), []gantry.Want{{Lane: b.lane, N: 9}}))(t); len(one) != 0 {
+		t.Fatalf("a dead process claimed %+v", one)
 	}
+	children := b.claimShards(b.worker, 3)
 	for i, c := range children {
 		if c.Parent != parent.Task || c.Role != gantry.Shard || int(c.Ordinal) != i || c.State != gantry.Inferring || c.Pipeline != parent.Pipeline ||
 			c.PublicID != gantry.ChildID(parent.PublicID, gantry.Shard, i) || c.Priority != parent.Priority-1 || c.Remaining < 50*time.Second || c.Remaining > time.Minute {
@@ -203,8 +216,8 @@ func TestWaitingSurvivesItsProcess(t *testing.T) {
 		t.Errorf("after the reaper the parent is %s with %d open", p, n)
 	}
 	other := b.register(time.Minute)
-	children := b.claim(other, 9)
-	if len(children) != 2 || children[0].Crashes != 1 {
+	children := b.claim(other, 9) // the one that was rescued, and a new one
+	if len(children) != 2 || children[0].Crashes != 1 || children[1].Crashes != 0 {
 		t.Fatalf("claimed %+v", children)
 	}
 	b.commit(other, end(children[0], gantry.Done), end(children[1], gantry.Done))
@@ -223,7 +236,7 @@ func TestParentsInTurn(t *testing.T) {
 	for _, p := range top {
 		b.commit(b.worker, wait(p, each))
 	}
-	children := b.claim(b.worker, parents*each)
+	children := b.claimShards(b.worker, parents*each)
 	errs := make(chan error)
 	for k := range each {
 		go func() {
@@ -248,6 +261,21 @@ func TestParentsInTurn(t *testing.T) {
 		if b.phase(p.Task) != gantry.Ready || b.open(p.Task) != 0 {
 			t.Errorf("parent %d is %s with %d open", p.Task, b.phase(p.Task), b.open(p.Task))
 		}
+	}
+}
+
+// TestShardsOfARunnerGone cancels a waiting parent and its children together when their only process dies.
+func TestShardsOfARunnerGone(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.worker = b.register(time.Minute)
+	b.lane = must(b.EnsureLane(t.Context(), "p", "run", b.limiter, b.worker))(t)
+	b.divided(3)
+	b.claimShards(b.worker, 1)
+	b.exec(`update worker set expires_at = now() - interval '1 s' where id = $1`, int64(b.worker))
+	must(b.Reap(t.Context()))(t)
+	if list := must(b.Tasks(t.Context(), postgres.Filter{State: "cancelled"}))(t); len(list) != 4 || b.count(`select count(*) from task_hot`) != 0 {
+		t.Errorf("cancelled %+v", list)
 	}
 }
 

@@ -1,21 +1,22 @@
--- Claims up to k ready tasks of each lane for a worker whose lease still runs.
+-- Claims up to k ready tasks of each lane for a worker whose lease still runs, of new shards one alone: each is
+-- long work, and is to be shared with the processes that look a moment later. Only shards are new at inferring (3).
 -- $1 lanes, $2 k of each, $3 worker.
 --
 -- "= any (array(...))" and not "from c": with a join the planner cannot see k, expects a tenth of the
 -- table and scans it whole on every claim. "materialized" keeps the single evaluation that SKIP LOCKED
 -- with LIMIT needs.
 with c as materialized (
-  select r.id
+  select r.id, r.shard
   from unnest($1::int[], $2::int[]) as w(lane, k)
   cross join lateral (
-    select id from task_hot
+    select id, state = 3 and seq = 0 as shard from task_hot
     where phase = 0 and lane = w.lane
     order by priority, id
     limit w.k
     for update skip locked) r),
 u as (
   update task_hot h set phase = 1, owner = $3, seq = h.seq + 1
-  where h.id = any (array(select id from c))
+  where h.id = any (array(select id from c where not shard union all (select id from c where shard limit 1)))
     and exists (select 1 from worker where id = $3 and expires_at > now())
   returning h.*)
 select u.id, u.seq, u.state, u.stage, u.leg, u.attempt, u.crashes, u.priority, u.lane, u.cursor,

@@ -20,11 +20,14 @@ type TaskRow struct {
 	Attempt    int        `json:"attempt"`
 	Source     string     `json:"source"`
 	Items      int        `json:"items"`
+	Parent     string     `json:"parent"`   // public id of the task that waits for it; empty: none
+	Role       string     `json:"role"`     // to its parent: shard or member
+	Children   int        `json:"children"` // how many tasks it was divided into
+	Open       int        `json:"open_children"`
 	CreatedAt  time.Time  `json:"created_at"`
 	FinishedAt *time.Time `json:"finished_at"`
 	Error      *TaskError `json:"error"`
 	Key        int64      `json:"-"`
-	Child      bool       `json:"-"` // it belongs to another task
 }
 
 // TaskError says why a task ended as it did.
@@ -94,8 +97,10 @@ const kindNameSQL = `(array['transient','timeout','unavailable','bad_response','
 var listTasksSQL = `
 select t.public_id, pv.name, encode(pv.version, 'hex'), ` + fmt.Sprintf(stateNameSQL, `coalesce(h.state, t.final_state)`) + ` as state,
   coalesce((array['ready','owned','delayed','waiting'])[h.phase + 1], ''), coalesce(h.stage, 0)::int, coalesce(h.attempt, 0)::int,
-  coalesce(a.source, ''), (select count(*)::int from item i where i.task_id = t.id), t.created_at, t.finished_at,
-  coalesce(t.error_code, ''), coalesce(` + fmt.Sprintf(kindNameSQL, `t.error_kind`) + `, ''), coalesce(t.error, ''), t.id, t.parent is not null
+  coalesce(a.source, ''), (select count(*)::int from item i where i.task_id = t.id),
+  coalesce((select p.public_id from task p where p.id = t.parent), ''), (array['','shard','member'])[t.role + 1],
+  (select count(*)::int from task c where c.parent = t.id), coalesce(h.open_children, 0), t.created_at, t.finished_at,
+  coalesce(t.error_code, ''), coalesce(` + fmt.Sprintf(kindNameSQL, `t.error_kind`) + `, ''), coalesce(t.error, ''), t.id
 from task t join pipeline_version pv on pv.id = t.pipeline
 left join task_hot h on h.id = t.id left join arrival a on a.id = t.arrival
 where ($1 = '' or t.public_id like $1 || '%') and ($2 = '' or pv.name = $2)
@@ -112,7 +117,7 @@ func (s *Store) Tasks(ctx context.Context, f Filter) ([]TaskRow, error) {
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (t TaskRow, err error) {
 		var e TaskError
 		err = row.Scan(&t.ID, &t.Pipeline, &t.Version, &t.State, &t.Phase, &t.Stage, &t.Attempt, &t.Source, &t.Items,
-			&t.CreatedAt, &t.FinishedAt, &e.Code, &e.Kind, &e.Message, &t.Key, &t.Child)
+			&t.Parent, &t.Role, &t.Children, &t.Open, &t.CreatedAt, &t.FinishedAt, &e.Code, &e.Kind, &e.Message, &t.Key)
 		if e.Code != "" {
 			t.Error = &e
 		}
