@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,27 +18,40 @@ import (
 
 // workFlags are those of every process that runs tasks for others.
 type workFlags struct {
-	Tasks int           `help:"Tasks at once in this process." default:"64"`
-	Lease time.Duration `help:"How long after its last heartbeat a process counts as dead." default:"15s"`
-	Grace time.Duration `help:"How long calls under way may go on after a stop." default:"10s"`
+	Tasks int           `help:"Tasks at once in this process; 64 without it."`
+	Lease time.Duration `help:"How long after its last heartbeat a process counts as dead; 15s without it."`
+	Grace time.Duration `help:"How long calls under way may go on after a stop; 10s without it."`
 }
 
-func (f workFlags) adjust(s *app.Settings) { s.Tasks, s.TTL, s.Grace = f.Tasks, f.Lease, f.Grace }
+func (f workFlags) adjust(s *app.Settings) {
+	s.Tasks, s.TTL, s.Grace = cmp.Or(f.Tasks, s.Tasks), cmp.Or(f.Lease, s.TTL), cmp.Or(f.Grace, s.Grace)
+}
+
+// defaultListen is where a process answers about its health.
+const defaultListen = "127.0.0.1:8090"
 
 type serveCmd struct {
 	workFlags
-	Pipelines []string `help:"Pipeline files, or folders of them." required:"" placeholder:"DIR"`
-	Listen    string   `help:"Loopback address for health checks." default:"127.0.0.1:8090"`
+	Pipelines []string `help:"Pipeline files, or folders of them; those of the deployment file without it." placeholder:"DIR"`
+	Listen    string   `help:"Loopback address for health checks; 127.0.0.1:8090 without it." placeholder:"ADDRESS"`
 }
 
 // Run is called by the parser.
 func (s *serveCmd) Run(ctx context.Context, c console, x *cli) error {
+	d, err := x.deployment()
+	if err != nil {
+		return err
+	}
+	if len(s.Pipelines) == 0 {
+		s.Pipelines = d.Pipelines
+	}
+	s.Listen = cmp.Or(s.Listen, d.Listen, defaultListen)
 	list, err := pipeline.LoadAll(s.Pipelines, all.Drivers(), os.LookupEnv)
 	if err != nil {
 		return err
 	}
 	if len(list) == 0 {
-		return usageError{errors.New("no pipeline: no *.yaml in the folders given")}
+		return usageError{errors.New("no pipeline: name files or folders with --pipelines, or in the deployment file")}
 	}
 	for _, p := range list {
 		if err := pipeline.Servable(p); err != nil {
