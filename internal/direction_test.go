@@ -34,6 +34,7 @@ var mayImport = map[string][]string{
 	"internal/driver/drivertest":          {"internal/gantry"},
 	"internal/engine":                     {"internal/gantry", "internal/media", "internal/dicom"},
 	"internal/postgres":                   {"internal/gantry", "migrations"},
+	"internal/metrics":                    {"internal/gantry"},
 	"internal/doctor":                     {"internal/gantry", "internal/postgres", "internal/blob", "internal/localpg", "internal/gate"},
 	"internal/audit":                      {"internal/postgres"},
 	"internal/postgres/postgrestest":      {"internal/postgres", "internal/localpg", "migrations"},
@@ -55,6 +56,7 @@ var onlyIn = map[string][]string{
 	"go.yaml.in/yaml":              {"internal/pipeline"},
 	"github.com/expr-lang/expr":    {"internal/pipeline"},
 	"github.com/alecthomas/kong":   {"cmd/gantry"},
+	"github.com/prometheus":        {"internal/metrics"},
 	"golang.org/x/sync":            {"internal/driver/dir", "internal/engine", "internal/scheduler", "internal/app", "internal/blob", "cmd/gantry", "test/benchmark"},
 	"golang.org/x/term":            {"cmd/gantry"},
 }

@@ -45,6 +45,7 @@ type cli struct {
 	Models   modelsCmd   `cmd:"" help:"Reference inference services."`
 	Task     taskCmd     `cmd:"" help:"Look at tasks, cancel them, try them again."`
 	Call     callCmd     `cmd:"" help:"Look at the record of calls."`
+	Health   healthCmd   `cmd:"" help:"Ask a process on this machine whether it is ready."`
 	Doctor   doctorCmd   `cmd:"" help:"Look at the installation, and say what is wrong and what to do."`
 	Migrate  migrateCmd  `cmd:"" help:"Bring the database to this version's schema."`
 	Postgres postgresCmd `cmd:"" help:"The private Postgres."`

@@ -13,6 +13,7 @@ import (
 	"github.com/gantry-imaging/gantry/internal/api"
 	"github.com/gantry-imaging/gantry/internal/app"
 	"github.com/gantry-imaging/gantry/internal/driver/all"
+	"github.com/gantry-imaging/gantry/internal/metrics"
 	"github.com/gantry-imaging/gantry/internal/pipeline"
 )
 
@@ -25,6 +26,7 @@ type workFlags struct {
 
 func (f workFlags) adjust(s *app.Settings) {
 	s.Tasks, s.TTL, s.Grace = cmp.Or(f.Tasks, s.Tasks), cmp.Or(f.Lease, s.TTL), cmp.Or(f.Grace, s.Grace)
+	s.Metrics = metrics.New(version, revision())
 }
 
 // defaultListen is where a process answers about its health.
@@ -33,7 +35,7 @@ const defaultListen = "127.0.0.1:8090"
 type serveCmd struct {
 	workFlags
 	Pipelines []string `help:"Pipeline files, or folders of them; those of the deployment file without it." placeholder:"DIR"`
-	Listen    string   `help:"Loopback address for health checks; 127.0.0.1:8090 without it." placeholder:"ADDRESS"`
+	Listen    string   `help:"Loopback address for health checks and metrics; 127.0.0.1:8090 without it." placeholder:"ADDRESS"`
 }
 
 // Run is called by the parser.
@@ -59,23 +61,44 @@ func (s *serveCmd) Run(ctx context.Context, c console, x *cli) error {
 		}
 	}
 	return x.withApp(ctx, c, s.adjust, func(a *app.App) error {
-		l, err := api.Listen(ctx, s.Listen)
-		if err != nil {
-			return usageError{err}
-		}
-		fmt.Fprintf(c.err, "gantry serves %d pipelines; health on http://%s/readyz\n", len(list), l.Addr())
-		g, ctx := errgroup.WithContext(ctx)
-		g.Go(func() error { return api.Serve(ctx, l, api.Handler(a.Store.Ping)) })
-		g.Go(func() error { return a.Serve(ctx, list) })
-		return g.Wait()
+		return answering(ctx, a, s.Listen, func(ctx context.Context, address string) error {
+			fmt.Fprintf(c.err, "gantry serves %d pipelines; health on http://%s/readyz\n", len(list), address)
+			return a.Serve(ctx, list)
+		})
 	})
+}
+
+// answering does work, and until it has ended answers about the process's health and metrics: also while
+// what was begun is finished after a stop.
+func answering(ctx context.Context, a *app.App, listen string, work func(ctx context.Context, address string) error) error {
+	l, err := api.Listen(ctx, listen)
+	if err != nil {
+		return usageError{err}
+	}
+	hctx, end := context.WithCancel(context.WithoutCancel(ctx))
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return api.Serve(hctx, l, api.Handler(a.Ready, a.Metrics.Handler())) })
+	g.Go(func() error {
+		defer end()
+		return work(ctx, l.Addr().String())
+	})
+	return g.Wait()
 }
 
 type workerCmd struct {
 	workFlags
+	Listen string `help:"Loopback address for health checks and metrics; none without it." placeholder:"ADDRESS"`
 }
 
 // Run is called by the parser.
 func (w *workerCmd) Run(ctx context.Context, c console, x *cli) error {
-	return x.withApp(ctx, c, w.adjust, func(a *app.App) error { return a.Work(ctx, nil) })
+	return x.withApp(ctx, c, w.adjust, func(a *app.App) error {
+		if w.Listen == "" {
+			return a.Work(ctx, nil)
+		}
+		return answering(ctx, a, w.Listen, func(ctx context.Context, address string) error {
+			fmt.Fprintf(c.err, "gantry worker; health on http://%s/readyz\n", address)
+			return a.Work(ctx, nil)
+		})
+	})
 }

@@ -13,13 +13,16 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gantry-imaging/gantry/internal/blob"
 	"github.com/gantry-imaging/gantry/internal/driver"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/localpg"
+	"github.com/gantry-imaging/gantry/internal/metrics"
 	"github.com/gantry-imaging/gantry/internal/postgres"
+	"github.com/gantry-imaging/gantry/internal/scheduler"
 )
 
 // Settings say where everything of one installation is.
@@ -31,6 +34,8 @@ type Settings struct {
 	Drivers     *driver.Register
 	Log         *slog.Logger
 	Lookup      func(string) (string, bool) // environment; nil: the process's
+
+	Metrics *metrics.Metrics // nil: nobody counts
 
 	Tasks int           // tasks in this process at once; 0: 64
 	TTL   time.Duration // lease; 0: 15 s
@@ -104,6 +109,9 @@ type App struct {
 	rand  func() float64
 	ids   *gantry.IDs
 
+	session  atomic.Pointer[scheduler.Session] // nil while there is no lease
+	draining atomic.Bool
+
 	mu    sync.Mutex
 	blobs *blob.Dir // opened with the first worker id
 }
@@ -124,6 +132,7 @@ func New(s Settings, db *Database) (*App, error) {
 	}
 	a := &App{Settings: s, Store: db.Store, Key: key, rand: mathrand.Float64, ids: gantry.NewIDs(time.Now, rand.Reader)}
 	a.plans = newPlans(a)
+	a.Metrics.Take(a.census())
 	return a, nil
 }
 

@@ -20,6 +20,10 @@ type Session interface {
 
 // Gate lets calls out. It may be used concurrently.
 type Gate struct {
+	// Ended, if set before the first call, is told of each call once its outcome is on record. It must
+	// not block.
+	Ended func(gantry.Intent, gantry.Outcome)
+
 	session Session
 	ids     *gantry.IDs
 	now     func() time.Time
@@ -62,6 +66,9 @@ func (g *Gate) Call(ctx context.Context, spec gantry.CallSpec, send func(context
 	// The call was made: its record is written whatever became of ctx meanwhile.
 	if cerr := g.session.Commit(context.WithoutCancel(ctx), w); cerr != nil {
 		return notRecorded(context.WithoutCancel(ctx), cerr)
+	}
+	if g.Ended != nil {
+		g.Ended(in, *out)
 	}
 	return err
 }

@@ -39,6 +39,8 @@ type Options struct {
 	Rand    func() float64
 	// Ended is told of each task that reached a final state here.
 	Ended func(gantry.Task, gantry.Transition)
+	// Committed is told of each commit: how many writes, and how long it took.
+	Committed func(writes int, took time.Duration)
 }
 
 func (o Options) withDefaults() Options {
@@ -59,6 +61,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Ended == nil {
 		o.Ended = func(gantry.Task, gantry.Transition) {}
+	}
+	if o.Committed == nil {
+		o.Committed = func(int, time.Duration) {}
 	}
 	return o
 }
@@ -101,6 +106,7 @@ func Run(ctx context.Context, store Store, opts Options, setUp func(context.Cont
 	g, gctx := errgroup.WithContext(loops)
 	s.keeper = newKeeper(gctx, g, store, w, opts.Log)
 	s.commits = newCommitter(store, w, opts.Log, s.keeper.load)
+	s.commits.committed = opts.Committed
 	s.heart = newHeart(store, w, opts.TTL, beat)
 	s.heart.after = s.obey
 	s.waker = newWaker(store, opts.Log)
@@ -162,6 +168,9 @@ func (s *Session) Acquire(ctx context.Context, limiter int32, priority int16) (r
 
 // Alive tells whether the lease surely still runs: no call may begin once it does not.
 func (s *Session) Alive() bool { return s.heart.alive() }
+
+// Waiting counts the calls of this process that wait for a unit of a limit, and for a start of one.
+func (s *Session) Waiting() (units, starts int) { return s.keeper.waiting() }
 
 // Stopping is closed when the process is asked to stop: effects begin nothing new then.
 func (s *Session) Stopping() <-chan struct{} { return s.stop }

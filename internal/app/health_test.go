@@ -1,0 +1,114 @@
+package app_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/gantry-imaging/gantry/internal/app"
+	"github.com/gantry-imaging/gantry/internal/gantry"
+	"github.com/gantry-imaging/gantry/internal/metrics"
+	"github.com/gantry-imaging/gantry/internal/postgres"
+)
+
+func (r *rig) notReady(want gantry.Code) {
+	r.t.Helper()
+	var code gantry.Code
+	for end := time.Now().Add(within); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if code = gantry.CodeOf(r.Ready(r.t.Context())); code == want {
+			return
+		}
+	}
+	r.t.Fatalf("ready says %q, want %q", code, want)
+}
+
+// TestReady is not ready before it has its lease, with another schema, while what was begun is finished,
+// and without a database.
+func TestReady(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	s := serve(t, func(w http.ResponseWriter, _ *http.Request, body []byte, _ int) {
+		<-release
+		answerJSON(w, body)
+	})
+	r := newRig(t, nil)
+	r.notReady(app.CodeStarting)
+	inbox, stop := r.serving(oneStage(s.URL, "60s"))
+	r.Grace = time.Minute
+	r.notReady("")
+	r.exec(`update goose_db_version set version_id = version_id + 1000 where id = (select max(id) from goose_db_version)`)
+	r.notReady(app.CodeOtherSchema)
+	r.exec(`update goose_db_version set version_id = version_id - 1000 where id = (select max(id) from goose_db_version)`)
+	r.notReady("")
+	drop(t, inbox, "x.png", noise(30, [32]byte{1}))
+	r.until("inferring", func(x postgres.TaskRow) bool { return x.State == "inferring" && len(s.all()) == 1 })
+	stopped := make(chan struct{})
+	go func() { stop(); close(stopped) }()
+	r.notReady(app.CodeDraining)
+	close(release)
+	<-stopped
+	r.notReady(app.CodeDraining)
+}
+
+func (r *rig) exec(sql string) {
+	r.t.Helper()
+	c, err := pgx.Connect(r.t.Context(), r.dsn)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer c.Close(r.t.Context())
+	if _, err := c.Exec(r.t.Context(), "set search_path = gantry; "+sql); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// TestLeaseLostIsNotReady: a process whose heartbeats do not come through is not ready before its lease
+// has ended for the others.
+func TestLeaseLostIsNotReady(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	r.serving(oneStage("http://127.0.0.1:1", "1s"))
+	r.notReady("")
+	r.exec(`update worker set expires_at = now() - interval '1 s'`)
+	r.notReady(app.CodeStarting) // and it begins anew
+	r.notReady("")
+}
+
+// TestMetricsOfARun counts what one image led to, by the names of the pipeline; the names of files, ids
+// and digests are in no label.
+func TestMetricsOfARun(t *testing.T) {
+	t.Parallel()
+	s := serve(t, scoring)
+	r := newRig(t, nil)
+	r.Metrics = metrics.New("test", "")
+	inbox, _ := r.serving(twoStages(s.URL))
+	drop(t, inbox, "DOE^JANE.png", noise(200, [32]byte{1}))
+	task := r.until("done", func(x postgres.TaskRow) bool { return x.State == "done" })
+	w := httptest.NewRecorder()
+	r.Metrics.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	text := w.Body.String()
+	for _, want := range []string{
+		`gantry_calls_total{boundary="source",endpoint="inbox",kind="",outcome="ok",pipeline="two-stages"} 1`,
+		`gantry_calls_total{boundary="processor",endpoint="score",kind="",outcome="ok",pipeline="two-stages"} 1`,
+		`gantry_calls_total{boundary="processor",endpoint="draw",kind="",outcome="ok",pipeline="two-stages"} 1`,
+		`gantry_call_seconds_count{boundary="processor",endpoint="draw",pipeline="two-stages"} 1`,
+		`gantry_calls_total{boundary="sink",endpoint="out",kind="",outcome="ok",pipeline="two-stages"} `,
+		`gantry_tasks_ended_total{pipeline="two-stages",state="done"} 1`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %s", want)
+		}
+	}
+	for _, never := range []string{"DOE", "JANE", task.ID, inbox, s.URL, "gantry_blob_bytes_total 0\n", "gantry_commit_rows_count 0\n"} {
+		if strings.Contains(text, never) {
+			t.Errorf("the metrics hold %s:\n%s", never, text)
+		}
+	}
+	if n := strings.Count(text, "\n"); n > 1000 {
+		t.Errorf("%d lines", n)
+	}
+}
