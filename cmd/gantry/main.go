@@ -75,15 +75,20 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, c console) int {
-	var x cli
-	parser, err := kong.New(&x, kong.Name("gantry"), kong.Description("Event-driven medical-image inference."),
-		kong.UsageOnError(), kong.Writers(c.out, c.err), kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(c, &x),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}), kong.Exit(func(code int) { panic(exit(code)) }))
+	parser, err := newParser(ctx, c)
 	if err != nil {
 		fmt.Fprintln(c.err, "gantry:", err)
 		return exitUsage
 	}
 	return execute(parser, args, c)
+}
+
+// newParser makes the parser of the command line, and what it fills.
+func newParser(ctx context.Context, c console) (*kong.Kong, error) {
+	var x cli
+	return kong.New(&x, kong.Name("gantry"), kong.Description("Event-driven medical-image inference."),
+		kong.UsageOnError(), kong.Writers(c.out, c.err), kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(c, &x),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}), kong.Exit(func(code int) { panic(exit(code)) }))
 }
 
 // exit is how the parser's own --help leaves.
