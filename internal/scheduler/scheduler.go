@@ -83,7 +83,7 @@ type Session struct {
 	tasks   sync.WaitGroup
 
 	mu   sync.Mutex
-	held map[gantry.TaskID]context.CancelCauseFunc // breaks off a task that runs here
+	held map[gantry.TaskID]*grip // the tasks that run here
 }
 
 // Run registers the process and works until ctx ends or the lease is lost. setUp is called once the
@@ -99,7 +99,7 @@ func Run(ctx context.Context, store Store, opts Options, setUp func(context.Cont
 	if err != nil {
 		return err
 	}
-	s := &Session{Worker: w, store: store, opts: opts, stop: make(chan struct{}), held: map[gantry.TaskID]context.CancelCauseFunc{}}
+	s := &Session{Worker: w, store: store, opts: opts, stop: make(chan struct{}), held: map[gantry.TaskID]*grip{}}
 	// Loops outlive ctx: tasks still need them while they are handed back.
 	loops, endLoops := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer endLoops(nil)
@@ -193,8 +193,7 @@ func (s *Session) start(ctx context.Context, t gantry.Task, begin Begin) {
 		defer s.claims.finished(t)
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
-		s.hold(t.Task, cancel)
-		defer s.hold(t.Task, nil)
+		defer s.hold(t.Task, cancel)()
 		step, end := begin(t)
 		defer end()
 		s.run(ctx, t, step)
