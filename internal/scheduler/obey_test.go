@@ -17,7 +17,9 @@ type orders struct {
 }
 
 // Obey gives the tasks.
-func (o orders) Obey(context.Context, gantry.WorkerID) ([]gantry.TaskID, error) { return o.tasks, o.err }
+func (o orders) Obey(context.Context, gantry.WorkerID) ([]gantry.TaskID, error) {
+	return o.tasks, o.err
+}
 
 // TestObey breaks off what is asked for and nothing else, also a task that this process let go of and
 // took up again before it had forgotten it.
