@@ -34,6 +34,7 @@ var mayImport = map[string][]string{
 	"internal/driver/drivertest":          {"internal/gantry"},
 	"internal/engine":                     {"internal/gantry", "internal/media", "internal/dicom"},
 	"internal/postgres":                   {"internal/gantry", "migrations"},
+	"internal/trace":                      {"internal/gantry"},
 	"internal/metrics":                    {"internal/gantry"},
 	"internal/doctor":                     {"internal/gantry", "internal/postgres", "internal/blob", "internal/localpg", "internal/gate"},
 	"internal/audit":                      {"internal/postgres"},
@@ -57,6 +58,7 @@ var onlyIn = map[string][]string{
 	"github.com/expr-lang/expr":    {"internal/pipeline"},
 	"github.com/alecthomas/kong":   {"cmd/gantry"},
 	"github.com/prometheus":        {"internal/metrics"},
+	"go.opentelemetry.io":          {"internal/trace"},
 	"golang.org/x/sync":            {"internal/driver/dir", "internal/engine", "internal/scheduler", "internal/app", "internal/blob", "cmd/gantry", "test/benchmark"},
 	"golang.org/x/term":            {"cmd/gantry"},
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/gantry-imaging/gantry/internal/driver/all"
 	"github.com/gantry-imaging/gantry/internal/metrics"
 	"github.com/gantry-imaging/gantry/internal/pipeline"
+	"github.com/gantry-imaging/gantry/internal/trace"
 )
 
 // workFlags are those of every process that runs tasks for others.
@@ -26,7 +27,23 @@ type workFlags struct {
 
 func (f workFlags) adjust(s *app.Settings) {
 	s.Tasks, s.TTL, s.Grace = cmp.Or(f.Tasks, s.Tasks), cmp.Or(f.Lease, s.TTL), cmp.Or(f.Grace, s.Grace)
-	s.Metrics = metrics.New(version, revision())
+}
+
+// withApp opens the installation for a process that runs on, with its metrics and its traces.
+func (f workFlags) withApp(ctx context.Context, c console, x *cli, work func(*app.App) error) error {
+	s, err := x.settings(c)
+	if err != nil {
+		return err
+	}
+	tracer, err := trace.FromEnv(ctx, os.LookupEnv, version, s.Log)
+	if err != nil {
+		return usageError{err}
+	}
+	defer tracer.Close()
+	return x.withApp(ctx, c, func(s *app.Settings) {
+		f.adjust(s)
+		s.Metrics, s.Tracer = metrics.New(version, revision()), tracer
+	}, work)
 }
 
 // defaultListen is where a process answers about its health.
@@ -60,7 +77,7 @@ func (s *serveCmd) Run(ctx context.Context, c console, x *cli) error {
 			return usageError{err}
 		}
 	}
-	return x.withApp(ctx, c, s.adjust, func(a *app.App) error {
+	return s.withApp(ctx, c, x, func(a *app.App) error {
 		return answering(ctx, a, s.Listen, func(ctx context.Context, address string) error {
 			fmt.Fprintf(c.err, "gantry serves %d pipelines; health on http://%s/readyz\n", len(list), address)
 			return a.Serve(ctx, list)
@@ -92,7 +109,7 @@ type workerCmd struct {
 
 // Run is called by the parser.
 func (w *workerCmd) Run(ctx context.Context, c console, x *cli) error {
-	return x.withApp(ctx, c, w.adjust, func(a *app.App) error {
+	return w.withApp(ctx, c, x, func(a *app.App) error {
 		if w.Listen == "" {
 			return a.Work(ctx, nil)
 		}

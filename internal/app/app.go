@@ -23,6 +23,7 @@ import (
 	"github.com/gantry-imaging/gantry/internal/metrics"
 	"github.com/gantry-imaging/gantry/internal/postgres"
 	"github.com/gantry-imaging/gantry/internal/scheduler"
+	"github.com/gantry-imaging/gantry/internal/trace"
 )
 
 // Settings say where everything of one installation is.
@@ -36,6 +37,7 @@ type Settings struct {
 	Lookup      func(string) (string, bool) // environment; nil: the process's
 
 	Metrics *metrics.Metrics // nil: nobody counts
+	Tracer  *trace.Tracer    // nil: nobody is told
 
 	Tasks int           // tasks in this process at once; 0: 64
 	TTL   time.Duration // lease; 0: 15 s

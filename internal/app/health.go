@@ -91,6 +91,26 @@ func (a *App) observe(o scheduler.Options) scheduler.Options {
 	return o
 }
 
+// ended hands a call to the metrics and the traces.
+func (a *App) ended(ctx context.Context, in gantry.Intent, out gantry.Outcome) {
+	at := a.plans.endpoint(in)
+	a.Metrics.Call(in.Boundary, at, out)
+	a.Tracer.Call(ctx, in, at.Pipeline, at.Name, out)
+}
+
+// traced makes a span of each step.
+func (a *App) traced(step scheduler.Step) scheduler.Step {
+	if a.Tracer == nil {
+		return step
+	}
+	return func(ctx context.Context, t gantry.Task) gantry.Transition {
+		ctx, end := a.Tracer.Step(ctx, t, a.plans.endpoint(gantry.Intent{Pipeline: t.Pipeline}).Pipeline)
+		tr := step(ctx, t)
+		end(tr)
+		return tr
+	}
+}
+
 // endpoint names where a call goes, as far as this process has opened its pipeline.
 func (p *plans) endpoint(in gantry.Intent) metrics.Endpoint {
 	p.mu.Lock()

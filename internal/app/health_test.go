@@ -1,18 +1,22 @@
 package app_test
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	sdk "go.opentelemetry.io/otel/sdk/trace"
 
 	"github.com/gantry-imaging/gantry/internal/app"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/metrics"
 	"github.com/gantry-imaging/gantry/internal/postgres"
+	"github.com/gantry-imaging/gantry/internal/trace"
 )
 
 func (r *rig) notReady(want gantry.Code) {
@@ -110,5 +114,67 @@ func TestMetricsOfARun(t *testing.T) {
 	}
 	if n := strings.Count(text, "\n"); n > 1000 {
 		t.Errorf("%d lines", n)
+	}
+}
+
+// spanBook keeps spans.
+type spanBook struct {
+	mu    sync.Mutex
+	spans []sdk.ReadOnlySpan
+}
+
+// ExportSpans keeps them.
+func (b *spanBook) ExportSpans(_ context.Context, spans []sdk.ReadOnlySpan) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.spans = append(b.spans, spans...)
+	return nil
+}
+
+// Shutdown has nothing to do.
+func (b *spanBook) Shutdown(context.Context) error { return nil }
+
+// TestTraceOfARun: every state that one image went through is a span of one trace, each call a child of
+// its step, and no attribute holds what came from the input.
+func TestTraceOfARun(t *testing.T) {
+	t.Parallel()
+	s := serve(t, scoring)
+	r := newRig(t, nil)
+	b := &spanBook{}
+	var err error
+	if r.Tracer, err = trace.New(t.Context(), b, "test"); err != nil {
+		t.Fatal(err)
+	}
+	inbox, stop := r.serving(twoStages(s.URL))
+	drop(t, inbox, "DOE^JANE.png", noise(30, [32]byte{1}))
+	r.until("done", func(x postgres.TaskRow) bool { return x.State == "done" })
+	stop()
+	r.Tracer.Close()
+	steps := map[string]string{} // by span id
+	got := map[string]int{}
+	var id string
+	for _, x := range b.spans {
+		if strings.HasPrefix(x.Name(), "step ") {
+			steps[x.SpanContext().SpanID().String()] = x.Name()
+			if id != "" && id != x.SpanContext().TraceID().String() {
+				t.Errorf("%s is of another trace", x.Name())
+			}
+			id = x.SpanContext().TraceID().String()
+		}
+	}
+	for _, x := range b.spans {
+		got[strings.TrimSpace(x.Name()+" "+steps[x.Parent().SpanID().String()])]++
+		for _, kv := range x.Attributes() {
+			if v := kv.Value.String(); strings.Contains(v, "DOE") || strings.Contains(v, inbox) || strings.Contains(v, s.URL) {
+				t.Errorf("%s holds %s", x.Name(), kv.Key)
+			}
+		}
+	}
+	want := map[string]int{"call source": 1, "step queued": 1, "step extracting": 1, "step ingesting": 1, "step inferring": 2, "step responding": 1,
+		"call processor step inferring": 2, "call sink step responding": 2}
+	for k, n := range want {
+		if got[k] != n && (k != "call sink step responding" || got[k] < n) {
+			t.Errorf("%d of %q, want %d: %v", got[k], k, n, got)
+		}
 	}
 }

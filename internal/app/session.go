@@ -40,7 +40,7 @@ func (a *App) work(ctx context.Context, opts scheduler.Options, beside life) err
 		a.session.Store(s)
 		blobs := counted{dir, a.Metrics}
 		g := gate.New(s, a.ids, time.Now)
-		g.Ended = func(in gantry.Intent, out gantry.Outcome) { a.Metrics.Call(in.Boundary, a.plans.endpoint(in), out) }
+		g.Ended = a.ended
 		in := newIntake(a, g, blobs, s.Wake)
 		living, end := context.WithCancel(loops)
 		context.AfterFunc(ctx, end)
@@ -50,7 +50,10 @@ func (a *App) work(ctx context.Context, opts scheduler.Options, beside life) err
 			group.Go(func() error { return beside(living, s, in) })
 		}
 		e := engine.New(engine.Options{Store: a.Store, Session: s, Caller: g, Blobs: blobs, Plans: a.plans, Rand: a.rand, Scratch: scratch, Log: a.Log})
-		return func(t gantry.Task) (scheduler.Step, func()) { return e.Begin(t) }, nil
+		return func(t gantry.Task) (scheduler.Step, func()) {
+			step, end := e.Begin(t)
+			return a.traced(step), end
+		}, nil
 	})
 	a.session.Store(nil)
 	if group != nil {

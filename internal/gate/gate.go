@@ -20,9 +20,9 @@ type Session interface {
 
 // Gate lets calls out. It may be used concurrently.
 type Gate struct {
-	// Ended, if set before the first call, is told of each call once its outcome is on record. It must
-	// not block.
-	Ended func(gantry.Intent, gantry.Outcome)
+	// Ended, if set before the first call, is told of each call once its outcome is on record, with the
+	// ctx that the call was made with. It must not block.
+	Ended func(context.Context, gantry.Intent, gantry.Outcome)
 
 	session Session
 	ids     *gantry.IDs
@@ -68,7 +68,7 @@ func (g *Gate) Call(ctx context.Context, spec gantry.CallSpec, send func(context
 		return notRecorded(context.WithoutCancel(ctx), cerr)
 	}
 	if g.Ended != nil {
-		g.Ended(in, *out)
+		g.Ended(ctx, in, *out)
 	}
 	return err
 }
