@@ -19,16 +19,24 @@ type versionCmd struct{}
 
 // Run is called by the parser.
 func (versionCmd) Run(c console) error {
-	revision := ""
+	from := revision()
+	if from != "" {
+		from = " " + from
+	}
+	_, err := fmt.Fprintf(c.out, "gantry %s%s %s %s/%s\n", version, from, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return err
+}
+
+// revision is the commit that the program was built from; empty if the compiler did not know it.
+func revision() string {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
 			if s.Key == "vcs.revision" {
-				revision = " " + s.Value
+				return s.Value
 			}
 		}
 	}
-	_, err := fmt.Fprintf(c.out, "gantry %s%s %s %s/%s\n", version, revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
-	return err
+	return ""
 }
 
 type migrateCmd struct{}

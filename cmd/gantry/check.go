@@ -13,12 +13,15 @@ import (
 )
 
 type checkCmd struct {
-	Files []string `arg:"" name:"file" help:"Pipeline files, or folders of them."`
+	Files []string `arg:"" optional:"" name:"file" help:"Pipeline files, or folders of them; those of the deployment file without any."`
 	Vars  bool     `help:"List the variables that each expression of a pipeline may use."`
 }
 
 // Run is called by the parser.
-func (k *checkCmd) Run(c console) error {
+func (k *checkCmd) Run(c console, x *cli) error {
+	if err := k.deployed(c, x); err != nil {
+		return err
+	}
 	list, err := pipeline.LoadAll(k.Files, all.Drivers(), os.LookupEnv)
 	if err != nil {
 		if problems, ok := errors.AsType[pipeline.Problems](err); ok {
@@ -34,6 +37,28 @@ func (k *checkCmd) Run(c console) error {
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// deployed checks the deployment file, if there is one, and takes its pipelines where none are named.
+func (k *checkCmd) deployed(c console, x *cli) error {
+	d, err := x.deployment()
+	if problems, ok := errors.AsType[pipeline.Problems](err); ok {
+		fmt.Fprintln(c.out, problems.Error())
+		return quietError(exitUsage)
+	}
+	if err != nil {
+		return err
+	}
+	if x.Config != "" {
+		fmt.Fprintf(c.out, "ok  %s\n", x.Config)
+	}
+	if len(k.Files) == 0 {
+		k.Files = d.Pipelines
+	}
+	if len(k.Files) == 0 && x.Config == "" {
+		return usageError{errors.New("nothing to check: name pipeline files, or a deployment file with --config")}
 	}
 	return nil
 }

@@ -22,13 +22,20 @@ var marks = map[doctor.Level]string{doctor.OK: "✓", doctor.Warning: "!", docto
 // Run is called by the parser.
 func (d *doctorCmd) Run(ctx context.Context, c console, x *cli) error {
 	var list []*gantry.Pipeline
-	if len(d.Files) > 0 {
-		var err error
+	deployed, err := x.deployment()
+	if err != nil {
+		return err
+	}
+	if d.Files = append(d.Files, deployed.Pipelines...); len(d.Files) > 0 {
 		if list, err = pipeline.LoadAll(d.Files, all.Drivers(), os.LookupEnv); err != nil {
 			return err
 		}
 	}
-	found, err := app.Diagnose(ctx, x.settings(c), list)
+	s, err := x.settings(c)
+	if err != nil {
+		return err
+	}
+	found, err := app.Diagnose(ctx, s, list)
 	if err != nil {
 		return usageError{err}
 	}

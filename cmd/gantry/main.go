@@ -17,7 +17,6 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/gantry-imaging/gantry/internal/app"
-	"github.com/gantry-imaging/gantry/internal/driver/all"
 	"github.com/gantry-imaging/gantry/internal/pipeline"
 )
 
@@ -32,7 +31,9 @@ type cli struct {
 	Home        string `help:"Folder of everything that belongs to this installation." env:"GANTRY_HOME" placeholder:"DIR"`
 	DatabaseURL string `name:"database-url" help:"Postgres to use instead of a private one." env:"GANTRY_DATABASE_URL" placeholder:"URL"`
 	Key         string `help:"Deployment key in hexadecimal; without it the installation makes one." env:"GANTRY_KEY" placeholder:"HEX"`
-	LogLevel    string `help:"debug, info, warn or error." enum:"debug,info,warn,error" default:"warn" env:"GANTRY_LOG"`
+	Config      string `help:"Deployment file: database, blob store, address, pipelines. Flags go before it." env:"GANTRY_CONFIG" placeholder:"gantry.yaml"`
+	LogLevel    string `help:"debug, info, warn or error; warn without it." enum:"debug,info,warn,error," default:"" env:"GANTRY_LOG"`
+	LogFormat   string `help:"text or json; text without it." enum:"text,json," default:"" env:"GANTRY_LOG_FORMAT"`
 
 	Demo     demoCmd     `cmd:"" help:"Everything on this machine: private Postgres, reference models, samples in, results out."`
 	Run      runCmd      `cmd:"" help:"Take files through a pipeline once."`
@@ -45,6 +46,7 @@ type cli struct {
 	Samples  samplesCmd  `cmd:"" help:"Write computed inputs to try pipelines with."`
 	Task     taskCmd     `cmd:"" help:"Look at tasks, cancel them, try them again."`
 	Call     callCmd     `cmd:"" help:"Look at the record of calls."`
+	Health   healthCmd   `cmd:"" help:"Ask a process on this machine whether it is ready."`
 	Doctor   doctorCmd   `cmd:"" help:"Look at the installation, and say what is wrong and what to do."`
 	Migrate  migrateCmd  `cmd:"" help:"Bring the database to this version's schema."`
 	Postgres postgresCmd `cmd:"" help:"The private Postgres."`
@@ -74,15 +76,20 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, c console) int {
-	var x cli
-	parser, err := kong.New(&x, kong.Name("gantry"), kong.Description("Event-driven medical-image inference."),
-		kong.UsageOnError(), kong.Writers(c.out, c.err), kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(c, &x),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}), kong.Exit(func(code int) { panic(exit(code)) }))
+	parser, err := newParser(ctx, c)
 	if err != nil {
 		fmt.Fprintln(c.err, "gantry:", err)
 		return exitUsage
 	}
 	return execute(parser, args, c)
+}
+
+// newParser makes the parser of the command line, and what it fills.
+func newParser(ctx context.Context, c console) (*kong.Kong, error) {
+	var x cli
+	return kong.New(&x, kong.Name("gantry"), kong.Description("Event-driven medical-image inference."),
+		kong.UsageOnError(), kong.Writers(c.out, c.err), kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(c, &x),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}), kong.Exit(func(code int) { panic(exit(code)) }))
 }
 
 // exit is how the parser's own --help leaves.
@@ -123,26 +130,24 @@ func execute(parser *kong.Kong, args []string, c console) (code int) {
 	return exitFailed
 }
 
-func (x *cli) log(w io.Writer) *slog.Logger {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(x.LogLevel)); err != nil {
-		level = slog.LevelWarn
+func newLog(w io.Writer, level, format string) *slog.Logger {
+	o := &slog.HandlerOptions{Level: slog.LevelWarn}
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err == nil {
+		o.Level = l
 	}
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
-}
-
-// settings are what the shared flags say.
-func (x *cli) settings(c console) app.Settings {
-	url := x.DatabaseURL
-	if url == "" && (os.Getenv("PGHOST") != "" || os.Getenv("PGSERVICE") != "" || os.Getenv("PGDATABASE") != "") {
-		url = "postgres://" // the PG* variables say the rest
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
 	}
-	return app.Settings{Home: x.Home, DatabaseURL: url, Key: x.Key, Drivers: all.Drivers(), Log: x.log(c.err)}
+	return slog.New(slog.NewTextHandler(w, o))
 }
 
 // withDatabase opens the database for one command.
 func (x *cli) withDatabase(ctx context.Context, c console, f func(app.Settings, *app.Database) error) error {
-	s := x.settings(c)
+	s, err := x.settings(c)
+	if err != nil {
+		return err
+	}
 	db, err := app.OpenDatabase(ctx, s)
 	if err != nil {
 		return err

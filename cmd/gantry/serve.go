@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"time"
 
@@ -12,56 +14,111 @@ import (
 	"github.com/gantry-imaging/gantry/internal/api"
 	"github.com/gantry-imaging/gantry/internal/app"
 	"github.com/gantry-imaging/gantry/internal/driver/all"
+	"github.com/gantry-imaging/gantry/internal/metrics"
 	"github.com/gantry-imaging/gantry/internal/pipeline"
+	"github.com/gantry-imaging/gantry/internal/trace"
 )
 
 // workFlags are those of every process that runs tasks for others.
 type workFlags struct {
-	Tasks int           `help:"Tasks at once in this process." default:"64"`
-	Lease time.Duration `help:"How long after its last heartbeat a process counts as dead." default:"15s"`
-	Grace time.Duration `help:"How long calls under way may go on after a stop." default:"10s"`
+	Tasks int           `help:"Tasks at once in this process; 64 without it."`
+	Lease time.Duration `help:"How long after its last heartbeat a process counts as dead; 15s without it."`
+	Grace time.Duration `help:"How long calls under way may go on after a stop; 10s without it."`
 }
 
-func (f workFlags) adjust(s *app.Settings) { s.Tasks, s.TTL, s.Grace = f.Tasks, f.Lease, f.Grace }
+func (f workFlags) adjust(s *app.Settings) {
+	s.Tasks, s.TTL, s.Grace = cmp.Or(f.Tasks, s.Tasks), cmp.Or(f.Lease, s.TTL), cmp.Or(f.Grace, s.Grace)
+}
+
+// withApp opens the installation for a process that runs on, with its metrics and its traces.
+func (f workFlags) withApp(ctx context.Context, c console, x *cli, work func(*app.App) error) error {
+	s, err := x.settings(c)
+	if err != nil {
+		return err
+	}
+	tracer, err := trace.FromEnv(ctx, os.LookupEnv, version, s.Log)
+	if err != nil {
+		return usageError{err}
+	}
+	defer tracer.Close()
+	return x.withApp(ctx, c, func(s *app.Settings) {
+		f.adjust(s)
+		s.Metrics, s.Tracer = metrics.New(version, revision()), tracer
+	}, work)
+}
+
+// defaultListen is where a process answers about its health.
+const defaultListen = "127.0.0.1:8090"
 
 type serveCmd struct {
 	workFlags
-	Pipelines []string `help:"Pipeline files, or folders of them." required:"" placeholder:"DIR"`
-	Listen    string   `help:"Loopback address for uploads and health checks." default:"127.0.0.1:8090"`
+	Pipelines []string `help:"Pipeline files, or folders of them; those of the deployment file without it." placeholder:"DIR"`
+	Listen    string   `help:"Loopback address for uploads, health checks and metrics; 127.0.0.1:8090 without it." placeholder:"ADDRESS"`
 }
 
 // Run is called by the parser.
 func (s *serveCmd) Run(ctx context.Context, c console, x *cli) error {
+	d, err := x.deployment()
+	if err != nil {
+		return err
+	}
+	if len(s.Pipelines) == 0 {
+		s.Pipelines = d.Pipelines
+	}
+	s.Listen = cmp.Or(s.Listen, d.Listen, defaultListen)
 	list, err := pipeline.LoadAll(s.Pipelines, all.Drivers(), os.LookupEnv)
 	if err != nil {
 		return err
 	}
 	if len(list) == 0 {
-		return usageError{errors.New("no pipeline: no *.yaml in the folders given")}
+		return usageError{errors.New("no pipeline: name files or folders with --pipelines, or in the deployment file")}
 	}
 	for _, p := range list {
 		if err := pipeline.Servable(p); err != nil {
 			return usageError{err}
 		}
 	}
-	return x.withApp(ctx, c, s.adjust, func(a *app.App) error {
-		l, err := api.Listen(ctx, s.Listen)
-		if err != nil {
-			return usageError{err}
-		}
-		fmt.Fprintf(c.err, "gantry serves %d pipelines; health on http://%s/readyz\n", len(list), l.Addr())
-		g, ctx := errgroup.WithContext(ctx)
-		g.Go(func() error { return api.Serve(ctx, l, api.Tasks(api.Handler(a.Store.Ping), a)) })
-		g.Go(func() error { return a.Serve(ctx, list) })
-		return g.Wait()
+	return s.withApp(ctx, c, x, func(a *app.App) error {
+		h := api.Tasks(api.Handler(a.Ready, a.Metrics.Handler()), a)
+		return answering(ctx, h, s.Listen, func(ctx context.Context, address string) error {
+			fmt.Fprintf(c.err, "gantry serves %d pipelines; health on http://%s/readyz\n", len(list), address)
+			return a.Serve(ctx, list)
+		})
 	})
+}
+
+// answering does work, and until it has ended answers with h: also while what was begun is finished
+// after a stop.
+func answering(ctx context.Context, h http.Handler, listen string, work func(ctx context.Context, address string) error) error {
+	l, err := api.Listen(ctx, listen)
+	if err != nil {
+		return usageError{err}
+	}
+	hctx, end := context.WithCancel(context.WithoutCancel(ctx))
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return api.Serve(hctx, l, h) })
+	g.Go(func() error {
+		defer end()
+		return work(ctx, l.Addr().String())
+	})
+	return g.Wait()
 }
 
 type workerCmd struct {
 	workFlags
+	Listen string `help:"Loopback address for health checks and metrics; none without it." placeholder:"ADDRESS"`
 }
 
 // Run is called by the parser.
 func (w *workerCmd) Run(ctx context.Context, c console, x *cli) error {
-	return x.withApp(ctx, c, w.adjust, func(a *app.App) error { return a.Work(ctx, nil) })
+	return w.withApp(ctx, c, x, func(a *app.App) error {
+		if w.Listen == "" {
+			return a.Work(ctx, nil)
+		}
+		h := api.Handler(a.Ready, a.Metrics.Handler())
+		return answering(ctx, h, w.Listen, func(ctx context.Context, address string) error {
+			fmt.Fprintf(c.err, "gantry worker; health on http://%s/readyz\n", address)
+			return a.Work(ctx, nil)
+		})
+	})
 }

@@ -1,4 +1,4 @@
-// Package api is the HTTP side of a serving process: health and readiness for now.
+// Package api is the HTTP side of a serving process: health, readiness and metrics.
 package api
 
 import (
@@ -10,15 +10,19 @@ import (
 	"time"
 )
 
-// Handler answers /healthz (the process lives) and /readyz (it can do its work; 503 if ready says no).
-func Handler(ready func(context.Context) error) http.Handler {
+// Handler answers /healthz (the process lives), /readyz (it can do its work; 503 and the reason if ready
+// says no) and /metrics, if there are any. The texts of ready's errors are for anybody to read.
+func Handler(ready func(context.Context) error, metrics http.Handler) http.Handler {
 	mux := http.NewServeMux()
+	if metrics != nil {
+		mux.Handle("GET /metrics", metrics)
+	}
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 		defer cancel()
 		if err := ready(ctx); err != nil {
-			http.Error(w, "the database does not answer", http.StatusServiceUnavailable)
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ready")

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gantry-imaging/gantry/internal/blob"
@@ -22,7 +23,10 @@ import (
 	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/gate"
 	"github.com/gantry-imaging/gantry/internal/localpg"
+	"github.com/gantry-imaging/gantry/internal/metrics"
 	"github.com/gantry-imaging/gantry/internal/postgres"
+	"github.com/gantry-imaging/gantry/internal/scheduler"
+	"github.com/gantry-imaging/gantry/internal/trace"
 )
 
 // Settings say where everything of one installation is.
@@ -34,6 +38,9 @@ type Settings struct {
 	Drivers     *driver.Register
 	Log         *slog.Logger
 	Lookup      func(string) (string, bool) // environment; nil: the process's
+
+	Metrics *metrics.Metrics // nil: nobody counts
+	Tracer  *trace.Tracer    // nil: nobody is told
 
 	Tasks int           // tasks in this process at once; 0: 64
 	TTL   time.Duration // lease; 0: 15 s
@@ -110,6 +117,9 @@ type App struct {
 
 	control *gate.Control // what sources ask without a call
 
+	session  atomic.Pointer[scheduler.Session] // nil while there is no lease
+	draining atomic.Bool
+
 	mu    sync.Mutex
 	blobs *blob.Dir // opened with the first worker id
 }
@@ -131,6 +141,7 @@ func New(s Settings, db *Database) (*App, error) {
 	a := &App{Settings: s, Store: db.Store, Key: key, rand: mathrand.Float64, ids: gantry.NewIDs(time.Now, rand.Reader)}
 	a.control = gate.NewControl(a.ids, time.Now)
 	a.plans = newPlans(a)
+	a.Metrics.Take(a.census())
 	return a, nil
 }
 

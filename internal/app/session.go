@@ -22,6 +22,9 @@ type life func(ctx context.Context, s *scheduler.Session, in *intake) error
 // work holds one lease: it registers the process, runs tasks and what lives beside them, until
 // ctx ends or the lease is lost.
 func (a *App) work(ctx context.Context, opts scheduler.Options, beside life) error {
+	opts = a.observe(opts)
+	a.draining.Store(false)
+	defer a.watchStop(ctx)()
 	opts.Tasks, opts.TTL, opts.Grace, opts.Log, opts.Rand = a.Tasks, a.TTL, a.Grace, a.Log, a.rand
 	scratch, err := os.MkdirTemp("", "gantry-")
 	if err != nil {
@@ -30,11 +33,14 @@ func (a *App) work(ctx context.Context, opts scheduler.Options, beside life) err
 	defer os.RemoveAll(scratch)
 	var group *errgroup.Group
 	err = scheduler.Run(ctx, a.Store, opts, func(loops context.Context, s *scheduler.Session) (scheduler.Begin, error) {
-		blobs, err := a.blobStore(ctx, s.Worker)
+		dir, err := a.blobStore(ctx, s.Worker)
 		if err != nil {
 			return nil, err
 		}
+		a.session.Store(s)
+		blobs := counted{dir, a.Metrics}
 		g := gate.New(s, a.ids, time.Now)
+		g.Ended = a.ended
 		in := newIntake(a, g, blobs, s.Wake)
 		e := engine.New(engine.Options{Store: a.Store, Session: s, Caller: g, Blobs: blobs, Plans: a.plans, Rand: a.rand, Scratch: scratch,
 			Namespace: a.namespace(), Log: a.Log})
@@ -46,8 +52,12 @@ func (a *App) work(ctx context.Context, opts scheduler.Options, beside life) err
 		if beside != nil {
 			group.Go(func() error { return beside(living, s, in) })
 		}
-		return func(t gantry.Task) (scheduler.Step, func()) { return e.Begin(t) }, nil
+		return func(t gantry.Task) (scheduler.Step, func()) {
+			step, end := e.Begin(t)
+			return a.traced(step), end
+		}, nil
 	})
+	a.session.Store(nil)
 	if group != nil {
 		if gerr := group.Wait(); gerr != nil && !errors.Is(gerr, context.Canceled) {
 			err = errors.Join(err, gerr)

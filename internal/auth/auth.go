@@ -114,3 +114,13 @@ func strayed(req *http.Request) bool {
 	}
 	return false
 }
+
+// Resolve reads the secret that a reference means, once. env is asked for the variables of ${env:NAME}.
+// A secret that is not there is Denied with code secret_missing; one that can be none, secret_malformed.
+func Resolve(ref gantry.SecretRef, env func(string) (string, bool)) (Secret, error) {
+	s, err := parseRef(ref, env)
+	if err != nil {
+		return Secret{}, err
+	}
+	return s.resolve()
+}

@@ -20,6 +20,10 @@ type Session interface {
 
 // Gate lets calls out. It may be used concurrently.
 type Gate struct {
+	// Ended, if set before the first call, is told of each call once its outcome is on record, with the
+	// ctx that the call was made with. It must not block.
+	Ended func(context.Context, gantry.Intent, gantry.Outcome)
+
 	session Session
 	ids     *gantry.IDs
 	now     func() time.Time
@@ -65,6 +69,9 @@ func (g *Gate) Call(ctx context.Context, spec gantry.CallSpec, send func(context
 	// The call was made: its record is written whatever became of ctx meanwhile.
 	if cerr := g.session.Commit(context.WithoutCancel(ctx), w); cerr != nil {
 		return notRecorded(context.WithoutCancel(ctx), cerr)
+	}
+	if g.Ended != nil {
+		g.Ended(ctx, in, *out)
 	}
 	return err
 }

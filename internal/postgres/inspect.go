@@ -82,7 +82,14 @@ func (s *Store) Current(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	var have int64
-	if err := s.ask.QueryRow(ctx, `select coalesce(max(version_id), 0) from goose_db_version where is_applied`).Scan(&have); err != nil {
+	err = pgx.BeginTxFunc(ctx, s.ask, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		// The table belongs to whoever migrates; the application's role has no business with it.
+		if _, err := tx.Exec(ctx, `set local role none`); err != nil {
+			return err
+		}
+		return tx.QueryRow(ctx, `select coalesce(max(version_id), 0) from goose_db_version where is_applied`).Scan(&have)
+	})
+	if err != nil {
 		return false, fmt.Errorf("read the schema's version: %w", err)
 	}
 	return have == want, nil

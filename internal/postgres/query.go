@@ -171,3 +171,19 @@ func (s *Store) Call(ctx context.Context, id string) (CallRow, error) {
 	}
 	return CallRow{}, fmt.Errorf("no call %s", id)
 }
+
+// TaskCount is how many tasks of a pipeline that have not ended are in a state and a phase.
+type TaskCount struct {
+	Pipeline, State, Phase string
+	Tasks                  int64
+}
+
+// Census counts the tasks that have not ended.
+func (s *Store) Census(ctx context.Context) ([]TaskCount, error) {
+	rows, err := s.ask.Query(ctx, `select l.pipeline, `+fmt.Sprintf(stateNameSQL, `h.state`)+`, (array['ready','owned','delayed','waiting'])[h.phase + 1], count(*)
+		from task_hot h join lane l on l.id = h.lane group by 1, 2, 3 order by 1, 2, 3`)
+	if err != nil {
+		return nil, fmt.Errorf("count tasks: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[TaskCount])
+}

@@ -31,6 +31,8 @@ type committer struct {
 	closed chan struct{} // nobody serves the queue any more
 	ended  tempo         // the goroutine's own
 
+	committed func(writes int, took time.Duration) // nil, or told of each commit
+
 	mu      sync.Mutex
 	flushes int64
 	rows    int64
@@ -198,7 +200,12 @@ func (c *committer) refuse(ctx context.Context, batch []*request, err error) {
 func (c *committer) commit(ctx context.Context, batch []*request) ([]bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	return c.store.Commit(ctx, c.worker, writesOf(batch))
+	begun := time.Now()
+	landed, err := c.store.Commit(ctx, c.worker, writesOf(batch))
+	if err == nil && c.committed != nil {
+		c.committed(len(batch), time.Since(begun))
+	}
+	return landed, err
 }
 
 // lookUp answers the writes of a lost commit that landed after all, and returns the others.

@@ -70,6 +70,18 @@ func (k *keeper) load() (waiting, inUse int) {
 	return waiting, inUse
 }
 
+// waiting counts the callers that wait for units, and those that have one and wait for a start.
+func (k *keeper) waiting() (units, starts int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, b := range k.buckets {
+		b.mu.Lock()
+		units, starts = units+len(b.queue), starts+b.starters
+		b.mu.Unlock()
+	}
+	return units, starts
+}
+
 func (k *keeper) bucket(ctx context.Context, id int32) (*bucket, error) {
 	k.mu.Lock()
 	b := k.buckets[id]

@@ -6,15 +6,23 @@ import (
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
-// hold notes how a task that runs here is broken off; nil when the process lets go of it.
-func (s *Session) hold(t gantry.TaskID, cancel context.CancelCauseFunc) {
+// grip is how a task that runs here is broken off.
+type grip struct{ cancel context.CancelCauseFunc }
+
+// hold notes that a task runs here. letGo forgets it, unless the process has taken the task up again
+// meanwhile.
+func (s *Session) hold(t gantry.TaskID, cancel context.CancelCauseFunc) (letGo func()) {
+	g := &grip{cancel}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if cancel == nil {
-		delete(s.held, t)
-		return
+	s.held[t] = g
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.held[t] == g {
+			delete(s.held, t)
+		}
 	}
-	s.held[t] = cancel
 }
 
 // obey breaks off the tasks of this process that an operator has cancelled. Each ends by a transition
@@ -25,8 +33,8 @@ func (s *Session) obey(ctx context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, t := range tasks {
-		if cancel := s.held[t]; cancel != nil {
-			cancel(gantry.ErrCancelled)
+		if g := s.held[t]; g != nil {
+			g.cancel(gantry.ErrCancelled)
 		}
 	}
 }

@@ -39,6 +39,8 @@ type Options struct {
 	Rand    func() float64
 	// Ended is told of each task that reached a final state here.
 	Ended func(gantry.Task, gantry.Transition)
+	// Committed is told of each commit: how many writes, and how long it took.
+	Committed func(writes int, took time.Duration)
 }
 
 func (o Options) withDefaults() Options {
@@ -60,6 +62,9 @@ func (o Options) withDefaults() Options {
 	if o.Ended == nil {
 		o.Ended = func(gantry.Task, gantry.Transition) {}
 	}
+	if o.Committed == nil {
+		o.Committed = func(int, time.Duration) {}
+	}
 	return o
 }
 
@@ -78,7 +83,7 @@ type Session struct {
 	tasks   sync.WaitGroup
 
 	mu   sync.Mutex
-	held map[gantry.TaskID]context.CancelCauseFunc // breaks off a task that runs here
+	held map[gantry.TaskID]*grip // the tasks that run here
 }
 
 // Run registers the process and works until ctx ends or the lease is lost. setUp is called once the
@@ -94,13 +99,14 @@ func Run(ctx context.Context, store Store, opts Options, setUp func(context.Cont
 	if err != nil {
 		return err
 	}
-	s := &Session{Worker: w, store: store, opts: opts, stop: make(chan struct{}), held: map[gantry.TaskID]context.CancelCauseFunc{}}
+	s := &Session{Worker: w, store: store, opts: opts, stop: make(chan struct{}), held: map[gantry.TaskID]*grip{}}
 	// Loops outlive ctx: tasks still need them while they are handed back.
 	loops, endLoops := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer endLoops(nil)
 	g, gctx := errgroup.WithContext(loops)
 	s.keeper = newKeeper(gctx, g, store, w, opts.Log)
 	s.commits = newCommitter(store, w, opts.Log, s.keeper.load)
+	s.commits.committed = opts.Committed
 	s.heart = newHeart(store, w, opts.TTL, beat)
 	s.heart.after = s.obey
 	s.waker = newWaker(store, opts.Log)
@@ -163,6 +169,9 @@ func (s *Session) Acquire(ctx context.Context, limiter int32, priority int16) (r
 // Alive tells whether the lease surely still runs: no call may begin once it does not.
 func (s *Session) Alive() bool { return s.heart.alive() }
 
+// Waiting counts the calls of this process that wait for a unit of a limit, and for a start of one.
+func (s *Session) Waiting() (units, starts int) { return s.keeper.waiting() }
+
 // Stopping is closed when the process is asked to stop: effects begin nothing new then.
 func (s *Session) Stopping() <-chan struct{} { return s.stop }
 
@@ -184,8 +193,7 @@ func (s *Session) start(ctx context.Context, t gantry.Task, begin Begin) {
 		defer s.claims.finished(t)
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
-		s.hold(t.Task, cancel)
-		defer s.hold(t.Task, nil)
+		defer s.hold(t.Task, cancel)()
 		step, end := begin(t)
 		defer end()
 		s.run(ctx, t, step)

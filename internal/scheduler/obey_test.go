@@ -1,0 +1,49 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+// orders is a store that asks for the end of tasks; nothing else is asked of it.
+type orders struct {
+	Store
+	tasks []gantry.TaskID
+	err   error
+}
+
+// Obey gives the tasks.
+func (o orders) Obey(context.Context, gantry.WorkerID) ([]gantry.TaskID, error) {
+	return o.tasks, o.err
+}
+
+// TestObey breaks off what is asked for and nothing else, also a task that this process let go of and
+// took up again before it had forgotten it.
+func TestObey(t *testing.T) {
+	t.Parallel()
+	s := &Session{held: map[gantry.TaskID]*grip{}, store: orders{tasks: []gantry.TaskID{1, 2, 9}}, opts: Options{Log: slog.New(slog.DiscardHandler)}}
+	first, cancelFirst := context.WithCancelCause(t.Context())
+	letGo := s.hold(1, cancelFirst)
+	again, cancelAgain := context.WithCancelCause(t.Context())
+	forget := s.hold(1, cancelAgain)
+	letGo()
+	other, cancelOther := context.WithCancelCause(t.Context())
+	s.hold(3, cancelOther)
+	s.obey(t.Context())
+	if !errors.Is(context.Cause(again), gantry.ErrCancelled) || first.Err() != nil || other.Err() != nil {
+		t.Errorf("%v, %v, %v", context.Cause(again), first.Err(), other.Err())
+	}
+	forget()
+	if len(s.held) != 1 {
+		t.Errorf("%d tasks are held", len(s.held))
+	}
+	s.store = orders{err: errors.New("away")}
+	s.obey(t.Context())
+	if other.Err() != nil {
+		t.Error("an error broke a task off")
+	}
+}
