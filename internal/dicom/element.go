@@ -31,6 +31,7 @@ type frame struct {
 	first    int    // where its tags begin in scanner.tags
 	top      uint32 // the highest tag so far
 	seen     bool   // top is valid
+	items    int    // of a sequence: its items so far; of an item: which it is, from 1
 }
 
 // element is the head of a data element (PS3.5 section 7.1).
@@ -268,8 +269,9 @@ func (s *scanner) item(f *frame) error {
 	case e.tag != tagItem:
 		return refuse(gantry.CodeMalformed, e.tag, e.at, "no item where one must be")
 	}
+	f.items++
 	n := frame{tag: f.tag, end: f.end, bounded: f.bounded, open: e.undefined, dataset: true,
-		implicit: f.implicit, big: f.big, first: len(s.tags)}
+		implicit: f.implicit, big: f.big, first: len(s.tags), items: f.items}
 	if err := s.enter(f, &n, e); err != nil {
 		return err
 	}

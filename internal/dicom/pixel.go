@@ -40,6 +40,9 @@ func (s *scanner) nativePixels(e element) error {
 		s.info.PixelOffset = s.src.pos()
 	}
 	s.info.PixelLength = e.length
+	if s.spans != nil {
+		s.spans(e, false)
+	}
 	return s.past(e, e.length)
 }
 
@@ -74,6 +77,9 @@ func (s *scanner) fragments(f *frame, root bool) error {
 }
 
 func (s *scanner) fragment(e element, root, table bool) error {
+	if root && s.spans != nil {
+		s.spans(e, table)
+	}
 	switch {
 	case table && e.length%4 != 0:
 		return refuse(gantry.CodeMalformed, e.tag, e.at, "an offset table of %d bytes", e.length)

@@ -139,6 +139,8 @@ type scanner struct {
 	code     codestreams
 	visit    func(e element, value []byte) // of short values of the outermost data set
 	stop     uint32                        // where to stop; 0: at the end
+	leaves   func(e element) error         // before each value of any data set that is neither sequence nor pixels; nil for none
+	spans    func(e element, table bool)   // before each run of bytes of the image's pixel data, and before its offset table
 }
 
 func newScanner(r io.Reader, size int64, l Limits) *scanner {

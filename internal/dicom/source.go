@@ -22,9 +22,10 @@ type source struct {
 	check  func() error // after each read; nil for none
 	buf    []byte
 	lo, hi int
-	base   int64 // offset of buf[0]
-	size   int64 // -1 if not known
-	err    error // why there are no more bytes
+	base   int64     // offset of buf[0]
+	size   int64     // -1 if not known
+	err    error     // why there are no more bytes
+	seek   io.Seeker // of r, where bytes may be gone past without reading them; nil if not
 }
 
 func newSource(r io.Reader, size int64, h hash.Hash) *source {
@@ -100,6 +101,14 @@ func (s *source) chunk(n int64) ([]byte, error) {
 
 // skip goes past n bytes.
 func (s *source) skip(n int64) error {
+	if s.seek != nil && n-int64(s.hi-s.lo) > bufferSize && n <= s.size-s.pos() {
+		at := s.pos() + n
+		if _, err := s.seek.Seek(at, io.SeekStart); err != nil {
+			return err
+		}
+		s.base, s.lo, s.hi, s.err = at, 0, 0, nil
+		return nil
+	}
 	for n > 0 {
 		b, err := s.chunk(n)
 		if err != nil {

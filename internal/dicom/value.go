@@ -107,6 +107,11 @@ func (s *scanner) leaf(f *frame, e element) error {
 	if err := s.fits(f, e.length, e); err != nil {
 		return err
 	}
+	if s.leaves != nil && e.tag>>16 != groupMeta {
+		if err := s.leaves(e); err != nil {
+			return err
+		}
+	}
 	if len(s.stack) == 1 {
 		if e.tag == tagFloatPixels || e.tag == tagDoublePixel {
 			return s.nativePixels(e)
