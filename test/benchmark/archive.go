@@ -25,8 +25,9 @@ import (
 	"github.com/gantry-imaging/gantry/internal/sample"
 )
 
-// measureZip reads a large archive in a process of its own, each entry checked and hashed, beside unzip
-// into sha256sum, which are two processes too.
+// measureZip takes a large archive through the whole product, each entry checked, hashed and sent to a
+// service that answers at once, beside unzip into sha256sum; and through the archive reader alone, in a
+// process of its own.
 func measureZip(ctx context.Context, b *bed, s settings, r *report) error {
 	path := filepath.Join(b.home, "large.zip")
 	entries, err := makeZip(path, s)
@@ -34,6 +35,15 @@ func measureZip(ctx context.Context, b *bed, s settings, r *report) error {
 		return err
 	}
 	defer os.Remove(path)
+	peer := peerRun("sh", "-c", `unzip -p "$1" | sha256sum`, "sh", path)
+	about := fmt.Sprintf("%d entries of %d MB in all, half stored, half deflated", entries, s.zipBytes/1e6)
+	if err := measureZipReader(ctx, s, r, path, entries, peer, about); err != nil || s.binary == "" {
+		return err
+	}
+	return measureZipRun(ctx, s, r, path, entries, peer, about)
+}
+
+func measureZipReader(ctx context.Context, s settings, r *report, path string, entries int, peer contender, about string) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -56,19 +66,16 @@ func measureZip(ctx context.Context, b *bed, s settings, r *report) error {
 		most = max(most, a.PeakMB)
 		return nil
 	}
-	race, err := versus(ctx, min(s.rounds, 3), own, func(ctx context.Context) error {
-		return peerRun(ctx, "sh", "-c", `unzip -p "$1" | sha256sum`, "sh", path)
-	})
+	race, err := versus(ctx, min(s.rounds, 3), clock(own), peer)
 	if err != nil {
 		return err
 	}
-	r.add("zip_vs_unzip_sha", race.ratio(), "ratio", atLeast(0.7), "%d entries of %d MB in all, half stored, half deflated; the reader, not the engine; %s",
-		entries, s.zipBytes/1e6, race.note("gantry", "unzip"))
-	r.add("zip_rss_mb", most, "MB", atMost(256), "most of any round")
+	r.add("zip_reader_vs_unzip_sha", race.ratio(), "ratio", bound{}, "%s; the reader alone; %s", about, race.note("gantry", "unzip"))
+	r.add("zip_reader_rss_mb", most, "MB", bound{}, "most of any round")
 	return nil
 }
 
-// kinds of entries: what lies in the archives of the product.
+// zipBody is an entry without its name.
 type zipBody struct {
 	suffix string
 	data   []byte

@@ -28,7 +28,7 @@ const videoFrames = 300
 // fall into nothing.
 func measureVideo(ctx context.Context, b *bed, s settings, r *report) error {
 	path := filepath.Join(b.home, "video.mp4")
-	err := peerRun(ctx, "ffmpeg", "-v", "error", "-nostdin", "-y", "-f", "lavfi", "-i", fmt.Sprintf("testsrc=s=640x480:r=30:d=%d", videoFrames/30),
+	err := runQuietly(ctx, "ffmpeg", "-v", "error", "-nostdin", "-y", "-f", "lavfi", "-i", fmt.Sprintf("testsrc=s=640x480:r=30:d=%d", videoFrames/30),
 		"-c:v", "libx264", "-pix_fmt", "yuv420p", path)
 	if err != nil {
 		return err
@@ -43,9 +43,8 @@ func measureVideo(ctx context.Context, b *bed, s settings, r *report) error {
 		}
 		return err
 	}
-	race, err := versus(ctx, s.rounds, own, func(ctx context.Context) error {
-		return peerRun(ctx, "nice", "-n", "10", "ffmpeg", "-v", "error", "-nostdin", "-i", path, "-fps_mode", "passthrough", "-f", "image2pipe", "-c:v", "png", "-")
-	})
+	race, err := versus(ctx, s.rounds, clock(own), peerRun("nice", "-n", "10", "ffmpeg", "-v", "error", "-nostdin", "-i", path,
+		"-fps_mode", "passthrough", "-f", "image2pipe", "-c:v", "png", "-"))
 	if err != nil {
 		return err
 	}
@@ -74,13 +73,13 @@ func measureScan(ctx context.Context, b *bed, s settings, r *report) error {
 			return err
 		}
 	}
-	peer := func(ctx context.Context) error { return peerRun(ctx, "dcmdump", append([]string{"-q"}, paths...)...) }
+	peer := peerRun("dcmdump", append([]string{"-q"}, paths...)...)
 	for _, x := range []struct {
 		name    string
 		workers int
 		must    bound
 	}{{"scan_vs_dcmdump", runtime.NumCPU(), atLeast(1)}, {"scan_one_by_one_vs_dcmdump", 1, bound{}}} {
-		race, err := versus(ctx, s.rounds, func(context.Context) error { return scanAll(paths, x.workers) }, peer)
+		race, err := versus(ctx, s.rounds, clock(func(context.Context) error { return scanAll(paths, x.workers) }), peer)
 		if err != nil {
 			return err
 		}
@@ -135,11 +134,11 @@ func measureFrames(ctx context.Context, _ *bed, s settings, r *report) error {
 		return fmt.Errorf("%d frames of %d", f.Len(), frames)
 	}
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
-	on := func(processors int) func(context.Context) error {
-		return func(ctx context.Context) error {
+	on := func(processors int) contender {
+		return clock(func(ctx context.Context) error {
 			runtime.GOMAXPROCS(processors)
 			return renderAll(ctx, f, processors)
-		}
+		})
 	}
 	race, err := versus(ctx, s.rounds, on(2), on(1))
 	if err != nil {

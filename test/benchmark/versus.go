@@ -17,8 +17,20 @@ type race struct {
 	cpu       []float64 // of each round: the same of processor time, children included
 }
 
+// contender does the thing. It says how long that took.
+type contender func(context.Context) (took time.Duration, err error)
+
+// clock makes a contender of what the clock measures.
+func clock(f func(context.Context) error) contender {
+	return func(ctx context.Context) (time.Duration, error) {
+		began := time.Now()
+		err := f(ctx)
+		return time.Since(began), err
+	}
+}
+
 // versus runs both once to warm up and then for some rounds; every other round the peer goes first.
-func versus(ctx context.Context, rounds int, own, peer func(context.Context) error) (*race, error) {
+func versus(ctx context.Context, rounds int, own, peer contender) (*race, error) {
 	r := &race{}
 	for i := -1; i < rounds; i++ {
 		first, second := own, peer
@@ -46,10 +58,10 @@ func versus(ctx context.Context, rounds int, own, peer func(context.Context) err
 }
 
 // clocked gives the time that f took, and the processor time of this process and its children.
-func clocked(ctx context.Context, f func(context.Context) error) (took, cpu time.Duration, err error) {
-	began, before := time.Now(), ownTime()+endedTime()
-	err = f(ctx)
-	return time.Since(began), ownTime() + endedTime() - before, err
+func clocked(ctx context.Context, f contender) (took, cpu time.Duration, err error) {
+	before := ownTime() + endedTime()
+	took, err = f(ctx)
+	return took, ownTime() + endedTime() - before, err
 }
 
 // ratio is the median of the rounds.
@@ -62,8 +74,12 @@ func (r *race) note(own, peer string) string {
 		len(r.ratios), quantile(r.ratios, 0), quantile(r.ratios, 1), quantile(r.cpu, 0.5), strings.Fields(string(load) + " ?")[0])
 }
 
-// peerRun runs a program of another make, whose output goes nowhere.
-func peerRun(ctx context.Context, program string, args ...string) error {
+// peerRun is a program of another make, whose output goes nowhere.
+func peerRun(program string, args ...string) contender {
+	return clock(func(ctx context.Context) error { return runQuietly(ctx, program, args...) })
+}
+
+func runQuietly(ctx context.Context, program string, args ...string) error {
 	c := exec.CommandContext(ctx, program, args...)
 	var complaints strings.Builder
 	c.Stderr = &complaints
