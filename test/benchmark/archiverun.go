@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -66,7 +65,7 @@ func runZip(ctx context.Context, binary, base, path string, entries int) (took t
 	c := exec.CommandContext(ctx, binary, "--home", filepath.Join(home, "home"), "run", "--json", "-f", file, "-o", results, path)
 	var out, complaints bytes.Buffer
 	c.Dir, c.Stdout, c.Stderr = home, &out, &complaints
-	if err := c.Run(); err != nil {
+	if peak, err = runWatched(ctx, c); err != nil {
 		return 0, 0, fmt.Errorf("run gantry: %w: %s%s", err, complaints.String(), out.String())
 	}
 	var a struct {
@@ -78,10 +77,30 @@ func runZip(ctx context.Context, binary, base, path string, entries int) (took t
 	if n := countFiles(results, ".png"); n != entries {
 		return 0, 0, fmt.Errorf("%d results of %d entries", n, entries)
 	}
-	if u, ok := c.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		peak = float64(u.Maxrss) * 1024 / 1e6
-	}
 	return time.Duration(a.Seconds * float64(time.Second)), peak, nil
+}
+
+// runWatched runs a process and looks often at its peak memory: what the system tells of it afterwards
+// includes that of this process, from which it was forked.
+func runWatched(ctx context.Context, c *exec.Cmd) (peak float64, err error) {
+	if err := c.Start(); err != nil {
+		return 0, err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- c.Wait() }()
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	pause(ctx, 200*time.Millisecond) // until it is no longer the fork
+	for {
+		select {
+		case <-look.C:
+			if mb, err := memoryMB(c.Process.Pid, "VmHWM"); err == nil {
+				peak = max(peak, mb)
+			}
+		case err := <-ended:
+			return peak, err
+		}
+	}
 }
 
 // countFiles counts the files below a folder whose names end so.
