@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -61,7 +62,8 @@ func splitVideo(ctx context.Context, path string, o SplitOptions, each func(int,
 	}
 	args := []string{"-v", "error", "-nostdin", "-xerror", "-threads", "1", "-noautorotate", "-protocol_whitelist", "file,pipe",
 		"-f", demuxer(info.Kind), "-i", url, "-map", "0:v:0", "-vf", filters(o.Sample), "-fps_mode", "passthrough",
-		"-enc_time_base", "1/1000000", "-sws_flags", swsFlags, "-fflags", "+bitexact", "-flags", "bitexact", "-threads", "1"}
+		"-enc_time_base", "1/1000000", "-sws_flags", swsFlags, "-fflags", "+bitexact", "-flags", "bitexact",
+		"-threads", strconv.Itoa(packers()), "-filter_threads", strconv.Itoa(packers())}
 	args = append(append(args, encoder...), "-f", "image2pipe", "pipe:1")
 	c, err := newChild(ctx, "ffmpeg", args...)
 	if err != nil {
@@ -77,10 +79,14 @@ func splitVideo(ctx context.Context, path string, o SplitOptions, each func(int,
 	return err
 }
 
+// packers is how many pictures are converted and packed side by side; their bytes are the same for any
+// number. The decoder, which works on what came from outside, stays on one thread.
+func packers() int { return min(runtime.GOMAXPROCS(0), 4) }
+
 func pictureKind(f gantry.Rendering) (kind string, encoder []string, err error) {
 	switch f {
 	case gantry.RenderPNG:
-		return gantry.MediaPNG, []string{"-c:v", "png", "-compression_level", "3"}, nil
+		return gantry.MediaPNG, []string{"-c:v", "png", "-compression_level", "1", "-pred", "up"}, nil
 	case gantry.RenderJPEG:
 		return gantry.MediaJPEG, []string{"-c:v", "mjpeg", "-q:v", "2", "-huffman", "default"}, nil
 	}

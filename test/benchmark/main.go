@@ -1,8 +1,9 @@
 // Command benchmark measures gantry beside what it is compared with, in one run on one machine: a
 // call on record beside a bare HTTP client, a claim from a long queue beside one from a short queue,
-// transitions, and the processes at rest. Read main.go (flags, sections), bed.go (cluster, sessions),
-// calls.go and service.go (calls), claims.go, transitions.go, processes.go, usage.go (processor time)
-// and report.go. BENCH_OUT names a file for the figures as one JSON object.
+// transitions, the processes at rest, and media beside ffmpeg, dcmtk and unzip. Read main.go (flags,
+// sections), bed.go (cluster, sessions), calls.go and service.go (calls), claims.go, transitions.go,
+// processes.go, versus.go with media.go and archive.go, usage.go (processor time) and report.go.
+// BENCH_OUT names a file for the figures as one JSON object.
 package main
 
 import (
@@ -31,6 +32,9 @@ type settings struct {
 	tasks   int
 	pings   int
 	profile string
+
+	slices   int   // distinct CT slices that files and archives are made of
+	zipBytes int64 // of the archive's entries
 }
 
 func main() {
@@ -38,17 +42,21 @@ func main() {
 	log.SetOutput(io.Discard)
 	var s settings
 	service := flag.Bool("service", false, "be the inference service that the calls go to")
+	zipped := flag.String("read-zip", "", "be the process that reads this archive")
 	flag.BoolVar(&s.short, "short", false, "fewer rounds, claims and tasks")
 	flag.StringVar(&s.binary, "gantry", "", "the gantry binary; without it the processes are not measured")
-	flag.StringVar(&s.only, "only", "", "what to run, with commas between: calls, latency, claims, transitions, processes, or one kind of calls such as 100k; without it all")
+	flag.StringVar(&s.only, "only", "", "what to run, with commas between: calls, latency, claims, transitions, processes, video, scan, frames, zip, or one kind of calls such as 100k; without it all")
 	flag.StringVar(&s.profile, "profile", "", "file for a processor profile of this process")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var err error
-	if *service {
+	switch {
+	case *service:
 		err = serveModel(ctx)
-	} else {
+	case *zipped != "":
+		err = readZip(*zipped)
+	default:
 		err = measure(ctx, s.sized())
 	}
 	if err != nil {
@@ -60,7 +68,9 @@ func main() {
 func (s settings) sized() settings {
 	s.section, s.warmUp = 2*time.Second, 500*time.Millisecond
 	s.rounds, s.claims, s.tasks, s.pings = 5, 2000, 20_000, 200
+	s.slices, s.zipBytes = 20, 2<<30
 	if s.short {
+		s.slices, s.zipBytes = 10, 256<<20
 		s.rounds, s.claims, s.tasks, s.pings = 3, 200, 5000, 60
 	}
 	return s
@@ -98,6 +108,7 @@ func measure(ctx context.Context, s settings) error {
 	}{
 		{"calls", measureCalls}, {"latency", measureLatency}, {"claims", measureClaims},
 		{"transitions", measureTransitions}, {"processes", measureProcesses},
+		{"video", measureVideo}, {"scan", measureScan}, {"frames", measureFrames}, {"zip", measureZip},
 	} {
 		if !s.runs(x.name) && !(x.name == "calls" && s.runsAnyCalls()) {
 			continue

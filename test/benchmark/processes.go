@@ -121,7 +121,7 @@ func measureIdle(ctx context.Context, binary string, r *report) error {
 		}
 	}
 	pause(ctx, 3*time.Second)
-	mb, err := residentMB(c.Process.Pid)
+	mb, err := memoryMB(c.Process.Pid, "VmRSS")
 	if err != nil {
 		return err
 	}

@@ -18,9 +18,14 @@ import (
 const tick = 10 * time.Millisecond
 
 // ownTime is the processor time of this process so far.
-func ownTime() time.Duration {
+func ownTime() time.Duration { return timeOf(syscall.RUSAGE_SELF) }
+
+// endedTime is that of its children, and theirs, that have ended.
+func endedTime() time.Duration { return timeOf(syscall.RUSAGE_CHILDREN) }
+
+func timeOf(who int) time.Duration {
 	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+	if err := syscall.Getrusage(who, &u); err != nil {
 		return 0
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
@@ -74,17 +79,18 @@ func findPostmaster(ctx context.Context, c *pgx.Conn) (int, error) {
 	return parent, err
 }
 
-// residentMB is the resident memory of a process in MB of 10^6 bytes.
-func residentMB(pid int) (float64, error) {
+// memoryMB is a figure of a process's memory in MB of 10^6 bytes: VmRSS what is resident, VmHWM the most
+// that was.
+func memoryMB(pid int, field string) (float64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(b)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+		if rest, ok := strings.CutPrefix(line, field+":"); ok {
 			kib, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 64)
 			return kib * 1024 / 1e6, err
 		}
 	}
-	return 0, fmt.Errorf("read memory of process %d: no VmRSS", pid)
+	return 0, fmt.Errorf("read memory of process %d: no %s", pid, field)
 }
