@@ -171,8 +171,8 @@ func FuzzForms(f *testing.F) {
 // bulk is how much goes through in the tests of memory, and budget what may be allocated for it in
 // all, by the service too, which keeps nothing.
 const (
-	bulk   = 96 << 20
-	budget = 24 << 20
+	bulk   = 24 << 20
+	budget = 8 << 20
 )
 
 // much gives bulk bytes that are all the same.
