@@ -215,6 +215,9 @@ func (p *pail) undisturbed(t *testing.T) map[string]string {
 	if len(rows) == 0 || rows[0].Requests == 0 || rows[0].Failures != 0 || !strings.HasSuffix(rows[0].Target, "/"+inbox) {
 		t.Errorf("the record of the listings: %+v", rows)
 	}
+	if text := string(i.output(t, "call", "ls", "--control")); !strings.Contains(text, " kill-s3 ") || strings.Contains(text, "scan-") {
+		t.Errorf("the record of the listings as text:\n%s", text)
+	}
 	if n := l.count(t, `select count(*) from call_outcome where result <> 0`); n > 0 {
 		t.Errorf("%d calls went wrong on a quiet server", n)
 	}
