@@ -23,12 +23,16 @@ type Results struct {
 func (e *Engine) Results(ctx context.Context, t gantry.Task) (*Results, error) {
 	w := &work{e: e, task: t, shelf: newShelf(e)}
 	r := &Results{w: w}
-	err := w.load(ctx)
-	if err == nil {
-		r.outputs, err = w.outputs(ctx)
+	if t.Role == gantry.Shard {
+		return nil, gantry.Errorf(gantry.NotFound, CodeNoOutput, "what the task left is delivered by the one that it is a part of")
 	}
-	if err == nil {
-		r.Manifest, err = w.manifest(r.outputs)
+	err := w.load(ctx)
+	if err == nil && len(w.members) > 0 { // each of them delivers its own
+		r.Manifest, err = w.memberManifest()
+	} else if err == nil {
+		if r.outputs, err = w.outputs(ctx); err == nil {
+			r.Manifest, err = w.manifest(r.outputs)
+		}
 	}
 	if err != nil {
 		r.Close()

@@ -131,16 +131,7 @@ type manifestChild struct {
 // respondMembers delivers the list of the tasks that the media were divided among, how each ended, and what
 // media were refused. Then the task fails if one of them did.
 func (w *work) respondMembers(ctx context.Context) (gantry.Event, error) {
-	m := w.newManifest()
-	for _, x := range w.leaves() {
-		if x.Rejected {
-			m.Errors = append(m.Errors, manifestError{Item: w.path(x), Code: string(x.Reason)})
-		}
-	}
-	for _, c := range w.members {
-		m.Children = append(m.Children, manifestChild{Task: c.PublicID, Items: c.Members, State: c.State.String(), Code: string(c.Code)})
-	}
-	b, err := m.bytes()
+	b, err := w.memberManifest()
 	if err != nil {
 		return "", err
 	}
@@ -153,4 +144,17 @@ func (w *work) respondMembers(ctx context.Context) (gantry.Event, error) {
 		return "", err
 	}
 	return gantry.Finish, nil
+}
+
+func (w *work) memberManifest() ([]byte, error) {
+	m := w.newManifest()
+	for _, x := range w.leaves() {
+		if x.Rejected {
+			m.Errors = append(m.Errors, manifestError{Item: w.path(x), Code: string(x.Reason)})
+		}
+	}
+	for _, c := range w.members {
+		m.Children = append(m.Children, manifestChild{Task: c.PublicID, Items: c.Members, State: c.State.String(), Code: string(c.Code)})
+	}
+	return m.bytes()
 }

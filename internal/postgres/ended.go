@@ -30,9 +30,9 @@ func (s *Store) TaskByID(ctx context.Context, id string) (TaskRow, error) {
 func (s *Store) Delivered(ctx context.Context, id string) (t gantry.Task, ok bool, err error) {
 	var state int16
 	var code string
-	err = s.ask.QueryRow(ctx, `select t.id, t.public_id, t.pipeline, t.leg, t.delivery, coalesce(t.final_state, -1), coalesce(
+	err = s.ask.QueryRow(ctx, `select t.id, t.public_id, t.pipeline, t.leg, t.delivery, coalesce(t.parent, 0), t.role, t.ordinal, coalesce(t.final_state, -1), coalesce(
 			(select e.code from task_event e where e.task_id = t.id order by e.seq desc limit 1), '')
-		from task t where t.public_id = $1`, id).Scan(&t.Task, &t.PublicID, &t.Pipeline, &t.Leg, &t.Delivery, &state, &code)
+		from task t where t.public_id = $1`, id).Scan(&t.Task, &t.PublicID, &t.Pipeline, &t.Leg, &t.Delivery, &t.Parent, &t.Role, &t.Ordinal, &state, &code)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return t, false, noTask()
 	}
