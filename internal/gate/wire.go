@@ -55,6 +55,9 @@ func (w *wire) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// maxEmpty is how many reads of a body may give nothing, one after another.
+const maxEmpty = 100
+
 // sendSize is what is read of a body before it is written, in bytes: each write wakes the peer.
 const sendSize = 256 << 10
 
@@ -67,10 +70,13 @@ func (w *wire) ReadFrom(r io.Reader) (n int64, err error) {
 	defer sendBuffers.Put(buf)
 	for err == nil {
 		k := 0
-		for k < len(buf) && err == nil {
+		for empty := 0; k < len(buf) && err == nil; empty++ {
 			var got int
-			got, err = r.Read(buf[k:])
-			k += got
+			if got, err = r.Read(buf[k:]); got > 0 {
+				k, empty = k+got, 0
+			} else if err == nil && empty > maxEmpty {
+				err = io.ErrNoProgress
+			}
 		}
 		if k == 0 {
 			break
