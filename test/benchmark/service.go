@@ -18,13 +18,12 @@ import (
 	"time"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
-	"github.com/gantry-imaging/gantry/internal/media"
 )
 
 // serviceTime is how long the service thinks about a request.
 const serviceTime = 20 * time.Millisecond
 
-// serveModel answers /json with 1 KB of JSON, /png with a picture of about 100 KB and /null with next to
+// serveModel answers /json with 1 KB of JSON, /png with a picture of about 100 KB and /null with
 // nothing at once, in a process of its own so that its processor time is not the client's. It prints its address.
 func serveModel(ctx context.Context) error {
 	pictures, err := drawPictures(16)
@@ -46,13 +45,11 @@ func serveModel(ctx context.Context) error {
 	mux.HandleFunc("POST /png", func(w http.ResponseWriter, r *http.Request) {
 		think(w, r, gantry.MediaPNG, pictures[rand.IntN(len(pictures))])
 	})
-	blank := media.GapPicture(1, 1)
 	mux.HandleFunc("POST /null", func(w http.ResponseWriter, r *http.Request) {
 		if _, err := io.Copy(io.Discard, r.Body); err != nil {
 			return
 		}
-		w.Header().Set("Content-Type", gantry.MediaPNG)
-		w.Write(blank)
+		w.WriteHeader(http.StatusNoContent)
 	})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
