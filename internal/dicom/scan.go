@@ -107,6 +107,7 @@ type Info struct {
 // each element of the open data sets, of which there are at most 65,536 in each.
 func Scan(r io.Reader, size int64, l Limits) (*Info, error) {
 	s := newScanner(r, size, l)
+	defer s.raw.free()
 	verdict := s.run()
 	if err := s.raw.drain(); err != nil {
 		return nil, fmt.Errorf("scan at byte %d: %w", s.raw.pos(), err)

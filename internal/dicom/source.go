@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash"
 	"io"
+	"sync"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
@@ -29,7 +30,16 @@ type source struct {
 }
 
 func newSource(r io.Reader, size int64, h hash.Hash) *source {
-	return &source{r: r, hash: h, buf: make([]byte, bufferSize), size: max(size, -1)}
+	return &source{r: r, hash: h, buf: buffers.Get().(*[bufferSize]byte)[:], size: max(size, -1)}
+}
+
+// buffers are those of sources that were read to the end.
+var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+
+// free gives the buffer back. Nothing that peek showed may be used any more.
+func (s *source) free() {
+	buffers.Put((*[bufferSize]byte)(s.buf))
+	s.buf = nil
 }
 
 // pos is the offset of the next byte.

@@ -34,6 +34,8 @@ const keywordSyntax = "TransferSyntaxUID"
 func Tags(r io.Reader, size int64) (map[string]string, error) {
 	c := &collector{}
 	s := newScanner(r, size, DefaultLimits())
+	defer s.raw.free()
+	s.raw.hash = nil
 	s.visit = func(e element, value []byte) { c.add(e, value, s.ts.big) }
 	s.stop = 0x7fe00000
 	if err := s.run(); err != nil {
