@@ -2,7 +2,6 @@ package media
 
 import (
 	"bufio"
-	"compress/flate"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -10,6 +9,7 @@ import (
 	"io/fs"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
+	"github.com/klauspost/compress/flate"
 )
 
 // Open reads one entry from its start. Bytes that cannot be as they are declared end the stream
