@@ -82,7 +82,7 @@ func TestShipped(t *testing.T) {
 		names = append(names, p.Name)
 		roundTrip(t, p)
 	}
-	if diff := cmp.Diff([]string{"batch", "cumulative", "fanout", "first-light", "studies"}, names); diff != "" {
+	if diff := cmp.Diff([]string{"batch", "cumulative", "fanout", "first-light", "multiframe", "studies", "video"}, names); diff != "" {
 		t.Error(diff)
 	}
 }
