@@ -52,9 +52,9 @@ func (a *App) RunTest(ctx context.Context, p *gantry.Pipeline, t gantry.Pipeline
 	}
 	for i, input := range t.Input {
 		if info, err := os.Stat(input); err != nil {
-			out.differ(inputName("input", i, t), "a file", reasonOf(err))
+			out.differ(fmt.Sprintf("input %d", i+1), "a file", reasonOf(err))
 		} else if !info.Mode().IsRegular() {
-			out.differ(inputName("input", i, t), "a file", "no regular file")
+			out.differ(fmt.Sprintf("input %d", i+1), "a file", "no regular file")
 		}
 	}
 	if len(out.Differences) > 0 {
@@ -104,15 +104,16 @@ func tested(p *gantry.Pipeline, mocks map[string]gantry.Processor) *gantry.Pipel
 // compare notes where what came is not what the test expects.
 func (o *TestOutcome) compare(t gantry.PipelineTest) {
 	for i, task := range o.Tasks {
-		code, why := "", ""
-		if task.Error != nil {
-			code, why = task.Error.Code, fmt.Sprintf(" (%s: %s)", task.Error.Code, task.Error.Message)
+		code, state, failure := "", task.State, "none"
+		if e := task.Error; e != nil {
+			code, failure = e.Code, e.Code+": "+e.Message
+			state += ", " + failure
 		}
 		if task.State != t.Expect.State.String() {
-			o.differ(inputName("state", i, t), t.Expect.State.String(), task.State+why)
+			o.differ(ofInput("state", i, t), t.Expect.State.String(), state)
 		}
 		if want := string(t.Expect.Error); want != "" && want != code {
-			o.differ(inputName("error", i, t), want, code+why)
+			o.differ(ofInput("error", i, t), want, failure)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(t.Expect.Calls)) {
@@ -129,8 +130,8 @@ func (o *TestOutcome) differ(what, want, got string) {
 	o.Differences = append(o.Differences, Difference{what, want, got})
 }
 
-// inputName says of which input something is, if there are several.
-func inputName(what string, i int, t gantry.PipelineTest) string {
+// ofInput says of which input something is, if there are several.
+func ofInput(what string, i int, t gantry.PipelineTest) string {
 	if len(t.Input) < 2 {
 		return what
 	}
