@@ -133,11 +133,9 @@ func (t *planText) input(x app.PreviewedInput) {
 			n++
 		}
 	}
-	if x.Code != "" {
-		t.line("  fails    %s: %s", x.Code, x.Reason)
-		return
+	if x.Code == "" || len(x.Tasks) > 0 {
+		t.line("  %s to be looked at by the stages", plural(n, "file or frame", "files and frames"))
 	}
-	t.line("  %s to be looked at by the stages", plural(n, "file or frame", "files and frames"))
 	for i, task := range x.Tasks {
 		if len(x.Tasks) > 1 {
 			t.line("  task %d of %d: %s", i+1, len(x.Tasks), plural(task.Origins, "file or frame", "files and frames"))
@@ -151,6 +149,9 @@ func (t *planText) input(x app.PreviewedInput) {
 		for j, s := range task.Stages {
 			t.stage(j, s)
 		}
+	}
+	if x.Code != "" {
+		t.line("  fails    %s: %s", x.Code, x.Reason)
 	}
 }
 
@@ -192,7 +193,12 @@ func passes(st gantry.Stage) string {
 func (t *planText) call(c engine.PreviewCall) {
 	i := slices.IndexFunc(t.plan.Processors, func(p app.PreviewedTarget) bool { return p.Name == c.Processor })
 	p := t.plan.Processors[i]
-	skipped := ""
+	calls, skipped := 0, ""
+	for _, part := range c.Parts {
+		if part.Code == "" {
+			calls++
+		}
+	}
 	if c.Skipped > 0 {
 		skipped = fmt.Sprintf(", %d skipped", c.Skipped)
 	}
@@ -200,7 +206,7 @@ func (t *planText) call(c engine.PreviewCall) {
 	if p.Rate > 0 {
 		limits += fmt.Sprintf(", %g/s, burst %d", p.Rate, p.Burst)
 	}
-	t.line("  %s  %s%s  %s  (%s; %s each)", c.Processor, plural(len(c.Parts), "call", "calls"), skipped, p.Target, limits, p.Timeout)
+	t.line("  %s  %s%s  %s  (%s; %s each)", c.Processor, plural(calls, "call", "calls"), skipped, p.Target, limits, p.Timeout)
 	switch f := c.First; {
 	case f.Code != "":
 		t.line("    cannot be sent  %s: %s", f.Code, f.Reason)
@@ -211,12 +217,18 @@ func (t *planText) call(c engine.PreviewCall) {
 		}
 		t.line("    first: %s %s  %s, %s%s", f.Method, f.URL, f.Media, size(f.Size), signed)
 	}
-	for n, part := range c.Parts {
-		if n == t.few {
-			t.line("    … and %d more", len(c.Parts)-n)
-			break
+	shown := 0
+	for _, part := range c.Parts {
+		switch {
+		case part.Code != "":
+			t.line("    %s  cannot be read  %s", t.items(part.Items), part.Code)
+		case shown < t.few:
+			shown++
+			t.line("    %s", t.items(part.Items))
 		}
-		t.line("    %s", t.items(part.Items))
+	}
+	if left := calls - shown; left > 0 {
+		t.line("    … and %d more", left)
 	}
 }
 

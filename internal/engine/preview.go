@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"os"
 
@@ -44,12 +45,14 @@ type PreviewCall struct {
 	First     Composed      `json:"first"`             // the request of the first part
 }
 
-// PreviewPart is one call.
+// PreviewPart is one call, or one that cannot be made since what is to be sent cannot be read.
 type PreviewPart struct {
-	Items []PreviewItem `json:"items"`
+	Items  []PreviewItem `json:"items"`
+	Code   gantry.Code   `json:"code,omitempty"`
+	Reason string        `json:"reason,omitempty"`
 }
 
-// PreviewItem is one piece of media. Size is -1 where it is made when it is sent. Of an answer that is
+// PreviewItem is one piece of media. Size is -1 where it is not known. Of an answer that is
 // assumed, From names the stage and the processor, and Path what it is about.
 type PreviewItem struct {
 	Path   string      `json:"path"`
@@ -96,7 +99,7 @@ func NewPreview(ctx context.Context, o PreviewOptions) (*Preview, error) {
 	if !info.Mode().IsRegular() {
 		return nil, errors.New("it is no regular file")
 	}
-	x := &previewer{PreviewOptions: o, file: f, size: info.Size(), name: info.Name()}
+	x := &previewer{PreviewOptions: o, read: map[gantry.ItemID]itemRead{}, file: f, size: info.Size(), name: info.Name()}
 	x.assume()
 	e := New(Options{Store: x, Session: x, Blobs: x, Plans: x, Scratch: o.Scratch, Rand: func() float64 { return 0 }, Log: slog.New(slog.DiscardHandler)})
 	w := &work{e: e, shelf: newShelf(e), task: gantry.Task{PublicID: "plan", State: gantry.Extracting}}
@@ -144,13 +147,11 @@ func (x *previewer) look(ctx context.Context, w *work) (*Preview, error) {
 		if err == nil && t.task.Role != gantry.NoRole {
 			event, err = t.ingest(ctx)
 		}
-		var task PreviewTask
-		if err == nil {
-			task, err = x.follow(ctx, t, event == gantry.Filter)
-		}
 		if err != nil {
 			break
 		}
+		var task PreviewTask
+		task, err = x.follow(ctx, t, event == gantry.Filter)
 		out.Tasks = append(out.Tasks, task)
 	}
 	if gantry.KindOf(err) != gantry.Illegal {
@@ -202,32 +203,84 @@ func (x *previewer) follow(ctx context.Context, w *work, filtered bool) (Preview
 			stage.Calls[c] = PreviewCall{Processor: name, Parts: []PreviewPart{}}
 		}
 		for _, u := range units {
-			x.answer(ctx, w, u, &stage.Calls[u.Processor])
+			if err := x.answer(ctx, w, u, &stage.Calls[u.Processor]); err != nil {
+				return t, err
+			}
 		}
 		t.Stages = append(t.Stages, stage)
+		w.task.Stage = int16(s)
+		if err := w.endOfStage(units); err != nil {
+			return t, err
+		}
 	}
 	return t, nil
 }
 
-// answer notes a part and takes it to be answered.
-func (x *previewer) answer(ctx context.Context, w *work, u unit, c *PreviewCall) {
+// answer notes a part and takes it to be answered, if what it sends can be read.
+func (x *previewer) answer(ctx context.Context, w *work, u unit, c *PreviewCall) error {
 	if u.Status == gantry.PartSkipped {
 		c.Skipped++
-		return
+		return nil
 	}
 	u.sent = w.itemsOf(u.inputs)
-	if len(c.Parts) == 0 {
+	bad, err := x.readAll(ctx, w, u.sent)
+	if err != nil {
+		return err
+	}
+	part, p := PreviewPart{Items: w.preview(u.sent)}, u.Part
+	p.Attempt = 1
+	if bad != nil {
+		part.Code, part.Reason = gantry.CodeOf(bad), bad.Error()
+		c.Parts = append(c.Parts, part)
+		p.Status, p.Reason, w.kinds[p.PartKey] = gantry.PartFailed, part.Code, gantry.KindOf(bad)
+		w.setPart(p)
+		return nil
+	}
+	if c.First == (Composed{}) {
 		c.First = x.Compose(ctx, c.Processor, w.request(u, &answer{}))
 	}
-	c.Parts = append(c.Parts, PreviewPart{Items: w.preview(u.sent)})
+	c.Parts = append(c.Parts, part)
 	kind := x.Answers[c.Processor]
 	if kind == "" {
 		kind = gantry.MediaJSON
 	}
 	w.addItems(gantry.Item{ID: w.nextID(), Parent: u.inputs[0], Origin: u.First, Stage: u.Stage, Processor: u.Processor, Part: u.Ordinal, Media: kind, Size: -1})
-	p := u.Part
-	p.Status, p.Attempt = gantry.PartOK, 1
+	p.Status = gantry.PartOK
 	w.setPart(p)
+	return nil
+}
+
+// readAll reads the media of the task's own that a part sends, each once in all, and notes how long those
+// are that were not known before. bad is the verdict on the first that cannot be taken.
+func (x *previewer) readAll(ctx context.Context, w *work, items []gantry.Item) (bad, err error) {
+	for i, item := range items {
+		if item.Stage != gantry.OriginalStage {
+			continue
+		}
+		r, known := x.read[item.ID]
+		if !known {
+			r.size, r.err = x.readItem(ctx, w, item)
+			x.read[item.ID] = r
+		}
+		switch {
+		case r.err == nil:
+			items[i].Size = r.size
+		case gantry.KindOf(r.err) != gantry.Illegal:
+			return nil, r.err
+		case bad == nil:
+			bad = r.err
+		}
+	}
+	return bad, nil
+}
+
+func (x *previewer) readItem(ctx context.Context, w *work, item gantry.Item) (int64, error) {
+	r, err := w.open(ctx, item)
+	if err != nil {
+		return 0, err
+	}
+	defer r.Close()
+	return io.Copy(io.Discard, readerWith(ctx, r))
 }
 
 // preview describes items.

@@ -1,8 +1,12 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"image"
+	"image/png"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -172,8 +176,9 @@ func TestPreviewFrames(t *testing.T) {
 	if v.Media != gantry.MediaDICOM || task.Origins != 5 || task.Shards != 3 {
 		t.Fatalf("%+v", v)
 	}
-	if diff := cmp.Diff(PreviewItem{Path: "input#4", Media: gantry.MediaPNG, Size: -1, Frame: 5}, task.Stages[0].Calls[0].Parts[4].Items[0]); diff != "" {
-		t.Error(diff)
+	got := task.Stages[0].Calls[0].Parts[4].Items[0]
+	if diff := cmp.Diff(PreviewItem{Path: "input#4", Media: gantry.MediaPNG, Size: got.Size, Frame: 5}, got); diff != "" || got.Size < 67 {
+		t.Error(got, diff)
 	}
 }
 
@@ -212,6 +217,24 @@ func TestPreviewRefuses(t *testing.T) {
 	p.OnError = gantry.OnErrorSkip
 	if v, _ := previewOf(t, p, b, nil); v.Code != "" || len(sent(v.Tasks[0])) != 1 || v.Items[1].Reason != gantry.CodeUnsupportedFormat {
 		t.Errorf("skip: %+v", v)
+	}
+	// What shows only when it is read to the end is a part that cannot be sent, by the policy of its stage.
+	m := image.NewGray(image.Rect(0, 0, 64, 64))
+	rand.NewChaCha8([32]byte{1}).Read(m.Pix)
+	var z bytes.Buffer
+	if err := png.Encode(&z, m); err != nil {
+		t.Fatal(err)
+	}
+	broken := z.Bytes()
+	broken[2000] ^= 1
+	b = packed(t, media.ArchiveZip, broken, tinyPNG(t))
+	if v, composed := previewOf(t, p, b, nil); v.Code != "checksum_mismatch" || v.Tasks[0].Stages[0].Calls[0].Parts[0].Code != v.Code || len(composed) != 1 {
+		t.Errorf("fail: %+v", v)
+	}
+	p.Stages = []gantry.Stage{each("a", gantry.EachPart, gantry.OnErrorSkip), each("b", gantry.EachPart, gantry.OnErrorSkip)}
+	v, _ := previewOf(t, p, b, nil)
+	if diff := cmp.Diff([]string{"a/m: input#0", "a/m: input#1", "b/m: input#1"}, sent(v.Tasks[0])); diff != "" || v.Code != "" {
+		t.Errorf("skip: %s %s", v.Code, diff)
 	}
 	if _, err := NewPreview(t.Context(), PreviewOptions{Pipeline: p, Input: t.TempDir()}); err == nil {
 		t.Error("took a folder")

@@ -14,9 +14,16 @@ type previewer struct {
 	PreviewOptions
 	plan    *Plan
 	depends [][]string // by stage: conditions that answers decide
+	read    map[gantry.ItemID]itemRead
 	file    *os.File
 	size    int64
 	name    string
+}
+
+// itemRead is what reading an item of the task's own media came to.
+type itemRead struct {
+	size int64
+	err  error
 }
 
 // Plan gives the one plan.
