@@ -40,6 +40,8 @@ type cli struct {
 	Serve    serveCmd    `cmd:"" help:"Watch the sources of pipelines and run their tasks."`
 	Worker   workerCmd   `cmd:"" help:"Run tasks beside other processes, without watching sources."`
 	Check    checkCmd    `cmd:"" help:"Say what is wrong with pipeline files."`
+	Plan     planCmd     `cmd:"" help:"Say what each stage would be sent for files, without a call."`
+	Test     testCmd     `cmd:"" help:"Run the tests in pipeline files, with answers in place of the processors'."`
 	Schema   schemaCmd   `cmd:"" help:"Print the JSON Schema of pipeline files, for editors."`
 	Diagram  diagramCmd  `cmd:"" help:"Draw a pipeline as a mermaid flowchart."`
 	Models   modelsCmd   `cmd:"" help:"Reference inference services."`

@@ -58,6 +58,7 @@ func ordeal(t *testing.T, list []hostile) {
 		list = slices.Insert(list, at, hostile{path: good})
 		before[good] = fingerprint(t, good)
 	}
+	foreseen(t, list)
 	known := map[string]bool{}
 	for i, o := range r.run(strict(s.URL), r.out, inputs...) {
 		judge(t, r, o, list[i])
@@ -77,6 +78,18 @@ func ordeal(t *testing.T, list []hostile) {
 		}
 	}
 	mustBeSmall(t)
+}
+
+// foreseen holds the preview of each input to the end that it is to have, without a call.
+func foreseen(t *testing.T, list []hostile) {
+	t.Helper()
+	p := parsed(t, strict("http://127.0.0.1:9"))
+	for _, x := range list {
+		got := string(planned(t, p, nil, x.path).Inputs[0].Code)
+		if len(x.want) == 0 && got != "" || len(x.want) > 0 && !slices.Contains(x.want, got) {
+			t.Errorf("preview of %s: %q, want one of %v", filepath.Base(x.path), got, x.want)
+		}
+	}
 }
 
 // judge holds one outcome to what was to come of it.

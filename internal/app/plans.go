@@ -23,6 +23,9 @@ type plans struct {
 	mu    sync.Mutex
 	open  map[int32]*engine.Plan
 	sinks []gantry.Endpoint // in place of every pipeline's own, if not nil
+
+	instead map[string]gantry.Processor // in place of every pipeline's own of that name
+	called  func(processor string)      // told of every call that left, if not nil
 }
 
 func newPlans(a *App) *plans { return &plans{app: a, open: map[int32]*engine.Plan{}} }
@@ -111,6 +114,9 @@ func (p *plans) call(ctx context.Context, x *gantry.Pipeline, name string, decla
 	if err != nil {
 		return engine.Call{}, err
 	}
+	if driver := p.instead[name]; driver != nil {
+		return p.mock(ctx, x, proc, driver)
+	}
 	units := proc.Limits.Concurrency
 	if units == 0 {
 		units = gantry.DefaultConcurrency
@@ -129,7 +135,26 @@ func (p *plans) call(ctx context.Context, x *gantry.Pipeline, name string, decla
 	if err != nil {
 		return engine.Call{}, fmt.Errorf("processor %s: %w", name, err)
 	}
-	return engine.Call{Name: name, Limiter: limiter, Timeout: proc.Timeout, Units: units, Processor: driver}, nil
+	return engine.Call{Name: name, Limiter: limiter, Timeout: proc.Timeout, Units: units, Processor: p.told(name, driver)}, nil
+}
+
+// told makes a processor whose calls are told of, if anybody wants to know.
+func (p *plans) told(name string, driver gantry.Processor) gantry.Processor {
+	if p.called == nil {
+		return driver
+	}
+	return counting{driver, func() { p.called(name) }}
+}
+
+// mock is the call of what stands in a processor's place. Its target is one of its own: the record does
+// not say that the processor was called, and the processor's limits do not hold it up.
+func (p *plans) mock(ctx context.Context, x *gantry.Pipeline, proc gantry.Processing, driver gantry.Processor) (engine.Call, error) {
+	t := gantry.Target{Scheme: "mock", Host: x.Name, Model: proc.Name}
+	limiter, err := p.app.Store.EnsureLimiter(ctx, t.Key(), gantry.LimiterSpec{MaxUnits: -1, Hold: proc.Timeout}, true)
+	if err != nil {
+		return engine.Call{}, err
+	}
+	return engine.Call{Name: proc.Name, Limiter: limiter, Timeout: proc.Timeout, Processor: p.told(proc.Name, driver)}, nil
 }
 
 func (p *plans) sink(ctx context.Context, e gantry.Endpoint) (engine.Sink, error) {

@@ -27,6 +27,9 @@ type RunOptions struct {
 	Out      string   // folder for the results, in place of the pipeline's sinks
 	Rejoin   bool     // put together what was taken apart; so it is too if a sink of the pipeline asks for it
 	Progress func(Progress)
+
+	Instead map[string]gantry.Processor // called in place of the pipeline's own, by their names
+	Called  func(processor string)      // told of every call that left; it may be called concurrently
 }
 
 // Progress says how far a run is.
@@ -65,6 +68,7 @@ func (a *App) RunOnce(ctx context.Context, o RunOptions) ([]Outcome, error) {
 		}
 		a.plans.sinks = []gantry.Endpoint{sink}
 	}
+	a.plans.instead, a.plans.called = o.Instead, o.Called
 	plan, err := a.plans.Declare(ctx, o.Pipeline)
 	if err != nil {
 		return nil, err

@@ -34,6 +34,15 @@ type PipelineTest struct {
 	Expect Expectation
 }
 
+// What a mock may be instead of JSON: MockEcho, a text, gives back each item that was sent; an object
+// with the one key MockFile answers with a file, by its absolute path; one with the one key
+// MockError fails with the Kind that it names.
+const (
+	MockEcho  = "$echo"
+	MockFile  = "$file"
+	MockError = "$error"
+)
+
 // Expectation is what must come of a test.
 type Expectation struct {
 	State   State          // a final one

@@ -106,6 +106,7 @@ func (d *decoder) checkNames(f *file) {
 		use(join("processors", name), f.Processors[name].endpoint)
 	}
 	d.unused(credentials)
+	d.checkTests(f)
 	d.checkTargets(f)
 }
 

@@ -29,7 +29,7 @@ type file struct {
 	Sinks       map[string]outlet   `yaml:"sinks" names:"true" role:"sink" doc:"Where results go. gantry run brings its own."`
 	Processors  map[string]process  `yaml:"processors" names:"true" role:"processor" doc:"The inference services that stages call."`
 	Auth        map[string]auth     `yaml:"auth" names:"true" role:"auth" doc:"What requests are signed with."`
-	Tests       []test              `yaml:"tests" soon:"true" version:"no" doc:"What must come of samples, with answers in place of the processors'."`
+	Tests       []test              `yaml:"tests" version:"no" doc:"What must come of samples, with answers in place of the processors': gantry test runs them."`
 
 	_ struct{} `later:"deidentify move_if keep_input notify"`
 }
@@ -135,15 +135,15 @@ type stage struct {
 type test struct {
 	Name   string         `yaml:"name" required:"true" doc:"What it shows."`
 	Input  []string       `yaml:"input" required:"true" single:"true" path:"true" doc:"The files, relative to the pipeline file."`
-	Mock   map[string]any `yaml:"mock" doc:"What processors answer, by their names, as JSON. The others are called."`
+	Mock   map[string]any `yaml:"mock" doc:"What processors answer, by their names: any JSON, $echo, {$file: path} or {$error: kind}; docs/testing.md. The others are called."`
 	Expect expect         `yaml:"expect" doc:"What must come of it."`
 }
 
 type expect struct {
-	State   string         `yaml:"state" default:"done" one:"done failed cancelled" doc:"How its task ends."`
-	Calls   map[string]int `yaml:"calls" min:"0" doc:"How often each processor is called."`
-	Outputs outputs        `yaml:"outputs" default:"any" doc:"How many files are delivered: any, or a number."`
-	Error   string         `yaml:"error" doc:"The reason code that it fails with."`
+	State   string         `yaml:"state" default:"done" one:"done failed cancelled" doc:"How each task ends."`
+	Calls   map[string]int `yaml:"calls" min:"0" doc:"How often processors are called, every try counted. Those that are not named may be called at will."`
+	Outputs outputs        `yaml:"outputs" default:"any" doc:"How many files are delivered, manifests apart: any, or a number."`
+	Error   string         `yaml:"error" doc:"The reason code that each task fails with."`
 }
 
 // auth is a credential; its keys are those of its kind.
