@@ -3,7 +3,8 @@ package pipelines
 
 import _ "embed"
 
-// The pipelines of the demonstration, one of each mode.
+// The pipelines of the demonstration: one of each mode, one that takes apart and puts together DICOM files
+// and one that does so with videos.
 var (
 	// FirstLight is first-light.yaml.
 	//
@@ -17,4 +18,12 @@ var (
 	//
 	//go:embed fanout.yaml
 	Fanout []byte
+	// Multiframe is multiframe.yaml.
+	//
+	//go:embed multiframe.yaml
+	Multiframe []byte
+	// Video is video.yaml.
+	//
+	//go:embed video.yaml
+	Video []byte
 )

@@ -3,11 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
-	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -35,7 +35,8 @@ const modelsAddress = "127.0.0.1:8095"
 // act is one pipeline of the demonstration with what goes through it.
 type act struct {
 	pipeline *gantry.Pipeline
-	inputs   []string // names of samples; none: all
+	inputs   []string // names of samples
+	loops    bool     // they are among those that are written last
 	outcomes []app.Outcome
 	took     time.Duration
 }
@@ -48,7 +49,9 @@ type demo struct {
 	out   string // folder of the results
 	page  string
 	acts  []*act
-	paths func() ([]string, error) // of the samples, once they are written
+	left  []string     // what is left out, and why
+	still func() error // waits for the samples of one image each, or archives of them
+	loops func() error // waits for the others
 }
 
 // Run is called by the parser. The demonstration keeps a home of its own, so that it never meets
@@ -64,12 +67,10 @@ func (d *demoCmd) Run(ctx context.Context, c console, x *cli) error {
 	if err != nil {
 		return err
 	}
-	acts, err := demoActs(l)
-	if err != nil {
-		return err
+	show := &demo{console: c, home: x.Home, in: filepath.Join(d.Out, "in"), out: filepath.Join(d.Out, "out"), page: filepath.Join(d.Out, "index.html")}
+	if err := show.plan(l.Addr().String(), exec.LookPath); err != nil {
+		return errors.Join(err, l.Close())
 	}
-	show := &demo{console: c, home: x.Home, in: filepath.Join(d.Out, "in"), out: filepath.Join(d.Out, "out"),
-		page: filepath.Join(d.Out, "index.html"), acts: acts}
 	mctx, stopModels := context.WithCancel(ctx)
 	g, mctx := errgroup.WithContext(mctx)
 	g.Go(func() error { return api.Serve(mctx, l, models.Handler(models.Options{})) })
@@ -83,48 +84,59 @@ func (d *demoCmd) Run(ctx context.Context, c console, x *cli) error {
 	return err
 }
 
-// demoActs reads the pipelines, with the address of this process's models in them.
-func demoActs(l net.Listener) ([]*act, error) {
-	acts := []*act{{}, {inputs: []string{"mixed.zip"}}, {inputs: []string{"ct-study.zip"}}}
-	for i, src := range [][]byte{pipelines.FirstLight, pipelines.Cumulative, pipelines.Fanout} {
-		src = bytes.ReplaceAll(src, []byte(modelsAddress), []byte(l.Addr().String()))
+// plan reads the pipelines, with the address of this process's models in them, and leaves out what cannot run
+// on this machine.
+func (d *demo) plan(address string, find func(program string) (string, error)) error {
+	stage := func(src []byte, x act) error {
+		src = bytes.ReplaceAll(src, []byte(modelsAddress), []byte(address))
 		p, err := pipeline.Parse("demo.yaml", src, all.Drivers(), os.LookupEnv)
-		if err != nil {
-			return nil, err
-		}
-		acts[i].pipeline = p
+		x.pipeline = p
+		d.acts = append(d.acts, &x)
+		return err
 	}
-	return acts, nil
+	err := errors.Join(stage(pipelines.FirstLight, act{inputs: []string{"xray.png", "ct-slice.dcm", "ct-study.zip", "mixed.zip"}}),
+		stage(pipelines.Cumulative, act{inputs: []string{"mixed.zip"}}),
+		stage(pipelines.Fanout, act{inputs: []string{"ct-study.zip"}}),
+		stage(pipelines.Multiframe, act{inputs: []string{"us-loop.dcm"}, loops: true}))
+	for _, program := range []string{"ffmpeg", "ffprobe"} {
+		if _, missing := find(program); missing != nil {
+			d.left = append(d.left, "video: "+program+" is not in PATH")
+			return err
+		}
+	}
+	return errors.Join(err, stage(pipelines.Video, act{inputs: []string{"us-loop.avi"}, loops: true}))
 }
 
-// writeSamples begins to write the samples; d.paths waits for them.
+// writeSamples begins to write the samples, those of the first pipeline first; d.still and d.loops wait for them.
 func (d *demo) writeSamples() {
-	var paths []string
-	var g errgroup.Group
-	g.Go(func() (err error) {
-		paths, err = sample.Write(d.in)
-		return err
-	})
-	d.paths = func() ([]string, error) {
-		err := g.Wait()
-		return paths, err
-	}
+	still, loops := make(chan struct{}), make(chan struct{})
+	var errStill, errLoops error
+	go func() {
+		defer close(loops)
+		_, errStill = sample.Write(d.in)
+		close(still)
+		_, errLoops = sample.WriteLoops(d.in)
+	}()
+	d.still = func() error { <-still; return errStill }
+	d.loops = func() error { <-loops; return errLoops }
 }
 
 // run takes the samples through one pipeline after another and writes the page.
 func (d *demo) run(ctx context.Context, a *app.App) error {
-	paths, err := d.paths()
-	if err != nil {
+	if err := d.still(); err != nil {
 		return err
 	}
 	fmt.Fprintf(d.console.out, "database ready\n\n")
 	failed := 0
 	for _, x := range d.acts {
-		n, err := d.play(ctx, a, x, paths)
+		n, err := d.play(ctx, a, x)
 		if err != nil {
 			return err
 		}
 		failed += n
+	}
+	for _, what := range d.left {
+		fmt.Fprintf(d.console.out, "left out  %s\n", what)
 	}
 	data, err := d.gather(ctx, a.Store)
 	if err != nil {
@@ -142,9 +154,15 @@ func (d *demo) run(ctx context.Context, a *app.App) error {
 }
 
 // play runs one act and says how its tasks went and how many of them failed.
-func (d *demo) play(ctx context.Context, a *app.App, x *act, paths []string) (failed int, err error) {
-	if x.inputs != nil {
-		paths = slices.DeleteFunc(slices.Clone(paths), func(p string) bool { return !slices.Contains(x.inputs, filepath.Base(p)) })
+func (d *demo) play(ctx context.Context, a *app.App, x *act) (failed int, err error) {
+	if x.loops {
+		if err := d.loops(); err != nil {
+			return 0, err
+		}
+	}
+	paths := make([]string, len(x.inputs))
+	for i, name := range x.inputs {
+		paths[i] = filepath.Join(d.in, name)
 	}
 	fmt.Fprintf(d.console.out, "pipeline %s: %s\n", x.pipeline.Name, x.pipeline.Description)
 	began := time.Now()

@@ -31,7 +31,7 @@ func TestDemo(t *testing.T) {
 		t.Fatalf("%d\n%s%s", code, out, errs)
 	}
 	for _, want := range []string{"pipeline first-light", "pipeline cumulative", "pipeline fanout", "queued ", " > enhance ", " > mask ", " > models ",
-		"6 tasks, 78 calls of models", filepath.Join(dir, "files", "index.html")} {
+		"pipeline multiframe", "pipeline video", "8 tasks, 138 calls of models", filepath.Join(dir, "files", "index.html")} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
@@ -42,11 +42,11 @@ func TestDemo(t *testing.T) {
 	}
 	links, pictures := followed(t, filepath.Join(dir, "files"), page)
 	// Of each of the 36 images one picture was made. The other 42 of 78 answers are data, and each task
-	// has a manifest.
-	if pictures != 36+36 || links != 36+42+6 {
+	// has a manifest. Of each of the two loops six frames are shown before and after, and the one result has a link.
+	if pictures != 36+36+2*12 || links != 36+42+6+2*2 {
 		t.Errorf("%d pictures and %d links", pictures, links)
 	}
-	for _, want := range []string{"took 36 images through 3 pipelines", "score 0.408", "12 images, masks cover ", "200 ok", "mask covers "} {
+	for _, want := range []string{"took 96 images through 5 pipelines", "30 frames in one file, application/dicom", "30 frames in one file, video/x-matroska", "score 0.408", "12 images, masks cover ", "200 ok", "mask covers "} {
 		if !strings.Contains(string(page), want) {
 			t.Errorf("no %q on the page", want)
 		}
