@@ -3,8 +3,8 @@ package pipelines
 
 import _ "embed"
 
-// The pipelines of the demonstration: one of each mode, one that takes apart and puts together DICOM files
-// and one that does so with videos.
+// The pipelines of the demonstration: one of each mode, one that takes apart and puts together DICOM files,
+// one that does so with videos, and one from bucket to bucket.
 var (
 	// FirstLight is first-light.yaml.
 	//
@@ -26,4 +26,8 @@ var (
 	//
 	//go:embed video.yaml
 	Video []byte
+	// Bucket is bucket.yaml.
+	//
+	//go:embed bucket.yaml
+	Bucket []byte
 )

@@ -38,17 +38,24 @@ type act struct {
 	inputs   []string // names of samples
 	loops    bool     // they are among those that are written last
 	outcomes []app.Outcome
+	began    time.Time
 	took     time.Duration
+
+	buckets bool // calls of source and sink are shown too
 }
 
 // demo is a demonstration under way.
 type demo struct {
 	console
-	home  string
-	in    string // folder of the samples
-	out   string // folder of the results
-	page  string
-	acts  []*act
+	home string
+	in   string // folder of the samples
+	out  string // folder of the results
+	page string
+	acts []*act
+
+	models  string // address of this process's models
+	gateway string // path of versitygw; empty: there is none
+
 	left  []string     // what is left out, and why
 	still func() error // waits for the samples of one image each, or archives of them
 	loops func() error // waits for the others
@@ -67,8 +74,9 @@ func (d *demoCmd) Run(ctx context.Context, c console, x *cli) error {
 	if err != nil {
 		return err
 	}
-	show := &demo{console: c, home: x.Home, in: filepath.Join(d.Out, "in"), out: filepath.Join(d.Out, "out"), page: filepath.Join(d.Out, "index.html")}
-	if err := show.plan(l.Addr().String(), exec.LookPath); err != nil {
+	show := &demo{console: c, home: x.Home, in: filepath.Join(d.Out, "in"), out: filepath.Join(d.Out, "out"), page: filepath.Join(d.Out, "index.html"),
+		models: l.Addr().String()}
+	if err := show.plan(exec.LookPath, os.LookupEnv); err != nil {
 		return errors.Join(err, l.Close())
 	}
 	mctx, stopModels := context.WithCancel(ctx)
@@ -86,25 +94,38 @@ func (d *demoCmd) Run(ctx context.Context, c console, x *cli) error {
 
 // plan reads the pipelines, with the address of this process's models in them, and leaves out what cannot run
 // on this machine.
-func (d *demo) plan(address string, find func(program string) (string, error)) error {
+func (d *demo) plan(find func(program string) (string, error), lookup func(string) (string, bool)) (err error) {
 	stage := func(src []byte, x act) error {
-		src = bytes.ReplaceAll(src, []byte(modelsAddress), []byte(address))
-		p, err := pipeline.Parse("demo.yaml", src, all.Drivers(), os.LookupEnv)
+		src = bytes.ReplaceAll(src, []byte(modelsAddress), []byte(d.models))
+		p, err := pipeline.Parse("demo.yaml", src, all.Drivers(), lookup)
 		x.pipeline = p
 		d.acts = append(d.acts, &x)
 		return err
 	}
-	err := errors.Join(stage(pipelines.FirstLight, act{inputs: []string{"xray.png", "ct-slice.dcm", "ct-study.zip", "mixed.zip"}}),
+	err = errors.Join(stage(pipelines.FirstLight, act{inputs: []string{"xray.png", "ct-slice.dcm", "ct-study.zip", "mixed.zip"}}),
 		stage(pipelines.Cumulative, act{inputs: []string{"mixed.zip"}}),
 		stage(pipelines.Fanout, act{inputs: []string{"ct-study.zip"}}),
 		stage(pipelines.Multiframe, act{inputs: []string{"us-loop.dcm"}, loops: true}))
-	for _, program := range []string{"ffmpeg", "ffprobe"} {
-		if _, missing := find(program); missing != nil {
-			d.left = append(d.left, "video: "+program+" is not in PATH")
-			return err
+	if missing := lacking(find, "ffmpeg", "ffprobe"); missing == "" {
+		err = errors.Join(err, stage(pipelines.Video, act{inputs: []string{"us-loop.avi"}, loops: true}))
+	} else {
+		d.left = append(d.left, "video: "+missing+" is not in PATH")
+	}
+	var without error
+	if d.gateway, without = findGateway(find, lookup); without != nil {
+		d.left = append(d.left, without.Error())
+	}
+	return err
+}
+
+// lacking is the first of the programs that is not there.
+func lacking(find func(string) (string, error), programs ...string) string {
+	for _, p := range programs {
+		if _, err := find(p); err != nil {
+			return p
 		}
 	}
-	return errors.Join(err, stage(pipelines.Video, act{inputs: []string{"us-loop.avi"}, loops: true}))
+	return ""
 }
 
 // writeSamples begins to write the samples, those of the first pipeline first; d.still and d.loops wait for them.
@@ -134,6 +155,9 @@ func (d *demo) run(ctx context.Context, a *app.App) error {
 			return err
 		}
 		failed += n
+	}
+	if d.gateway != "" {
+		failed += d.playBuckets(ctx, a)
 	}
 	for _, what := range d.left {
 		fmt.Fprintf(d.console.out, "left out  %s\n", what)
@@ -165,12 +189,17 @@ func (d *demo) play(ctx context.Context, a *app.App, x *act) (failed int, err er
 		paths[i] = filepath.Join(d.in, name)
 	}
 	fmt.Fprintf(d.console.out, "pipeline %s: %s\n", x.pipeline.Name, x.pipeline.Description)
-	began := time.Now()
+	x.began = time.Now()
 	x.outcomes, err = a.RunOnce(ctx, app.RunOptions{Pipeline: x.pipeline, Inputs: paths, Out: d.out})
 	if err != nil {
 		return 0, err
 	}
-	x.took = time.Since(began)
+	x.took = time.Since(x.began)
+	return d.showAct(ctx, a, x)
+}
+
+// showAct says how the tasks of an act went and how many of them failed.
+func (d *demo) showAct(ctx context.Context, a *app.App, x *act) (failed int, err error) {
 	for _, o := range x.outcomes {
 		if o.State != gantry.Done.String() {
 			failed++

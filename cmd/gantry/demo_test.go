@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/gantry-imaging/gantry/internal/driver/s3/s3test"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/postgres"
 	"github.com/gantry-imaging/gantry/internal/postgres/postgrestest"
@@ -26,12 +27,14 @@ import (
 // TestDemo runs the whole demonstration and follows every link of its page.
 func TestDemo(t *testing.T) {
 	dir := t.TempDir()
+	t.Setenv("GANTRY_VERSITYGW", s3test.Binary(t))
 	code, out, errs := typed(t, "--home", filepath.Join(dir, "home"), "--database-url", postgrestest.DSN(t), "demo", "-o", filepath.Join(dir, "files"))
 	if code != exitOK || errs != "" {
 		t.Fatalf("%d\n%s%s", code, out, errs)
 	}
 	for _, want := range []string{"pipeline first-light", "pipeline cumulative", "pipeline fanout", "queued ", " > enhance ", " > mask ", " > models ",
-		"pipeline multiframe", "pipeline video", "8 tasks, 138 calls of models", filepath.Join(dir, "files", "index.html")} {
+		"pipeline multiframe", "pipeline video", "pipeline bucket",
+		"9 tasks, 148 calls of models", filepath.Join(dir, "files", "index.html")} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
@@ -41,12 +44,12 @@ func TestDemo(t *testing.T) {
 		t.Fatal(err)
 	}
 	links, pictures := followed(t, filepath.Join(dir, "files"), page)
-	// Of each of the 36 images one picture was made. The other 42 of 78 answers are data, and each task
+	// Of each of the 41 images one picture was made. The other 47 of 88 answers are data, and each task
 	// has a manifest. Of each of the two loops six frames are shown before and after, and the one result has a link.
-	if pictures != 36+36+2*12 || links != 36+42+6+2*2 {
+	if pictures != 41+41+2*12 || links != 41+47+7+2*2 {
 		t.Errorf("%d pictures and %d links", pictures, links)
 	}
-	for _, want := range []string{"took 96 images through 5 pipelines", "30 frames in one file, application/dicom", "30 frames in one file, video/x-matroska", "score 0.408", "12 images, masks cover ", "200 ok", "mask covers "} {
+	for _, want := range []string{"took 101 images through 6 pipelines", "From one bucket into another", "30 frames in one file, application/dicom", "30 frames in one file, video/x-matroska", "score 0.408", "12 images, masks cover ", "200 ok", "mask covers "} {
 		if !strings.Contains(string(page), want) {
 			t.Errorf("no %q on the page", want)
 		}

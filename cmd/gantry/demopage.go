@@ -104,7 +104,9 @@ func (d *demo) gather(ctx context.Context, store *postgres.Store) (*demoPage, er
 			a.Tasks = append(a.Tasks, t)
 			p.add(t, len(o.Outputs))
 			for _, c := range t.Calls {
-				took = append(took, c.DurationMS)
+				if c.Processor != "" {
+					took = append(took, c.DurationMS)
+				}
 			}
 		}
 		p.Took += x.took
@@ -124,8 +126,11 @@ func (p *demoPage) add(t pageTask, files int) {
 	}
 	p.Items += len(t.First) + len(t.More) + t.Frames
 	p.Files += files
-	p.Calls += len(t.Calls)
 	for _, c := range t.Calls {
+		if c.Processor == "" {
+			continue
+		}
+		p.Calls++
 		p.Sent += c.RequestBytes
 		p.Received += c.ResponseBytes
 	}
@@ -140,13 +145,11 @@ func (d *demo) task(ctx context.Context, store *postgres.Store, x *act, o app.Ou
 	if err != nil {
 		return pageTask{}, err
 	}
-	calls, err := store.Calls(ctx, postgres.Filter{Task: o.ID, Boundary: gantry.AtProcessor.String()})
+	calls, err := x.calls(ctx, store, o.ID)
 	if err != nil {
 		return pageTask{}, err
 	}
-	slices.Reverse(calls)
-	t := pageTask{ID: o.ID, Input: filepath.Base(o.Input), State: o.State, Way: wayOf(x.pipeline, row, events),
-		Calls: slices.DeleteFunc(calls, func(c postgres.CallRow) bool { return c.Outcome == gantry.ResultNotSent.String() })}
+	t := pageTask{ID: o.ID, Input: filepath.Base(o.Input), State: o.State, Way: wayOf(x.pipeline, row, events), Calls: calls}
 	for _, s := range t.Way {
 		t.Took += s.Took
 	}

@@ -4,15 +4,12 @@ import (
 	"errors"
 	"image"
 	_ "image/png"
-	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/sample"
 )
 
@@ -88,30 +85,5 @@ func TestFramesRefused(t *testing.T) {
 	all := func(int) bool { return true }
 	if err := splitDICOM(t.Context(), path, all, func(int, []byte) error { return full }); !errors.Is(err, full) {
 		t.Error(err)
-	}
-}
-
-// TestPlan leaves out the video where a program is missing, and says which.
-func TestPlan(t *testing.T) {
-	t.Parallel()
-	for missing, want := range map[string][]string{"": nil, "ffmpeg": {"video: ffmpeg is not in PATH"}, "ffprobe": {"video: ffprobe is not in PATH"}} {
-		d := &demo{console: console{io.Discard, io.Discard}}
-		err := d.plan("127.0.0.1:1", func(program string) (string, error) {
-			if program == missing {
-				return "", exec.ErrNotFound
-			}
-			return "/bin/" + program, nil
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(want, d.left); diff != "" || len(d.acts) != 5-len(want) {
-			t.Errorf("without %q: %d pipelines, %s", missing, len(d.acts), diff)
-		}
-		for _, x := range d.acts {
-			if got := x.pipeline.Processors[0].Config.(gantry.Targeted); got.Target().Port != "1" {
-				t.Errorf("%s calls another server than the demonstration's", x.pipeline.Name)
-			}
-		}
 	}
 }
