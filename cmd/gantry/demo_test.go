@@ -45,11 +45,11 @@ func TestDemo(t *testing.T) {
 	}
 	links, pictures := followed(t, filepath.Join(dir, "files"), page)
 	// Of each of the 41 images one picture was made. The other 47 of 88 answers are data, and each task
-	// has a manifest. Of each of the two loops six frames are shown before and after, and the one result has a link.
-	if pictures != 41+41+2*12 || links != 41+47+7+2*2 {
+	// has a manifest. Of each of the two loops six frames are shown before and after, and the one result has a link. Two pictures stand for each pipeline.
+	if pictures != 41+41+2*12+6*2 || links != 41+47+7+2*2 {
 		t.Errorf("%d pictures and %d links", pictures, links)
 	}
-	for _, want := range []string{"took 101 images through 6 pipelines", "From one bucket into another", "30 frames in one file, application/dicom", "30 frames in one file, video/x-matroska", "score 0.408", "12 images, masks cover ", "200 ok", "mask covers "} {
+	for _, want := range []string{"took 101 images through 6 pipelines", "from bucket to bucket", "frame by frame", "30 frames in one file, application/dicom", "30 frames in one file, video/x-matroska", "score 0.408", "12 images, masks cover ", "200 ok", "mask covers "} {
 		if !strings.Contains(string(page), want) {
 			t.Errorf("no %q on the page", want)
 		}
@@ -81,6 +81,12 @@ func followed(t *testing.T, dir string, page []byte) (links, pictures int) {
 		}
 		for _, a := range e.Attr {
 			if a.Name.Local != "href" && a.Name.Local != "src" {
+				continue
+			}
+			if id, ok := strings.CutPrefix(a.Value, "#"); ok {
+				if !bytes.Contains(page, []byte(` id="`+id+`"`)) {
+					t.Errorf("a link to %s, which is not on the page", a.Value)
+				}
 				continue
 			}
 			u, err := url.Parse(a.Value)

@@ -43,9 +43,12 @@ type pageAct struct {
 	Stages           []pageStage
 	Took             time.Duration
 	Tasks            []pageTask
+	Before, After    string // pictures that stand for it; empty: there is none
+	Calls            int    // of models
+	Buckets          bool   // calls of source and sink are among those of its tasks
 }
 
-type pageStage struct{ Name, Mode, Call string }
+type pageStage struct{ Name, Says string }
 
 type pageTask struct {
 	ID, Input, State, Why string
@@ -87,15 +90,7 @@ func (d *demo) gather(ctx context.Context, store *postgres.Store) (*demoPage, er
 	p := &demoPage{Left: d.left}
 	var took []float64
 	for _, x := range d.acts {
-		a := pageAct{Name: x.pipeline.Name, Text: x.pipeline.Description, Took: x.took, Mode: string(gantry.Sequential)}
-		for _, st := range x.pipeline.Stages {
-			a.Stages = append(a.Stages, pageStage{st.Name, string(st.Mode), strings.Join(st.Call, " + ")})
-		}
-		if slices.ContainsFunc(x.pipeline.Stages, func(s gantry.Stage) bool { return s.Mode == gantry.Fanout }) {
-			a.Mode = string(gantry.Fanout)
-		} else if slices.ContainsFunc(x.pipeline.Stages, func(s gantry.Stage) bool { return s.Mode == gantry.Cumulative }) {
-			a.Mode = string(gantry.Cumulative)
-		}
+		a := x.heading()
 		for _, o := range x.outcomes {
 			t, err := d.task(ctx, store, x, o)
 			if err != nil {
@@ -106,9 +101,11 @@ func (d *demo) gather(ctx context.Context, store *postgres.Store) (*demoPage, er
 			for _, c := range t.Calls {
 				if c.Processor != "" {
 					took = append(took, c.DurationMS)
+					a.Calls++
 				}
 			}
 		}
+		a.stand()
 		p.Took += x.took
 		p.Acts = append(p.Acts, a)
 	}
