@@ -152,7 +152,7 @@ func TestDraw(t *testing.T) {
 // TestPageOfFailure shows why a task failed, as text.
 func TestPageOfFailure(t *testing.T) {
 	t.Parallel()
-	p := &demoPage{Acts: []pageAct{{Name: "x", Tasks: []pageTask{{ID: "a", Input: "<b>.zip", State: "failed", Why: "malformed: <i>",
+	p := &demoPage{Left: []string{"video: <u> is not there"}, Acts: []pageAct{{Name: "x", Tasks: []pageTask{{ID: "a", Input: "<b>.zip", State: "failed", Why: "malformed: <i>",
 		Calls: []postgres.CallRow{{Stage: "quality", Outcome: "failed", Status: 422, DurationMS: 1.25, RequestBytes: 3 << 20, RequestSHA256: "abc"}}}}}}}
 	path := filepath.Join(t.TempDir(), "index.html")
 	if err := p.write(path); err != nil {
@@ -162,7 +162,7 @@ func TestPageOfFailure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"&lt;b&gt;.zip", "malformed: &lt;i&gt;", `class="no">422 failed`, "3.0 MiB", ">abc<"} {
+	for _, want := range []string{"&lt;b&gt;.zip", "malformed: &lt;i&gt;", `class="no">422 failed`, "Left out on this machine", "video: &lt;u&gt; is not there", "3.0 MiB", ">abc<"} {
 		if !strings.Contains(string(b), want) {
 			t.Errorf("no %q on the page", want)
 		}
