@@ -8,7 +8,7 @@ build: ## bin/gantry
 	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/gantry ./cmd/gantry
 
 demo: deps-demo build ## everything on this machine, in one command
-	bin/gantry demo
+	PATH="$$PATH:$${XDG_CACHE_HOME:-$$HOME/.cache}/gantry-tools/versitygw-1.8.0" bin/gantry demo # that make test built, if it did
 
 test: deps-test ## all tests, with what they need
 	sh test/run

@@ -3,7 +3,8 @@ package pipelines
 
 import _ "embed"
 
-// The pipelines of the demonstration, one of each mode.
+// The pipelines of the demonstration: one of each mode, one that takes apart and puts together DICOM files,
+// one that does so with videos, and one from bucket to bucket.
 var (
 	// FirstLight is first-light.yaml.
 	//
@@ -17,4 +18,16 @@ var (
 	//
 	//go:embed fanout.yaml
 	Fanout []byte
+	// Multiframe is multiframe.yaml.
+	//
+	//go:embed multiframe.yaml
+	Multiframe []byte
+	// Video is video.yaml.
+	//
+	//go:embed video.yaml
+	Video []byte
+	// Bucket is bucket.yaml.
+	//
+	//go:embed bucket.yaml
+	Bucket []byte
 )

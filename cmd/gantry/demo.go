@@ -3,11 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
-	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -35,20 +35,30 @@ const modelsAddress = "127.0.0.1:8095"
 // act is one pipeline of the demonstration with what goes through it.
 type act struct {
 	pipeline *gantry.Pipeline
-	inputs   []string // names of samples; none: all
+	inputs   []string // names of samples
+	loops    bool     // they are among those that are written last
 	outcomes []app.Outcome
+	began    time.Time
 	took     time.Duration
+
+	buckets bool // calls of source and sink are shown too
 }
 
 // demo is a demonstration under way.
 type demo struct {
 	console
-	home  string
-	in    string // folder of the samples
-	out   string // folder of the results
-	page  string
-	acts  []*act
-	paths func() ([]string, error) // of the samples, once they are written
+	home string
+	in   string // folder of the samples
+	out  string // folder of the results
+	page string
+	acts []*act
+
+	models  string // address of this process's models
+	gateway string // path of versitygw; empty: there is none
+
+	left  []string     // what is left out, and why
+	still func() error // waits for the samples of one image each, or archives of them
+	loops func() error // waits for the others
 }
 
 // Run is called by the parser. The demonstration keeps a home of its own, so that it never meets
@@ -64,12 +74,11 @@ func (d *demoCmd) Run(ctx context.Context, c console, x *cli) error {
 	if err != nil {
 		return err
 	}
-	acts, err := demoActs(l)
-	if err != nil {
-		return err
+	show := &demo{console: c, home: x.Home, in: filepath.Join(d.Out, "in"), out: filepath.Join(d.Out, "out"), page: filepath.Join(d.Out, "index.html"),
+		models: l.Addr().String()}
+	if err := show.plan(exec.LookPath, os.LookupEnv); err != nil {
+		return errors.Join(err, l.Close())
 	}
-	show := &demo{console: c, home: x.Home, in: filepath.Join(d.Out, "in"), out: filepath.Join(d.Out, "out"),
-		page: filepath.Join(d.Out, "index.html"), acts: acts}
 	mctx, stopModels := context.WithCancel(ctx)
 	g, mctx := errgroup.WithContext(mctx)
 	g.Go(func() error { return api.Serve(mctx, l, models.Handler(models.Options{})) })
@@ -83,48 +92,75 @@ func (d *demoCmd) Run(ctx context.Context, c console, x *cli) error {
 	return err
 }
 
-// demoActs reads the pipelines, with the address of this process's models in them.
-func demoActs(l net.Listener) ([]*act, error) {
-	acts := []*act{{}, {inputs: []string{"mixed.zip"}}, {inputs: []string{"ct-study.zip"}}}
-	for i, src := range [][]byte{pipelines.FirstLight, pipelines.Cumulative, pipelines.Fanout} {
-		src = bytes.ReplaceAll(src, []byte(modelsAddress), []byte(l.Addr().String()))
-		p, err := pipeline.Parse("demo.yaml", src, all.Drivers(), os.LookupEnv)
-		if err != nil {
-			return nil, err
-		}
-		acts[i].pipeline = p
+// plan reads the pipelines, with the address of this process's models in them, and leaves out what cannot run
+// on this machine.
+func (d *demo) plan(find func(program string) (string, error), lookup func(string) (string, bool)) (err error) {
+	stage := func(src []byte, x act) error {
+		src = bytes.ReplaceAll(src, []byte(modelsAddress), []byte(d.models))
+		p, err := pipeline.Parse("demo.yaml", src, all.Drivers(), lookup)
+		x.pipeline = p
+		d.acts = append(d.acts, &x)
+		return err
 	}
-	return acts, nil
+	err = errors.Join(stage(pipelines.FirstLight, act{inputs: []string{"xray.png", "ct-slice.dcm", "ct-study.zip", "mixed.zip"}}),
+		stage(pipelines.Cumulative, act{inputs: []string{"mixed.zip"}}),
+		stage(pipelines.Fanout, act{inputs: []string{"ct-study.zip"}}),
+		stage(pipelines.Multiframe, act{inputs: []string{"us-loop.dcm"}, loops: true}))
+	if missing := lacking(find, "ffmpeg", "ffprobe"); missing == "" {
+		err = errors.Join(err, stage(pipelines.Video, act{inputs: []string{"us-loop.avi"}, loops: true}))
+	} else {
+		d.left = append(d.left, "video: "+missing+" is not in PATH")
+	}
+	var without error
+	if d.gateway, without = findGateway(find, lookup); without != nil {
+		d.left = append(d.left, without.Error())
+	}
+	return err
 }
 
-// writeSamples begins to write the samples; d.paths waits for them.
-func (d *demo) writeSamples() {
-	var paths []string
-	var g errgroup.Group
-	g.Go(func() (err error) {
-		paths, err = sample.Write(d.in)
-		return err
-	})
-	d.paths = func() ([]string, error) {
-		err := g.Wait()
-		return paths, err
+// lacking is the first of the programs that is not there.
+func lacking(find func(string) (string, error), programs ...string) string {
+	for _, p := range programs {
+		if _, err := find(p); err != nil {
+			return p
+		}
 	}
+	return ""
+}
+
+// writeSamples begins to write the samples, those of the first pipeline first; d.still and d.loops wait for them.
+func (d *demo) writeSamples() {
+	still, loops := make(chan struct{}), make(chan struct{})
+	var errStill, errLoops error
+	go func() {
+		defer close(loops)
+		_, errStill = sample.Write(d.in)
+		close(still)
+		_, errLoops = sample.WriteLoops(d.in)
+	}()
+	d.still = func() error { <-still; return errStill }
+	d.loops = func() error { <-loops; return errLoops }
 }
 
 // run takes the samples through one pipeline after another and writes the page.
 func (d *demo) run(ctx context.Context, a *app.App) error {
-	paths, err := d.paths()
-	if err != nil {
+	if err := d.still(); err != nil {
 		return err
 	}
 	fmt.Fprintf(d.console.out, "database ready\n\n")
 	failed := 0
 	for _, x := range d.acts {
-		n, err := d.play(ctx, a, x, paths)
+		n, err := d.play(ctx, a, x)
 		if err != nil {
 			return err
 		}
 		failed += n
+	}
+	if d.gateway != "" {
+		failed += d.playBuckets(ctx, a)
+	}
+	for _, what := range d.left {
+		fmt.Fprintf(d.console.out, "left out  %s\n", what)
 	}
 	data, err := d.gather(ctx, a.Store)
 	if err != nil {
@@ -142,17 +178,28 @@ func (d *demo) run(ctx context.Context, a *app.App) error {
 }
 
 // play runs one act and says how its tasks went and how many of them failed.
-func (d *demo) play(ctx context.Context, a *app.App, x *act, paths []string) (failed int, err error) {
-	if x.inputs != nil {
-		paths = slices.DeleteFunc(slices.Clone(paths), func(p string) bool { return !slices.Contains(x.inputs, filepath.Base(p)) })
+func (d *demo) play(ctx context.Context, a *app.App, x *act) (failed int, err error) {
+	if x.loops {
+		if err := d.loops(); err != nil {
+			return 0, err
+		}
+	}
+	paths := make([]string, len(x.inputs))
+	for i, name := range x.inputs {
+		paths[i] = filepath.Join(d.in, name)
 	}
 	fmt.Fprintf(d.console.out, "pipeline %s: %s\n", x.pipeline.Name, x.pipeline.Description)
-	began := time.Now()
+	x.began = time.Now()
 	x.outcomes, err = a.RunOnce(ctx, app.RunOptions{Pipeline: x.pipeline, Inputs: paths, Out: d.out})
 	if err != nil {
 		return 0, err
 	}
-	x.took = time.Since(began)
+	x.took = time.Since(x.began)
+	return d.showAct(ctx, a, x)
+}
+
+// showAct says how the tasks of an act went and how many of them failed.
+func (d *demo) showAct(ctx context.Context, a *app.App, x *act) (failed int, err error) {
 	for _, o := range x.outcomes {
 		if o.State != gantry.Done.String() {
 			failed++

@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/gantry-imaging/gantry/internal/driver/s3/s3test"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/postgres"
 	"github.com/gantry-imaging/gantry/internal/postgres/postgrestest"
@@ -26,12 +27,14 @@ import (
 // TestDemo runs the whole demonstration and follows every link of its page.
 func TestDemo(t *testing.T) {
 	dir := t.TempDir()
+	t.Setenv("GANTRY_VERSITYGW", s3test.Binary(t))
 	code, out, errs := typed(t, "--home", filepath.Join(dir, "home"), "--database-url", postgrestest.DSN(t), "demo", "-o", filepath.Join(dir, "files"))
 	if code != exitOK || errs != "" {
 		t.Fatalf("%d\n%s%s", code, out, errs)
 	}
 	for _, want := range []string{"pipeline first-light", "pipeline cumulative", "pipeline fanout", "queued ", " > enhance ", " > mask ", " > models ",
-		"6 tasks, 78 calls of models", filepath.Join(dir, "files", "index.html")} {
+		"pipeline multiframe", "pipeline video", "pipeline bucket",
+		"9 tasks, 148 calls of models", filepath.Join(dir, "files", "index.html")} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
@@ -41,12 +44,12 @@ func TestDemo(t *testing.T) {
 		t.Fatal(err)
 	}
 	links, pictures := followed(t, filepath.Join(dir, "files"), page)
-	// Of each of the 36 images one picture was made. The other 42 of 78 answers are data, and each task
-	// has a manifest.
-	if pictures != 36+36 || links != 36+42+6 {
+	// Of each of the 41 images one picture was made. The other 47 of 88 answers are data, and each task
+	// has a manifest. Of each of the two loops six frames are shown before and after, and the one result has a link. Two pictures stand for each pipeline.
+	if pictures != 41+41+2*12+6*2 || links != 41+47+7+2*2 {
 		t.Errorf("%d pictures and %d links", pictures, links)
 	}
-	for _, want := range []string{"took 36 images through 3 pipelines", "score 0.408", "12 images, masks cover ", "200 ok", "mask covers "} {
+	for _, want := range []string{"took 101 images through 6 pipelines", "from bucket to bucket", "frame by frame", "30 frames in one file, application/dicom", "30 frames in one file, video/x-matroska", "score 0.408", "12 images, masks cover ", "200 ok", "mask covers "} {
 		if !strings.Contains(string(page), want) {
 			t.Errorf("no %q on the page", want)
 		}
@@ -78,6 +81,12 @@ func followed(t *testing.T, dir string, page []byte) (links, pictures int) {
 		}
 		for _, a := range e.Attr {
 			if a.Name.Local != "href" && a.Name.Local != "src" {
+				continue
+			}
+			if id, ok := strings.CutPrefix(a.Value, "#"); ok {
+				if !bytes.Contains(page, []byte(` id="`+id+`"`)) {
+					t.Errorf("a link to %s, which is not on the page", a.Value)
+				}
 				continue
 			}
 			u, err := url.Parse(a.Value)
@@ -143,7 +152,7 @@ func TestDraw(t *testing.T) {
 // TestPageOfFailure shows why a task failed, as text.
 func TestPageOfFailure(t *testing.T) {
 	t.Parallel()
-	p := &demoPage{Acts: []pageAct{{Name: "x", Tasks: []pageTask{{ID: "a", Input: "<b>.zip", State: "failed", Why: "malformed: <i>",
+	p := &demoPage{Left: []string{"video: <u> is not there"}, Acts: []pageAct{{Name: "x", Tasks: []pageTask{{ID: "a", Input: "<b>.zip", State: "failed", Why: "malformed: <i>",
 		Calls: []postgres.CallRow{{Stage: "quality", Outcome: "failed", Status: 422, DurationMS: 1.25, RequestBytes: 3 << 20, RequestSHA256: "abc"}}}}}}}
 	path := filepath.Join(t.TempDir(), "index.html")
 	if err := p.write(path); err != nil {
@@ -153,7 +162,7 @@ func TestPageOfFailure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"&lt;b&gt;.zip", "malformed: &lt;i&gt;", `class="no">422 failed`, "3.0 MiB", ">abc<"} {
+	for _, want := range []string{"&lt;b&gt;.zip", "malformed: &lt;i&gt;", `class="no">422 failed`, "Left out on this machine", "video: &lt;u&gt; is not there", "3.0 MiB", ">abc<"} {
 		if !strings.Contains(string(b), want) {
 			t.Errorf("no %q on the page", want)
 		}

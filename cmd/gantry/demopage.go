@@ -35,6 +35,7 @@ type demoPage struct {
 	Median                           float64 // of the calls, milliseconds
 	Took                             time.Duration
 	Acts                             []pageAct
+	Left                             []string // what was left out, and why
 }
 
 type pageAct struct {
@@ -42,9 +43,12 @@ type pageAct struct {
 	Stages           []pageStage
 	Took             time.Duration
 	Tasks            []pageTask
+	Before, After    string // pictures that stand for it; empty: there is none
+	Calls            int    // of models
+	Buckets          bool   // calls of source and sink are among those of its tasks
 }
 
-type pageStage struct{ Name, Mode, Call string }
+type pageStage struct{ Name, Says string }
 
 type pageTask struct {
 	ID, Input, State, Why string
@@ -52,7 +56,9 @@ type pageTask struct {
 	Took                  time.Duration
 	Calls                 []postgres.CallRow
 	First, More           []pageItem
-	Whole                 []pageFile // what was answered about all of it
+	Strips                []pageStrip // in place of items, of what was taken apart and put together
+	Frames                int         // of all strips
+	Whole                 []pageFile  // what was answered about all of it
 	Manifest              string
 }
 
@@ -70,23 +76,21 @@ type pageFile struct{ Stage, Link, Says string }
 type demoManifest struct {
 	Items []struct{ Path, SHA256, Media string }
 
-	Outputs []struct{ Path, Media, Stage, Processor, Parent string }
+	Outputs []demoOutput
+}
+
+type demoOutput struct {
+	Path, Media, Stage, Processor, Parent string
+
+	Joined []struct{ Parent string } // of what was put together
 }
 
 // gather reads what happened from the record and from the files delivered, and draws the inputs.
 func (d *demo) gather(ctx context.Context, store *postgres.Store) (*demoPage, error) {
-	p := &demoPage{}
+	p := &demoPage{Left: d.left}
 	var took []float64
 	for _, x := range d.acts {
-		a := pageAct{Name: x.pipeline.Name, Text: x.pipeline.Description, Took: x.took, Mode: string(gantry.Sequential)}
-		for _, st := range x.pipeline.Stages {
-			a.Stages = append(a.Stages, pageStage{st.Name, string(st.Mode), strings.Join(st.Call, " + ")})
-		}
-		if slices.ContainsFunc(x.pipeline.Stages, func(s gantry.Stage) bool { return s.Mode == gantry.Fanout }) {
-			a.Mode = string(gantry.Fanout)
-		} else if slices.ContainsFunc(x.pipeline.Stages, func(s gantry.Stage) bool { return s.Mode == gantry.Cumulative }) {
-			a.Mode = string(gantry.Cumulative)
-		}
+		a := x.heading()
 		for _, o := range x.outcomes {
 			t, err := d.task(ctx, store, x, o)
 			if err != nil {
@@ -95,9 +99,13 @@ func (d *demo) gather(ctx context.Context, store *postgres.Store) (*demoPage, er
 			a.Tasks = append(a.Tasks, t)
 			p.add(t, len(o.Outputs))
 			for _, c := range t.Calls {
-				took = append(took, c.DurationMS)
+				if c.Processor != "" {
+					took = append(took, c.DurationMS)
+					a.Calls++
+				}
 			}
 		}
+		a.stand()
 		p.Took += x.took
 		p.Acts = append(p.Acts, a)
 	}
@@ -113,10 +121,13 @@ func (p *demoPage) add(t pageTask, files int) {
 	if t.State == gantry.Done.String() {
 		p.Done++
 	}
-	p.Items += len(t.First) + len(t.More)
+	p.Items += len(t.First) + len(t.More) + t.Frames
 	p.Files += files
-	p.Calls += len(t.Calls)
 	for _, c := range t.Calls {
+		if c.Processor == "" {
+			continue
+		}
+		p.Calls++
 		p.Sent += c.RequestBytes
 		p.Received += c.ResponseBytes
 	}
@@ -131,13 +142,11 @@ func (d *demo) task(ctx context.Context, store *postgres.Store, x *act, o app.Ou
 	if err != nil {
 		return pageTask{}, err
 	}
-	calls, err := store.Calls(ctx, postgres.Filter{Task: o.ID, Boundary: gantry.AtProcessor.String()})
+	calls, err := x.calls(ctx, store, o.ID)
 	if err != nil {
 		return pageTask{}, err
 	}
-	slices.Reverse(calls)
-	t := pageTask{ID: o.ID, Input: filepath.Base(o.Input), State: o.State, Way: wayOf(x.pipeline, row, events),
-		Calls: slices.DeleteFunc(calls, func(c postgres.CallRow) bool { return c.Outcome == gantry.ResultNotSent.String() })}
+	t := pageTask{ID: o.ID, Input: filepath.Base(o.Input), State: o.State, Way: wayOf(x.pipeline, row, events), Calls: calls}
 	for _, s := range t.Way {
 		t.Took += s.Took
 	}
@@ -145,11 +154,11 @@ func (d *demo) task(ctx context.Context, store *postgres.Store, x *act, o app.Ou
 		t.Why = o.Error.Code + ": " + o.Error.Message
 		return t, nil
 	}
-	return t, d.pictures(&t, o)
+	return t, d.pictures(ctx, &t, o)
 }
 
 // pictures puts each item of a task beside what was made of it.
-func (d *demo) pictures(t *pageTask, o app.Outcome) error {
+func (d *demo) pictures(ctx context.Context, t *pageTask, o app.Outcome) error {
 	dir := filepath.Join(d.out, o.ID)
 	b, err := os.ReadFile(filepath.Join(dir, "_manifest.json"))
 	if err != nil {
@@ -164,6 +173,16 @@ func (d *demo) pictures(t *pageTask, o app.Outcome) error {
 		return err
 	}
 	t.Manifest = d.link(dir, "_manifest.json")
+	for _, x := range m.Outputs {
+		if x.Joined != nil {
+			return d.strip(ctx, t, o.Input, dir, m, x)
+		}
+	}
+	return d.pairs(t, dir, input, m)
+}
+
+// pairs is pictures where nothing was put together.
+func (d *demo) pairs(t *pageTask, dir string, input []byte, m demoManifest) (err error) {
 	of := map[string]*pageItem{}
 	var items []*pageItem
 	for i, x := range m.Items {
@@ -226,10 +245,7 @@ func (d *demo) draw(sha string, input []byte, path string) (string, error) {
 	if err != nil {
 		return "", nil
 	}
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-		return "", err
-	}
-	return name, os.WriteFile(to, small, 0o644)
+	return d.thumb(sha, small)
 }
 
 // leaf finds an item by its path in the manifest: input#2#0 is the first file of the archive that

@@ -112,7 +112,7 @@ func (s *joiner) describeDerived() {
 	if !rw.has(tagBurnedIn) {
 		rw.setText(tagBurnedIn, vrCS, "YES") // nobody knows what a model drew
 	}
-	if !rw.has(tagBodyPart) && !rw.has(tagLaterality) {
+	if !rw.has(tagLaterality) && !single(rw.text(tagBodyPart)) {
 		rw.setText(tagLaterality, vrCS, "") // the part may be one of a pair
 	}
 	if f.samples == 3 {
@@ -124,6 +124,20 @@ func (s *joiner) describeDerived() {
 		rw.setText(0x00281054, vrLO, "US") // Rescale Type
 	}
 	s.increments()
+}
+
+// single tells whether a Body Part Examined has no side (PS3.16 annex L). Laterality has to be there, if need
+// be empty, for all others and must not be for these (type 2C, PS3.3 section C.7.3.1).
+func single(part string) bool {
+	switch part {
+	case "ABDOMEN", "ABDOMENPELVIS", "AORTA", "BACK", "BLADDER", "BRAIN", "CEREBELLUM", "CERVIX", "CHEST", "COCCYX", "COLON",
+		"CSPINE", "CTSPINE", "DUODENUM", "FACE", "GALLBLADDER", "HEAD", "HEART", "ILEUM", "ILIUM", "JAW", "LARYNX", "LIVER", "LSPINE",
+		"MAXILLA", "MEDIASTINUM", "MOUTH", "NECK", "NOSE", "PANCREAS", "PELVIS", "PENIS", "PHARYNX", "PROSTATE", "RECTUM",
+		"SCALP", "SKULL", "SPINE", "SPLEEN", "SSPINE", "STERNUM", "STOMACH", "THYMUS", "THYROID", "TLSPINE", "TONGUE", "TRACHEA",
+		"TSPINE", "URETER", "URETHRA", "UTERUS", "VAGINA", "VULVA", "WHOLEBODY":
+		return true
+	}
+	return false
 }
 
 // increments says by what the frames of a derived image follow each other: the source's times, or

@@ -84,6 +84,8 @@ func TestJoinPaired(t *testing.T) {
 		side string
 	}{
 		"unknown part": {nil, true, ""},
+		"empty part":   {map[uint32]val{tagBodyPart: str("CS", "")}, true, ""},
+		"one of two":   {map[uint32]val{tagBodyPart: str("CS", "KNEE")}, true, ""},
 		"part":         {map[uint32]val{tagBodyPart: str("CS", "HEAD")}, false, ""},
 		"side":         {map[uint32]val{tagBodyPart: str("CS", "KNEE"), tagLaterality: str("CS", "L")}, true, "L"},
 	} {

@@ -45,6 +45,15 @@ func WriteAll(dir string) ([]string, error) {
 	return put(dir, append(append(files, more...), entry{"README.txt", []byte(readme)}))
 }
 
+// WriteLoops writes us-loop.dcm and us-loop.avi of WriteAll alone and returns their paths in that order.
+func WriteLoops(dir string) ([]string, error) {
+	files, err := loops()
+	if err != nil {
+		return nil, fmt.Errorf("make samples: %w", err)
+	}
+	return put(dir, files)
+}
+
 // readme goes beside the files.
 //
 //go:embed readme.txt
@@ -67,18 +76,23 @@ func put(dir string, files []entry) ([]string, error) {
 // moving makes the series and the loops.
 func moving() ([]entry, error) {
 	var slices [][]byte
-	var loop, film []byte
+	var films []entry
 	errs := make([]error, 2)
 	var wg sync.WaitGroup
 	wg.Go(func() { slices, errs[0] = CT(24, 256) })
-	wg.Go(func() { film, errs[1] = AVI(Loop(30, 320, 240), 10) })
-	wg.Go(func() { loop = Ultrasound(30, 160, 120) })
+	wg.Go(func() { films, errs[1] = loops() })
 	wg.Wait()
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
 	series, err := archive(numbered("ct", slices))
-	return []entry{{"ct-series.zip", series}, {"us-loop.dcm", loop}, {"us-loop.avi", film}}, err
+	return append([]entry{{"ct-series.zip", series}}, films...), err
+}
+
+// loops makes the ultrasound as a DICOM file and as a video.
+func loops() ([]entry, error) {
+	film, err := AVI(Loop(30, 320, 240), 10)
+	return []entry{{"us-loop.dcm", Ultrasound(30, 160, 120)}, {"us-loop.avi", film}}, err
 }
 
 // all makes the four files, what takes long side by side.

@@ -230,3 +230,29 @@ func TestWriteErrors(t *testing.T) {
 		t.Error("over a folder")
 	}
 }
+
+// TestWriteLoops writes the same loops as WriteAll does, and no more.
+func TestWriteLoops(t *testing.T) {
+	t.Parallel()
+	dir, whole := t.TempDir(), t.TempDir()
+	paths, err := WriteLoops(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := WriteAll(whole); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]string{filepath.Join(dir, "us-loop.dcm"), filepath.Join(dir, "us-loop.avi")}, paths); d != "" {
+		t.Error(d)
+	}
+	for _, p := range paths {
+		a, _ := os.ReadFile(p)
+		b, err := os.ReadFile(filepath.Join(whole, filepath.Base(p)))
+		if err != nil || len(a) == 0 || !bytes.Equal(a, b) {
+			t.Errorf("%s: %d bytes, %d of WriteAll, %v", filepath.Base(p), len(a), len(b), err)
+		}
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 2 {
+		t.Errorf("%d files, %v", len(entries), err)
+	}
+}

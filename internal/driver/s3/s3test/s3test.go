@@ -26,10 +26,7 @@ type Server struct {
 // Start runs a server until the test ends. A test that cannot get one fails.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	binary, err := build()
-	if err != nil {
-		t.Fatalf("get an S3 server: %v", err)
-	}
+	binary := Binary(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -59,6 +56,16 @@ func Start(t testing.TB) *Server {
 	}
 	t.Fatal("the S3 server does not answer")
 	return nil
+}
+
+// Binary is the path of the server's program, which is built if it is not there.
+func Binary(t testing.TB) string {
+	t.Helper()
+	binary, err := build()
+	if err != nil {
+		t.Fatalf("get an S3 server: %v", err)
+	}
+	return binary
 }
 
 // build finds the server's binary, and makes it under a lock if it is not there.
