@@ -146,7 +146,10 @@ func (w *world) Commit(_ context.Context, x *gantry.Write) error {
 	for _, m := range x.Marks {
 		for i := range *items {
 			if y := &(*items)[i]; y.ID == m.ID {
-				y.Reason, y.Rejected = m.Reason, m.Rejected
+				y.Reason, y.Rejected, y.Size = m.Reason, m.Rejected, m.Size
+				if y.SHA.IsZero() {
+					y.SHA = m.SHA
+				}
 			}
 		}
 	}
