@@ -32,6 +32,8 @@ type world struct {
 	put      []string          // paths that the sink got
 	sealed   map[string]string // manifests that the sink got
 	kin      map[gantry.TaskID]*child
+	scratch  string // of the last step
+	hurries  bool   // calls end by their timeout
 	process  func(ctx context.Context, r *gantry.Request) error
 }
 
@@ -80,7 +82,8 @@ func (w *world) step(ctx context.Context, state gantry.State, stage int16) gantr
 // stepOf is step for any task.
 func (w *world) stepOf(ctx context.Context, task gantry.Task) gantry.Transition {
 	w.t.Helper()
-	e := New(Options{Store: w, Session: w, Caller: w, Blobs: w.blobs, Plans: w, Rand: func() float64 { return 0.5 }, Scratch: w.t.TempDir()})
+	w.scratch = w.t.TempDir()
+	e := New(Options{Store: w, Session: w, Caller: w, Blobs: w.blobs, Plans: w, Rand: func() float64 { return 0.5 }, Scratch: w.scratch})
 	step, end := e.Begin(task)
 	defer end()
 	return step(ctx, task)
@@ -143,7 +146,10 @@ func (w *world) Commit(_ context.Context, x *gantry.Write) error {
 	for _, m := range x.Marks {
 		for i := range *items {
 			if y := &(*items)[i]; y.ID == m.ID {
-				y.Reason, y.Rejected = m.Reason, m.Rejected
+				y.Reason, y.Rejected, y.Size = m.Reason, m.Rejected, m.Size
+				if y.SHA.IsZero() {
+					y.SHA = m.SHA
+				}
 			}
 		}
 	}
@@ -158,12 +164,16 @@ func (w *world) Commit(_ context.Context, x *gantry.Write) error {
 	return nil
 }
 
-// Call does what the gate does, in its order: intent, send, seal, outcome.
+// Call does what the gate does, in its order: intent, send, within the timeout if wanted, seal, outcome.
 func (w *world) Call(ctx context.Context, spec gantry.CallSpec, send func(context.Context) error, seal func(context.Context, error) (*gantry.Write, error)) error {
 	if err := w.Commit(ctx, &gantry.Write{Intent: &spec.Intent}); err != nil {
 		return err
 	}
-	err := send(ctx)
+	timeout := spec.Timeout
+	if !w.hurries {
+		timeout = 0
+	}
+	err := within(ctx, timeout, send)
 	x := &gantry.Write{}
 	if seal != nil {
 		sealed, serr := seal(ctx, err)
@@ -176,6 +186,20 @@ func (w *world) Call(ctx context.Context, spec gantry.CallSpec, send func(contex
 	}
 	x.Lease = spec.Intent.Lease
 	return errors.Join(err, w.Commit(ctx, x))
+}
+
+// within sends under a timeout of its own, if there is one.
+func within(ctx context.Context, timeout time.Duration, send func(context.Context) error) error {
+	if timeout == 0 {
+		return send(ctx)
+	}
+	sending, end := context.WithTimeout(ctx, timeout)
+	defer end()
+	err := send(sending)
+	if err != nil && sending.Err() != nil && ctx.Err() == nil {
+		return gantry.Errorf(gantry.Timeout, "timeout", "%w", err)
+	}
+	return err
 }
 
 type processor struct{ w *world }

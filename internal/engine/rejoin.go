@@ -31,7 +31,7 @@ type rejoining struct {
 }
 
 // rejoin gives the outputs for a sink that wants what was taken apart put together again: containers in
-// place of the media that lie in them. Data, what is about the whole task, and all that a processor
+// place of the media that lie in them. Data, what is about the whole task or a batch, and all that a processor
 // answered about a leaf but its first medium, stay files of their own.
 func (w *work) rejoin(ctx context.Context, outputs []delivered) ([]delivered, error) {
 	inside := map[gantry.ItemID][]gantry.Item{}
@@ -48,7 +48,7 @@ func (w *work) rejoin(ctx context.Context, outputs []delivered) ([]delivered, er
 	for _, x := range outputs {
 		r := rejoiningOf(all, x)
 		_, taken := r.byOrigin(x.Origin)
-		if x.Media == gantry.MediaJSON || x.Origin == 0 || taken {
+		if x.Media == gantry.MediaJSON || x.Origin == 0 || taken || r == nil && w.merged(x.Stage, x.Processor) {
 			out = append(out, x)
 			continue
 		}
@@ -67,6 +67,26 @@ func (w *work) rejoin(ctx context.Context, outputs []delivered) ([]delivered, er
 		out = append(out, d)
 	}
 	return out, nil
+}
+
+// merged tells whether what a processor of a stage answered may be about several leaves and stand for the first:
+// where a batch was answered as a whole, by it or by a stage before whose answer went on.
+func (w *work) merged(stage, processor int16) bool {
+	for s, p := range w.passages[:stage+1] {
+		st, before := w.plan.Stages[s], int16(s) < stage
+		if st.Each != gantry.EachBatch || before && st.Pass == gantry.PassInputs {
+			continue
+		}
+		data := before && (st.Pass == gantry.PassOutputs || st.Pass == gantry.PassBoth)
+		for k, answer := range p.made {
+			g := p.groups[k.ordinal]
+			whole := len(g.origins) > 1 && !lined(st, g.origins, answer) && (data || len(mediaOf(answer)) > 0)
+			if whole && (before || k.processor == processor) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func rejoiningOf(all []*rejoining, x delivered) *rejoining {

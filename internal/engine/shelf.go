@@ -239,6 +239,29 @@ func (w *work) volume(ctx context.Context, id gantry.ItemID) (*volume, error) {
 	}
 }
 
+// hold opens what items lie in and keeps it open, for at most maxVolumes files, so that a video is decoded, or
+// a tar unpacked, before a call of the items begins and not in the time that its target has to answer. What cannot be
+// opened is left to the call, which meets it again and has it on record.
+func (w *work) hold(ctx context.Context, items []gantry.Item) (release func()) {
+	held := map[gantry.ItemID]*volume{}
+	for _, x := range items {
+		if held[x.Parent] != nil || !isInside(x) {
+			continue
+		}
+		if v, err := w.volume(ctx, x.Parent); err == nil {
+			held[x.Parent] = v
+		}
+		if len(held) == maxVolumes || ctx.Err() != nil {
+			break
+		}
+	}
+	return func() {
+		for _, v := range held {
+			w.shelf.release(v)
+		}
+	}
+}
+
 // openVolume opens an archive at a depth of nesting, or a file of frames, under a budget.
 func (w *work) openVolume(ctx context.Context, x gantry.Item, depth int, b *media.Budget) (*volume, error) {
 	switch {

@@ -1,7 +1,8 @@
 // Package e2e runs the built program as its users do, as processes on a Postgres that keeps what it
 // acknowledges, and holds it to its promises. harness_test.go builds the binary, starts processes,
-// model_test.go plays the inference service, audit_test.go reads the database; kill_test.go kills and freezes processes; limits_test.go counts what
-// several of them send at once.
+// model_test.go plays the inference service, audit_test.go reads the database; kill_test.go kills and
+// freezes processes, shards_test.go and frames_test.go do so to tasks that are divided; limits_test.go
+// counts what several of them send at once.
 package e2e
 
 import (

@@ -26,10 +26,11 @@ type seen struct {
 }
 
 // foreign is an inference service that is no part of gantry: it notes every request and answers,
-// after a delay, a PNG made from the digest of what it was sent.
+// after a delay, a PNG made from the digest of what it was sent, or with Echo what it was sent.
 type foreign struct {
 	URL      string
 	Delay    time.Duration
+	Echo     bool
 	inFlight atomic.Int64
 	peak     atomic.Int64 // the most requests at once
 	answered atomic.Int64
@@ -79,7 +80,8 @@ func (f *foreign) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.requests = append(f.requests, rec)
 	f.mu.Unlock()
 	h := sha256.New()
-	_, err := io.Copy(h, r.Body)
+	var body bytes.Buffer
+	_, err := io.Copy(io.MultiWriter(h, &body), r.Body)
 	f.mu.Lock()
 	rec.SHA, rec.Whole = hex.EncodeToString(h.Sum(nil)), err == nil
 	if err != nil {
@@ -91,7 +93,11 @@ func (f *foreign) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	<-time.After(f.Delay) // also when the caller is gone: a model goes on with what it has begun
 	w.Header().Set("Content-Type", "image/png")
-	w.Write(picture(h.Sum(nil)))
+	if f.Echo {
+		w.Write(body.Bytes())
+	} else {
+		w.Write(picture(h.Sum(nil)))
+	}
 	f.mu.Lock()
 	rec.End = time.Now()
 	f.mu.Unlock()
