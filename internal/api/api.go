@@ -43,9 +43,22 @@ func Listen(ctx context.Context, address string) (net.Listener, error) {
 	return (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 }
 
-// Serve answers on l until ctx ends.
+// stopKey is in a request's ctx: the ctx that Serve was given.
+type stopKey struct{}
+
+// stopping ends when the server of a request ends.
+func stopping(ctx context.Context) <-chan struct{} {
+	if s, ok := ctx.Value(stopKey{}).(context.Context); ok {
+		return s.Done()
+	}
+	return nil
+}
+
+// Serve answers on l until ctx ends. Requests that are under way then have 5 s; those that wait for a
+// task's end are answered at once.
 func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
-	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10}
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10,
+		BaseContext: func(net.Listener) context.Context { return context.WithValue(context.Background(), stopKey{}, ctx) }}
 	stop := context.AfterFunc(ctx, func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()

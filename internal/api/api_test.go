@@ -71,6 +71,60 @@ func TestHandler(t *testing.T) {
 	}
 }
 
+// endless is a desk whose task never ends.
+type endless struct{ api.Desk }
+
+func (endless) Task(context.Context, string) (api.Task, error) {
+	return api.Task{ID: "id", State: "inferring"}, nil
+}
+
+func (endless) Upload(_ context.Context, u api.Upload) (string, error) {
+	_, err := io.Copy(io.Discard, u.Body)
+	return "id", err
+}
+
+// TestWaitersAreAnsweredAtAStop: who waits for a task when the process ends is told how it is, and an
+// upload that was taken is acknowledged.
+func TestWaitersAreAnsweredAtAStop(t *testing.T) {
+	l, err := api.Listen(t.Context(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	served := make(chan error, 1)
+	go func() { served <- api.Serve(ctx, l, api.Tasks(http.NotFoundHandler(), endless{})) }()
+	codes := make(chan int, 2)
+	ask := func(method, path, body string) {
+		req, _ := http.NewRequestWithContext(t.Context(), method, "http://"+l.Addr().String()+path, strings.NewReader(body))
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Error(err)
+			codes <- 0
+			return
+		}
+		resp.Body.Close()
+		codes <- resp.StatusCode
+	}
+	go ask("GET", "/api/v1/tasks/id?wait=1m", "")
+	go ask("POST", "/api/v1/pipelines/echo/tasks?wait=1m", "x")
+	time.Sleep(300 * time.Millisecond)
+	cancel()
+	for range 2 {
+		select {
+		case code := <-codes:
+			if code != 200 && code != 201 {
+				t.Errorf("status %d", code)
+			}
+		case <-time.After(3 * time.Second):
+			t.Fatal("nobody answers")
+		}
+	}
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}
+
 // TestListenOnLoopbackAlone refuses what others could reach.
 func TestListenOnLoopbackAlone(t *testing.T) {
 	for _, address := range []string{"0.0.0.0:0", ":0", "[::]:0", "192.0.2.1:80", "example.org:80", "x"} {

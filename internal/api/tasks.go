@@ -177,6 +177,8 @@ func (t *tasks) look(ctx context.Context, id string, wait time.Duration) (Task, 
 		}
 		select {
 		case <-time.After(min(pause, left)):
+		case <-stopping(ctx):
+			return x, nil
 		case <-ctx.Done():
 			return x, context.Cause(ctx)
 		}

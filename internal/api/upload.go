@@ -83,14 +83,10 @@ func (t *tasks) take(w http.ResponseWriter, r *http.Request, u Upload) (string, 
 		return "", err
 	}
 	u.Body = body
-	id, err := t.desk.Upload(r.Context(), u)
-	if err == nil {
-		http.NewResponseController(w).SetReadDeadline(time.Time{})
-	}
-	return id, err
+	return t.desk.Upload(r.Context(), u)
 }
 
-// uploaded is a request's body. It may not stand still.
+// uploaded is a request's body. It may not stand still; once it has ended there is nothing to wait for.
 type uploaded struct {
 	r       io.Reader
 	control *http.ResponseController
@@ -102,8 +98,11 @@ func (u *uploaded) Read(p []byte) (int, error) {
 	u.control.SetReadDeadline(time.Now().Add(u.idle))
 	n, err := u.r.Read(p)
 	switch {
-	case err == nil || err == io.EOF:
+	case err == io.EOF: // net/http reads on beside us, to see the caller go away
+		u.control.SetReadDeadline(time.Time{})
 		return n, err
+	case err == nil:
+		return n, nil
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return n, gantry.Errorf(gantry.Timeout, CodeIdle, "read body: nothing came for %s", u.idle)
 	}

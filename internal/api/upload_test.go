@@ -251,3 +251,34 @@ func FuzzDescribed(f *testing.F) {
 		}
 	})
 }
+
+// slowDisk is a desk that takes long after it has read the body, and notes whether the request lives on.
+type slowDisk struct {
+	*counter
+	takes time.Duration
+}
+
+func (s slowDisk) Upload(ctx context.Context, u Upload) (string, error) {
+	if _, err := s.counter.Upload(ctx, u); err != nil {
+		return "", err
+	}
+	select {
+	case <-time.After(s.takes):
+		return "id", nil
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
+}
+
+// Once the body is there nobody waits for more of it: making it durable may take longer than it may stand still.
+func TestBodyIsReadBeforeItIsDurable(t *testing.T) {
+	t.Parallel()
+	api, url := served(t, slowDisk{&counter{states: []string{"queued"}}, time.Second})
+	api.idle = 200 * time.Millisecond
+	for _, body := range []io.Reader{strings.NewReader("x"), io.MultiReader(strings.NewReader("x"))} { // of known length, in chunks
+		resp, p := send(t, "POST", url+uploads, body, "Content-Type", "application/dicom")
+		if resp.StatusCode != 201 {
+			t.Errorf("%d %+v", resp.StatusCode, p)
+		}
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/gantry-imaging/gantry/internal/blob"
+	httpdriver "github.com/gantry-imaging/gantry/internal/driver/http"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/postgres"
 	"github.com/gantry-imaging/gantry/internal/postgres/postgrestest"
@@ -177,7 +178,8 @@ func TestTargets(t *testing.T) {
 	process := func(raw string) gantry.Processing {
 		return gantry.Processing{Endpoint: gantry.Endpoint{Name: "p", Config: to(raw)}}
 	}
-	p := &gantry.Pipeline{Name: "one", Sources: []gantry.Endpoint{folder(dir), folder(dir + "/none"), folder(file), {Name: "without"}},
+	p := &gantry.Pipeline{Name: "one", Sources: []gantry.Endpoint{folder(dir), folder(dir + "/none"), folder(file), {Name: "without"},
+		{Name: "uploads", Config: httpdriver.SourceConfig{MaxMiB: 1}}},
 		Processors: []gantry.Processing{process(plain.URL), process(secure.URL), process(closed), process("http://169.254.169.254")},
 		Sinks:      []gantry.Endpoint{folder(dir + "/made/by/it")}}
 	found := targets(t.Context(), []*gantry.Pipeline{p, p})

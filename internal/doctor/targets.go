@@ -37,7 +37,7 @@ func uses(pipelines []*gantry.Pipeline) []use {
 	by := map[string]*use{}
 	note := func(p *gantry.Pipeline, e gantry.Endpoint, role string) {
 		t, ok := e.Config.(gantry.Targeted)
-		if !ok {
+		if !ok || t.Target().Scheme == "upload" { // the process itself is asked there
 			return
 		}
 		at := t.Target()
