@@ -221,6 +221,7 @@ func (w *work) volume(ctx context.Context, id gantry.ItemID) (*volume, error) {
 		if v := w.shelf.get(id); v != nil {
 			return v, nil
 		}
+		var made *volume // it has a user from the start: while many are in use it would not stay for another look
 		_, err, _ := w.shelf.making.Do(strconv.Itoa(int(id)), func() (any, error) {
 			x, ok := w.item(id)
 			if !ok {
@@ -229,12 +230,12 @@ func (w *work) volume(ctx context.Context, id gantry.ItemID) (*volume, error) {
 			// The whole was held to the limits when it was extracted; this budget is for what is read now.
 			v, err := w.openVolume(ctx, x, 1, media.NewBudget(w.limits()))
 			if err == nil {
-				w.shelf.release(w.shelf.put(id, v))
+				made = w.shelf.put(id, v)
 			}
 			return nil, err
 		})
-		if err != nil {
-			return nil, err
+		if err != nil || made != nil {
+			return made, err
 		}
 	}
 }
