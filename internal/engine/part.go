@@ -54,6 +54,7 @@ func (a *answer) discard() {
 func (w *work) runPart(ctx context.Context, call Call, u unit) error {
 	p := u.Part
 	u.sent = w.itemsOf(u.inputs)
+	w.prepare(ctx, u.sent)
 	spec := gantry.CallSpec{Timeout: call.Timeout, Priority: w.task.Priority, Intent: gantry.Intent{
 		Lease: w.task.Lease, Boundary: gantry.AtProcessor, Op: gantry.OpProcess, Limiter: call.Limiter, Pipeline: w.plan.ID,
 		Part: p.PartKey, Try: p.Attempt + 1, ItemCount: int32(len(u.sent)), ItemsSHA: itemsDigest(u.sent)}}

@@ -222,20 +222,43 @@ func (w *work) volume(ctx context.Context, id gantry.ItemID) (*volume, error) {
 			return v, nil
 		}
 		var made *volume // it has a user from the start: while many are in use it would not stay for another look
-		_, err, _ := w.shelf.making.Do(strconv.Itoa(int(id)), func() (any, error) {
+		asked := false
+		left, err, _ := w.shelf.making.Do(strconv.Itoa(int(id)), func() (any, error) {
+			asked = true
 			x, ok := w.item(id)
 			if !ok {
-				return nil, gantry.Errorf(gantry.Illegal, gantry.CodeMalformed, "open item %d: no such item", id)
+				return false, gantry.Errorf(gantry.Illegal, gantry.CodeMalformed, "open item %d: no such item", id)
 			}
 			// The whole was held to the limits when it was extracted; this budget is for what is read now.
 			v, err := w.openVolume(ctx, x, 1, media.NewBudget(w.limits()))
 			if err == nil {
 				made = w.shelf.put(id, v)
 			}
-			return nil, err
+			return ctx.Err() != nil, err
 		})
+		if left == true && !asked && ctx.Err() == nil {
+			continue // the end of whoever was first says nothing about the item
+		}
 		if err != nil || made != nil {
 			return made, err
+		}
+	}
+}
+
+// prepare opens what items lie in before a call sends them, as far as that stays open: to decode a video or to
+// unpack an archive may take longer than a call may. What cannot be opened shows in the call.
+func (w *work) prepare(ctx context.Context, items []gantry.Item) {
+	seen := map[gantry.ItemID]bool{}
+	for _, x := range items {
+		if !isInside(x) || seen[x.Parent] {
+			continue
+		}
+		if len(seen) == maxVolumes {
+			return
+		}
+		seen[x.Parent] = true
+		if v, err := w.volume(ctx, x.Parent); err == nil {
+			w.shelf.release(v)
 		}
 	}
 }
