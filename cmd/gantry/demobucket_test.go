@@ -23,8 +23,8 @@ import (
 	"github.com/gantry-imaging/gantry/internal/sample"
 )
 
-// TestPlan leaves out what lacks a program, and says which.
-func TestPlan(t *testing.T) {
+// TestProgramme leaves out what lacks a program, and says which.
+func TestProgramme(t *testing.T) {
 	t.Parallel()
 	const noGateway = "bucket: versitygw is not in PATH, and GANTRY_VERSITYGW names none"
 	for missing, want := range map[string][]string{"": nil, "ffmpeg": {"video: ffmpeg is not in PATH"}, "ffprobe": {"video: ffprobe is not in PATH"}, "versitygw": {noGateway}} {

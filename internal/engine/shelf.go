@@ -221,20 +221,26 @@ func (w *work) volume(ctx context.Context, id gantry.ItemID) (*volume, error) {
 		if v := w.shelf.get(id); v != nil {
 			return v, nil
 		}
-		_, err, _ := w.shelf.making.Do(strconv.Itoa(int(id)), func() (any, error) {
+		var made *volume // it has a user from the start: while many are in use it would not stay for another look
+		asked := false
+		left, err, _ := w.shelf.making.Do(strconv.Itoa(int(id)), func() (any, error) {
+			asked = true
 			x, ok := w.item(id)
 			if !ok {
-				return nil, gantry.Errorf(gantry.Illegal, gantry.CodeMalformed, "open item %d: no such item", id)
+				return false, gantry.Errorf(gantry.Illegal, gantry.CodeMalformed, "open item %d: no such item", id)
 			}
 			// The whole was held to the limits when it was extracted; this budget is for what is read now.
 			v, err := w.openVolume(ctx, x, 1, media.NewBudget(w.limits()))
 			if err == nil {
-				w.shelf.release(w.shelf.put(id, v))
+				made = w.shelf.put(id, v)
 			}
-			return nil, err
+			return ctx.Err() != nil, err
 		})
-		if err != nil {
-			return nil, err
+		if left == true && !asked && ctx.Err() == nil {
+			continue // the end of whoever was first says nothing about the item
+		}
+		if err != nil || made != nil {
+			return made, err
 		}
 	}
 }
