@@ -124,15 +124,19 @@ func (t *planText) assumed() string {
 
 func (t *planText) input(x app.PreviewedInput) {
 	t.line("input    %s  %s  %s", filepath.Base(x.Input), cmp.Or(x.Media, "no kind that is taken"), size(x.Size))
-	n := 0
+	n, told := 0, 0
 	for _, item := range x.Items {
-		if item.Refuse || item.Reason != "" {
-			t.line("  %-8s %s  %s", map[bool]string{true: "refused", false: "remark"}[item.Refuse], item.Path, item.Reason)
-		}
 		if !item.Refuse {
 			n++
 		}
+		if item.Reason == "" {
+			continue
+		}
+		if told++; told <= t.few {
+			t.line("  %-8s %s  %s", map[bool]string{true: "refused", false: "remark"}[item.Refuse], item.Path, item.Reason)
+		}
 	}
+	t.more(told, "  … and %d more refused or remarked on")
 	if x.Code == "" || len(x.Tasks) > 0 {
 		t.line("  %s to be looked at by the stages", plural(n, "file or frame", "files and frames"))
 	}
@@ -217,18 +221,32 @@ func (t *planText) call(c engine.PreviewCall) {
 		}
 		t.line("    first: %s %s  %s, %s%s", f.Method, f.URL, f.Media, size(f.Size), signed)
 	}
-	shown := 0
-	for _, part := range c.Parts {
+	t.parts(c.Parts)
+}
+
+// parts lists the first calls, and the first of those that cannot be made.
+func (t *planText) parts(list []engine.PreviewPart) {
+	good, bad := 0, 0
+	for _, part := range list {
 		switch {
 		case part.Code != "":
-			t.line("    %s  cannot be read  %s", t.items(part.Items), part.Code)
-		case shown < t.few:
-			shown++
-			t.line("    %s", t.items(part.Items))
+			if bad++; bad <= t.few {
+				t.line("    %s  cannot be read  %s", t.items(part.Items), part.Code)
+			}
+		default:
+			if good++; good <= t.few {
+				t.line("    %s", t.items(part.Items))
+			}
 		}
 	}
-	if left := calls - shown; left > 0 {
-		t.line("    … and %d more", left)
+	t.more(good, "    … and %d more")
+	t.more(bad, "    … and %d more that cannot be read")
+}
+
+// more says how many of a list were left out.
+func (t *planText) more(n int, format string) {
+	if n > t.few {
+		t.line(format, n-t.few)
 	}
 }
 

@@ -1,12 +1,16 @@
 package main
 
 import (
+	"archive/zip"
+	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/gantry-imaging/gantry/internal/engine"
 	"github.com/gantry-imaging/gantry/internal/sample"
 )
 
@@ -45,6 +49,39 @@ func TestPlan(t *testing.T) {
 		if code != exitFailed || !strings.Contains(out, want) {
 			t.Errorf("%d: no %q in\n%s", code, want, out)
 		}
+	}
+}
+
+// TestPlanIsShort lists the first few of what is wrong, and counts the others.
+func TestPlanIsShort(t *testing.T) {
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	for i := range 9 {
+		w, err := z.Create(fmt.Sprint(i))
+		if err == nil {
+			_, err = w.Write([]byte("no picture"))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "nine.zip")
+	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out, _ := typed(t, "plan", "-f", "../../pipelines/first-light.yaml", path)
+	if code != exitFailed || strings.Count(out, "  refused  ") != 3 || !strings.Contains(out, "  … and 6 more refused or remarked on\n") || strings.Contains(out, "stage 1") {
+		t.Errorf("%d\n%s", code, out)
+	}
+	part := engine.PreviewPart{Code: "truncated", Items: []engine.PreviewItem{{Path: "input#0"}}}
+	b.Reset()
+	text := planText{w: &b, few: 1}
+	text.parts([]engine.PreviewPart{part, {}, part, {}, {}})
+	if want := "    input#0 , 0 B  cannot be read  truncated\n    \n    … and 2 more\n    … and 1 more that cannot be read\n"; b.String() != want {
+		t.Errorf("%q", b.String())
 	}
 }
 

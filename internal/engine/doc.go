@@ -3,5 +3,6 @@
 // items are read; then one file per state: extract.go, ingest.go, infer.go (flow.go says what a
 // stage reads, pass.go what it leaves and condition.go what is left out; batch.go plans its parts,
 // part.go makes one call), respond.go (manifest.go). A task may be divided: children.go says what its
-// children hold, shard.go divides by size and studies.go by what the media say.
+// children hold, shard.go divides by size and studies.go by what the media say. preview.go follows one file through all of it
+// without a call, on what previewer.go puts in the place of everything around.
 package engine

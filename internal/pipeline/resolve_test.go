@@ -30,7 +30,7 @@ func roundTrip(t *testing.T, p *gantry.Pipeline) {
 		t.Fatalf("written again (%v):\n%s\n%s", err, p.Resolved, rewritten)
 	}
 	want := *p
-	want.Description, want.Priority, want.InProgress = "", gantry.PriorityNormal, 0
+	want.Description, want.Priority, want.InProgress, want.Tests = "", gantry.PriorityNormal, 0, nil
 	want.Processors = slices.Clone(p.Processors)
 	for i := range want.Processors {
 		want.Processors[i].Limits = gantry.Limits{Concurrency: gantry.DefaultConcurrency}
