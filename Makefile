@@ -7,8 +7,9 @@ export CGO_ENABLED = 0
 build: ## bin/gantry
 	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/gantry ./cmd/gantry
 
+# The S3 server is the one that `make test` built, if it did.
 demo: deps-demo build ## everything on this machine, in one command
-	PATH="$$PATH:$${XDG_CACHE_HOME:-$$HOME/.cache}/gantry-tools/versitygw-1.8.0" bin/gantry demo # that make test built, if it did
+	@PATH="$$PATH:$${XDG_CACHE_HOME:-$$HOME/.cache}/gantry-tools/versitygw-1.8.0" bin/gantry demo
 
 test: deps-test ## all tests, with what they need
 	sh test/run

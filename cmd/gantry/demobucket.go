@@ -57,7 +57,7 @@ func (d *demo) playBuckets(ctx context.Context, a *app.App) (failed int) {
 		failed, err = d.showAct(ctx, a, x)
 	}
 	if err != nil {
-		if inner.Err() != nil {
+		if inner.Err() != nil && ctx.Err() == nil {
 			err = fmt.Errorf("no result within %s", bucketTime)
 		}
 		d.left = append(d.left, "bucket: "+err.Error())

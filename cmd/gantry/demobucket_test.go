@@ -146,7 +146,7 @@ func TestBucketsWithout(t *testing.T) {
 	if err := os.WriteFile(deaf, []byte("#!/bin/sh\nexec sleep 60\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for binary, want := range map[string]string{"/bin/true": "ended at once", deaf: "no result within", "/none": "no such file"} {
+	for binary, want := range map[string]string{"/bin/true": "ended at once", deaf: "does not answer", "/none": "no such file"} {
 		d := &demo{home: t.TempDir(), gateway: binary}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		began := time.Now()
