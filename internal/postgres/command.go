@@ -22,13 +22,29 @@ insert into command(task_id, verb, by)
 select id, 'cancel', $2 from tree
 where not exists (select from command c where c.task_id = tree.id and c.verb = 'cancel' and c.done_at is null)`
 
-// idleSQL ends the tasks that are to be cancelled and that no process holds. Those of a private lane
-// are left to its process, which waits for them; if it is gone, so are they.
+// spreadSQL asks for the end of the children of tasks that are to be cancelled: one may have been divided by
+// its process between the command and its end.
+const spreadSQL = `
+with recursive tree as (
+  select t.id, c.by from command c join task t on t.parent = c.task_id
+  where c.done_at is null and c.verb = 'cancel' and t.final_state is null
+  union
+  select t.id, tree.by from tree join task t on t.parent = tree.id where t.final_state is null)
+insert into command(task_id, verb, by)
+select id, 'cancel', min(by) from tree
+where not exists (select from command c where c.task_id = tree.id and c.verb = 'cancel' and c.done_at is null)
+group by id`
+
+// idleSQL ends the tasks that are to be cancelled and that no process holds, but for one with a child that
+// spreadSQL has not seen yet. Those of a private lane are left to its process, which waits for them; if it is
+// gone, so are they.
 const idleSQL = `
 with d as (
   delete from task_hot h using command c
   where c.done_at is null and c.verb = 'cancel' and h.id = c.task_id and h.phase <> 1
     and not exists (select from lane l where l.id = h.lane and l.private_worker is not null)
+    and not (h.phase = 3 and exists (select from task k where k.parent = h.id and k.final_state is null
+      and not exists (select from command x where x.task_id = k.id and x.verb = 'cancel' and x.done_at is null)))
   returning h.id, h.seq + 1 as seq, h.leg, h.state, h.stage, h.attempt),
 t as (
   update task set final_state = 7, finished_at = clock_timestamp(), error_code = 'cancelled', error = 'an operator cancelled the task'
@@ -57,6 +73,7 @@ func (s *Store) Cancel(ctx context.Context, task gantry.TaskID, by string) error
 
 func (s *Store) endIdle(ctx context.Context) error {
 	var b pgx.Batch
+	b.Queue(spreadSQL)
 	b.Queue(idleSQL)
 	b.Queue(closeSQL)
 	if err := s.pool.SendBatch(ctx, &b).Close(); err != nil {

@@ -68,3 +68,36 @@ func TestReopenCountsDeathsOn(t *testing.T) {
 		t.Errorf("claimed as %+v, before %+v", again, task)
 	}
 }
+
+// TestCancelReachesLaterChildren cancels a task that its process divides before it hears of it: its children
+// end with it, those too that they have been divided into.
+func TestCancelReachesLaterChildren(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.enqueue(1)
+	task := b.claim(b.worker, 1)[0]
+	b.commit(b.worker, advance(task, gantry.Inferring))
+	task.Seq++
+	task.State = gantry.Inferring
+	if err := b.Cancel(t.Context(), task.Task, "tester"); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.commit(b.worker, wait(task, 2)); !got[0] {
+		t.Fatal("the division did not land")
+	}
+	held := b.claim(b.worker, 1)[0]
+	if got := must(b.Obey(t.Context(), b.worker))(t); len(got) != 1 || got[0] != held.Task {
+		t.Errorf("it is to end %v, want %v", got, held.Task)
+	}
+	if left := must(b.Tasks(t.Context(), postgres.Filter{State: "cancelled"}))(t); len(left) != 2 {
+		t.Errorf("cancelled %d, want the parent and the child that nobody holds: %+v", len(left), left)
+	}
+	if n := b.count(`select count(*) from command where by = 'tester'`); n != 3 {
+		t.Errorf("%d commands", n)
+	}
+	b.commit(b.worker, end(held, gantry.Cancelled))
+	must(b.Obey(t.Context(), b.worker))(t)
+	if n := b.count(`select count(*) from command where done_at is null`) + b.count(`select count(*) from task_hot`); n != 0 {
+		t.Errorf("%d commands and tasks are left", n)
+	}
+}
