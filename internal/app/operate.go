@@ -90,8 +90,8 @@ func (d *Database) Cancel(ctx context.Context, id, by string, wait time.Duration
 }
 
 // Retry puts a failed task back into the state that failed, under the pipeline version that it began
-// with. Parts of that stage that failed are tried again from the first attempt; what was answered is
-// not called again. The error is one of the database.
+// with. Parts of that stage that failed, its shards' too, are tried again from the first attempt; what was
+// answered is not called again. The error is one of the database.
 func (d *Database) Retry(ctx context.Context, id, by string, drivers *driver.Register) (Verdict, error) {
 	t, reason, err := d.find(ctx, id)
 	if err != nil || reason != "" {
@@ -105,6 +105,8 @@ func (d *Database) Retry(ctx context.Context, id, by string, drivers *driver.Reg
 		return refusal(t.ID, t.State, "only a task that failed can be tried again"), nil
 	case f.Child:
 		return refusal(t.ID, t.State, "it is a part of another task, which can be tried again"), nil
+	case f.Members:
+		return refusal(t.ID, t.State, "a task that its media were divided among failed, and cannot be tried again alone: send the input again"), nil
 	case f.Run:
 		return refusal(t.ID, t.State, "it belonged to gantry run, which is over: run the input again"), nil
 	}

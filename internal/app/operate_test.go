@@ -223,3 +223,53 @@ func TestRetryOfRun(t *testing.T) {
 		t.Errorf("%+v, %v", v, err)
 	}
 }
+
+// TestRetryWithShards mends a service that refused one part in the second of three shards: that shard alone is
+// tried again, and then the task delivers everything.
+func TestRetryWithShards(t *testing.T) {
+	t.Parallel()
+	var mended atomic.Bool
+	bad := noise(30, [32]byte{3})
+	s := serve(t, func(w http.ResponseWriter, _ *http.Request, body []byte, _ int) {
+		if digest(body) == digest(bad) && !mended.Load() {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		answerJSON(w, body)
+	})
+	r := newRig(t, nil)
+	inbox, _ := r.serving(oneStage(s.URL, "20s") + "extract: {shard: 2}\n")
+	var entries []entry
+	for i := range 5 {
+		entries = append(entries, entry{name: fmt.Sprint(i), body: noise(30, [32]byte{byte(i)})})
+	}
+	drop(t, inbox, "x.zip", packed(t, entries...))
+	ended := func(state string) (top postgres.TaskRow) {
+		for end := time.Now().Add(within); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+			list, err := r.Store.Tasks(t.Context(), postgres.Filter{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, x := range list {
+				if x.Parent == "" && x.State == state {
+					return x
+				}
+			}
+		}
+		t.Fatalf("not %s in time\n%s", state, r.log.text())
+		return top
+	}
+	task := ended("failed")
+	before := len(r.calls(postgres.Filter{}))
+	mended.Store(true)
+	if v, err := r.operator().Retry(t.Context(), task.ID, "tester", all.Drivers()); err != nil || v.Result != app.ResultReopened {
+		t.Fatalf("%+v, %v", v, err)
+	}
+	ended("done")
+	if n := len(r.calls(postgres.Filter{})) - before; n != 1 {
+		t.Errorf("%d more calls, want the one that failed", n)
+	}
+	if m, _ := manifestOf(t, r.out, task.ID); len(m.Outputs) != 5 || len(m.Errors) != 0 {
+		t.Errorf("manifest %+v", m)
+	}
+}

@@ -267,3 +267,35 @@ func untarred(t *testing.T, b []byte) (out []string) {
 		out = append(out, h.Name+" "+digest(body))
 	}
 }
+
+// TestRejoinedSeries: what was made of files of two studies is of two series, and the same object is of the
+// same series whatever else lay in the archive.
+func TestRejoinedSeries(t *testing.T) {
+	t.Parallel()
+	s := serve(t, mirror(nil))
+	r := newRig(t, nil)
+	one, two := entry{name: "1.dcm", body: sample.Ultrasound(3, 32, 32)}, entry{name: "2.dcm", body: sample.Ultrasound(3, 40, 32)}
+	var got []*dicom.Info
+	for _, entries := range [][]entry{{one, two}, {one}} {
+		o := r.one(rejoined(s.URL), file(t, "x.zip", packed(t, entries...)))
+		mustBeDone(t, o)
+		_, content := unzipped(t, filepath.Join(r.out, o.ID, "same", "rejoined.zip"))
+		for _, b := range content {
+			info, err := dicom.Scan(bytes.NewReader(b), int64(len(b)), dicom.DefaultLimits())
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, info)
+		}
+	}
+	a, b, again := got[0], got[1], got[2]
+	if a.StudyInstance == b.StudyInstance || a.SOPInstance == b.SOPInstance {
+		t.Fatalf("the two are of the studies %s and %s", a.StudyInstance, b.StudyInstance)
+	}
+	if a.SeriesInstance == b.SeriesInstance {
+		t.Error("one series in two studies")
+	}
+	if a.SOPInstance == again.SOPInstance && a.SeriesInstance != again.SeriesInstance {
+		t.Error("one object in two series")
+	}
+}

@@ -29,7 +29,7 @@ func (r *rejoining) joinFrames(ctx context.Context, of gantry.Item) (*built, err
 		return nil, err
 	}
 	defer closeIt()
-	j, err := r.joining(of)
+	j, err := r.joining(ctx, of)
 	if err != nil {
 		return nil, err
 	}
@@ -48,19 +48,27 @@ func (r *rejoining) joinFrames(ctx context.Context, of gantry.Item) (*built, err
 }
 
 // joining describes the object. Its UIDs are the same for the same input, processor and rendering: a
-// retry, or another time limit, gives the same instance.
-func (r *rejoining) joining(of gantry.Item) (dicom.Joining, error) {
+// retry, or another time limit, gives the same instance. There is a series for each of the source's, since
+// what lies in one archive may be of several studies (PS3.3 section C.7.3).
+func (r *rejoining) joining(ctx context.Context, of gantry.Item) (dicom.Joining, error) {
 	window, err := dicom.ParseWindow(r.plan.Extract.Window)
 	if err != nil {
 		return dicom.Joining{}, err
 	}
+	tags, err := r.attributes(ctx, of)
+	if err != nil {
+		return dicom.Joining{}, err
+	}
+	series := []string{tags["StudyInstanceUID"], tags["SeriesInstanceUID"]}
+	if series[1] == "" {
+		series = append(series, of.SHA.String())
+	}
 	frames, x, st := r.inside[of.ID], r.plan.Extract, r.plan.Stages[r.stage]
-	root, _ := r.item(0)
 	made := []string{r.plan.Name, st.Name, st.Call[r.processor], string(x.Frames), window.String()}
 	j := dicom.Joining{Frames: len(frames), Sent: x.Frames, Window: window, Limits: r.frameLimits(),
 		Missing:   func(i int) bool { _, ok := r.by[frames[i].ID]; return !ok },
 		UID:       dicom.ResultUID(r.e.Namespace, append(made, of.SHA.String(), "instance", strconv.Itoa(int(of.ID)))...),
-		SeriesUID: dicom.ResultUID(r.e.Namespace, append(made, root.SHA.String(), "series")...),
+		SeriesUID: dicom.ResultUID(r.e.Namespace, append(append(made, series...), "series")...),
 		Pipeline:  r.plan.Name, Version: r.plan.Version.String(), Processor: st.Call[r.processor], SeriesNumber: resultSeries + int(r.stage)}
 	for _, f := range frames {
 		j.Lossy = j.Lossy || r.by[f.ID].Media == gantry.MediaJPEG

@@ -89,10 +89,10 @@ func (w *work) groupValues(ctx context.Context, keyword string, media []gantry.I
 		}
 		g.Go(func() error {
 			defer w.e.cpu.Release(1)
-			v, err := w.attribute(gctx, file, keyword)
+			tags, err := w.attributes(gctx, file)
 			mu.Lock()
 			defer mu.Unlock()
-			values[file.ID] = v
+			values[file.ID] = tags[keyword]
 			return err
 		})
 	}
@@ -102,14 +102,14 @@ func (w *work) groupValues(ctx context.Context, keyword string, media []gantry.I
 	return values, context.Cause(ctx)
 }
 
-func (w *work) attribute(ctx context.Context, x gantry.Item, keyword string) (string, error) {
+// attributes reads the attributes of a DICOM file.
+func (w *work) attributes(ctx context.Context, x gantry.Item) (map[string]string, error) {
 	r, err := w.open(ctx, x)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer r.Close()
-	tags, err := dicom.Tags(readerWith(ctx, r), x.Size)
-	return tags[keyword], err
+	return dicom.Tags(readerWith(ctx, r), x.Size)
 }
 
 // awaitMembers lets a task that was divided by its media go on once they have ended.

@@ -22,13 +22,29 @@ insert into command(task_id, verb, by)
 select id, 'cancel', $2 from tree
 where not exists (select from command c where c.task_id = tree.id and c.verb = 'cancel' and c.done_at is null)`
 
-// idleSQL ends the tasks that are to be cancelled and that no process holds. Those of a private lane
-// are left to its process, which waits for them; if it is gone, so are they.
+// spreadSQL asks for the end of the children of tasks that are to be cancelled: one may have been divided by
+// its process between the command and its end.
+const spreadSQL = `
+with recursive tree as (
+  select t.id, c.by from command c join task t on t.parent = c.task_id
+  where c.done_at is null and c.verb = 'cancel' and t.final_state is null
+  union
+  select t.id, tree.by from tree join task t on t.parent = tree.id where t.final_state is null)
+insert into command(task_id, verb, by)
+select id, 'cancel', min(by) from tree
+where not exists (select from command c where c.task_id = tree.id and c.verb = 'cancel' and c.done_at is null)
+group by id`
+
+// idleSQL ends the tasks that are to be cancelled and that no process holds, but for one with a child that
+// spreadSQL has not seen yet. Those of a private lane are left to its process, which waits for them; if it is
+// gone, so are they.
 const idleSQL = `
 with d as (
   delete from task_hot h using command c
   where c.done_at is null and c.verb = 'cancel' and h.id = c.task_id and h.phase <> 1
     and not exists (select from lane l where l.id = h.lane and l.private_worker is not null)
+    and not (h.phase = 3 and exists (select from task k where k.parent = h.id and k.final_state is null
+      and not exists (select from command x where x.task_id = k.id and x.verb = 'cancel' and x.done_at is null)))
   returning h.id, h.seq + 1 as seq, h.leg, h.state, h.stage, h.attempt),
 t as (
   update task set final_state = 7, finished_at = clock_timestamp(), error_code = 'cancelled', error = 'an operator cancelled the task'
@@ -57,6 +73,7 @@ func (s *Store) Cancel(ctx context.Context, task gantry.TaskID, by string) error
 
 func (s *Store) endIdle(ctx context.Context) error {
 	var b pgx.Batch
+	b.Queue(spreadSQL)
 	b.Queue(idleSQL)
 	b.Queue(closeSQL)
 	if err := s.pool.SendBatch(ctx, &b).Close(); err != nil {
@@ -83,13 +100,15 @@ type Failure struct {
 	Pipeline int32        // the row of its version
 	Child    bool         // it belongs to another task
 	Run      bool         // it belonged to one process alone
+	Members  bool         // a task that its media were divided among is not done
 }
 
 // Failure reads where a task failed; ok is false if it has not.
 func (s *Store) Failure(ctx context.Context, task gantry.TaskID) (f Failure, ok bool, err error) {
-	err = s.ask.QueryRow(ctx, `select e.from_state, t.pipeline, t.parent is not null, t.run <> ''
+	err = s.ask.QueryRow(ctx, `select e.from_state, t.pipeline, t.parent is not null, t.run <> '',
+			exists (select from task m where m.parent = t.id and m.role = 2 and m.final_state <> 5)
 		from task t join lateral (select from_state from task_event where task_id = t.id order by seq desc limit 1) e on true
-		where t.id = $1 and t.final_state = 6`, int64(task)).Scan(&f.State, &f.Pipeline, &f.Child, &f.Run)
+		where t.id = $1 and t.final_state = 6`, int64(task)).Scan(&f.State, &f.Pipeline, &f.Child, &f.Run, &f.Members)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return f, false, nil
 	}
@@ -99,17 +118,23 @@ func (s *Store) Failure(ctx context.Context, task gantry.TaskID) (f Failure, ok 
 	return f, true, nil
 }
 
-// reopenSQL puts a failed task back into the state that failed, in the lane of its source. Parts of the
-// stage that failed are planned again; what was answered stays. Deaths of processes are counted on.
+// reopenSQL puts a failed task back into the state that failed, in the lane of its source, and those of its
+// shards that failed with it: it waits for these. Parts of the stage that failed are planned again; what was
+// answered stays. Deaths of processes are counted on.
 // $1 task, $2 within (us), $3 priority, $4 why.
 const reopenSQL = `
-with t as (
+with f as (
+  select id from task where id = $1 and final_state = 6
+  union all
+  select s.id from task t join task s on s.parent = t.id where t.id = $1 and t.final_state = 6 and s.role = 1 and s.final_state = 6),
+t as (
   update task set final_state = null, finished_at = null, error_code = null, error_kind = null, error = null
-  where id = $1 and final_state = 6
+  where id = any (array(select id from f)) and final_state = 6
   returning id, leg, pipeline, arrival),
 e as (
   select t.id, t.leg, l.seq + 1 as seq, l.from_state as state, l.stage, lane.id as lane,
-    (select count(*) from task_event x where x.task_id = t.id and x.change = 9)::smallint as crashes
+    (select count(*) from task_event x where x.task_id = t.id and x.change = 9)::smallint as crashes,
+    case when t.id = $1 then (select count(*) from t s where s.id <> $1)::int else 0 end as open
   from t join pipeline_version pv on pv.id = t.pipeline join arrival a on a.id = t.arrival
   join lane on lane.pipeline = pv.name and lane.source = substr(a.source, length(pv.name) + 2) and lane.private_worker is null
   join lateral (select seq, from_state, stage from task_event where task_id = t.id order by seq desc limit 1) l on true),
@@ -119,12 +144,14 @@ p as (
 v as (
   insert into task_event(task_id, seq, leg, from_state, to_state, stage, attempt, worker, change, detail)
   select id, seq, leg, 6, state, stage, 0, 0, 8, $4 from e)
-insert into task_hot(id, seq, state, phase, stage, leg, crashes, priority, lane, state_until)
-select id, seq, state, 0, stage, leg, crashes, $3, lane, now() + $2 * interval '1 us' from e
+insert into task_hot(id, seq, state, phase, stage, leg, crashes, priority, lane, state_until, open_children)
+select id, seq, state, case when open > 0 then 3 else 0 end, stage, leg, crashes, case when id = $1 then $3::smallint else greatest($3::smallint - 1, 0) end,
+       lane, now() + $2 * interval '1 us', open
+from e
 returning lane`
 
-// Reopen puts a failed task back into the state that failed, for the time within, and wakes the
-// processes that may claim it. False means that it had not failed any more.
+// Reopen puts a failed task, with its shards that failed, back into the state that failed, for the time
+// within, and wakes the processes that may claim it. False means that it had not failed any more.
 func (s *Store) Reopen(ctx context.Context, task gantry.TaskID, within time.Duration, priority int16, why string) (bool, error) {
 	var lane int32
 	err := pgx.BeginFunc(ctx, s.ask, func(tx pgx.Tx) error {

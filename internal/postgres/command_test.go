@@ -68,3 +68,72 @@ func TestReopenCountsDeathsOn(t *testing.T) {
 		t.Errorf("claimed as %+v, before %+v", again, task)
 	}
 }
+
+// TestCancelReachesLaterChildren cancels a task that its process divides before it hears of it: its children
+// end with it, those too that they have been divided into.
+func TestCancelReachesLaterChildren(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.enqueue(1)
+	task := b.claim(b.worker, 1)[0]
+	b.commit(b.worker, advance(task, gantry.Inferring))
+	task.Seq++
+	task.State = gantry.Inferring
+	if err := b.Cancel(t.Context(), task.Task, "tester"); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.commit(b.worker, wait(task, 2)); !got[0] {
+		t.Fatal("the division did not land")
+	}
+	held := b.claim(b.worker, 1)[0]
+	if got := must(b.Obey(t.Context(), b.worker))(t); len(got) != 1 || got[0] != held.Task {
+		t.Errorf("it is to end %v, want %v", got, held.Task)
+	}
+	if left := must(b.Tasks(t.Context(), postgres.Filter{State: "cancelled"}))(t); len(left) != 2 {
+		t.Errorf("cancelled %d, want the parent and the child that nobody holds: %+v", len(left), left)
+	}
+	if n := b.count(`select count(*) from command where by = 'tester'`); n != 3 {
+		t.Errorf("%d commands", n)
+	}
+	b.commit(b.worker, end(held, gantry.Cancelled))
+	must(b.Obey(t.Context(), b.worker))(t)
+	if n := b.count(`select count(*) from command where done_at is null`) + b.count(`select count(*) from task_hot`); n != 0 {
+		t.Errorf("%d commands and tasks are left", n)
+	}
+}
+
+// TestReopenWithShards puts a task back with those of its shards that failed, and it waits for these; a task
+// that its media were divided among is told from a shard.
+func TestReopenWithShards(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	parent := b.divided(3)
+	shards := b.claimShards(b.worker, 3)
+	b.commit(b.worker, end(shards[0], gantry.Failed), end(shards[1], gantry.Done), end(shards[2], gantry.Failed))
+	parent = b.claim(b.worker, 1)[0]
+	b.commit(b.worker, end(parent, gantry.Failed))
+	f, failed, err := b.Failure(t.Context(), parent.Task)
+	if err != nil || !failed || f.State != gantry.Inferring || f.Members {
+		t.Fatalf("%+v %v %v", f, failed, err)
+	}
+	if !must(b.Reopen(t.Context(), parent.Task, time.Hour, 2, "by tester"))(t) {
+		t.Fatal("not reopened")
+	}
+	if p, n := b.phase(parent.Task), b.open(parent.Task); p != gantry.Waiting || n != 2 {
+		t.Fatalf("the parent is %s with %d children open", p, n)
+	}
+	again := b.claim(b.worker, 9)
+	if len(again) != 2 || again[0].Task != shards[0].Task || again[1].Task != shards[2].Task || again[0].Priority != 1 ||
+		again[0].State != gantry.Inferring || again[0].Remaining < 59*time.Minute {
+		t.Fatalf("claimed %+v", again)
+	}
+	b.commit(b.worker, end(again[0], gantry.Done), end(again[1], gantry.Done))
+	if got := b.claim(b.worker, 9); len(got) != 1 || got[0].Task != parent.Task || got[0].Priority != 2 {
+		t.Errorf("then it claimed %+v", got)
+	}
+	b.exec(`update task set role = 2, final_state = 6, finished_at = now() where id = $1`, int64(shards[0].Task))
+	b.exec(`update task set final_state = 6, finished_at = now() where id = $1`, int64(parent.Task))
+	if f, _, err = b.Failure(t.Context(), parent.Task); err != nil || !f.Members {
+		t.Errorf("%+v %v", f, err)
+	}
+}
