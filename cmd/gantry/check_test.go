@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -30,6 +32,25 @@ func TestCheck(t *testing.T) {
 	code, out, _ = typed(t, "check", "../../pipelines/bad/when-keyword.yaml", "../../pipelines/bad/secret-literal.yaml")
 	if code != exitUsage || !strings.Contains(out, "    when: 'dicom.Modalty == \"US\"'\n                 ^\n") || strings.Contains(out, "do-not-print") {
 		t.Errorf("%d\n%s", code, out)
+	}
+}
+
+// TestCheckFindsLoops refuses a pipeline that would take its own results.
+func TestCheckFindsLoops(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "loop.yaml")
+	for sink, want := range map[string]int{
+		"{kind: dir, path: ./in/out}": exitUsage, "{kind: dir, path: ./in}": exitUsage, "{kind: dir, path: ./out}": exitOK,
+		"{kind: http, url: 'http://127.0.0.1:1/x'}": exitOK,
+	} {
+		src := "gantry: v1\nname: loop\nstages:\n  - {name: a, call: b}\nprocessors:\n  b: {kind: http, url: 'http://127.0.0.1:1/b'}\n" +
+			"sources:\n  inbox: {kind: dir, path: ./in}\nsinks:\n  results: " + sink + "\n"
+		if err := os.WriteFile(file, []byte(src), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		code, out, errs := typed(t, "check", file)
+		if code != want || (code != exitOK) != strings.Contains(out+errs, `source "inbox" would take what sink "results" lays down`) {
+			t.Errorf("%s: %d\n%s%s", sink, code, out, errs)
+		}
 	}
 }
 

@@ -64,7 +64,7 @@ func (w *work) respond(ctx context.Context) (gantry.Event, error) {
 
 // seal delivers the manifest, after n outputs.
 func (w *work) seal(ctx context.Context, sink int16, n int, manifest []byte) error {
-	d := gantry.Delivery{Path: w.prefix() + "_manifest.json", Media: gantry.MediaJSON, Size: int64(len(manifest)),
+	d := gantry.Delivery{Path: w.prefix() + gantry.ManifestName, Media: gantry.MediaJSON, Size: int64(len(manifest)),
 		SHA: sha256.Sum256(manifest), Manifest: true, Open: func(context.Context) (body, error) { return bytesBody(manifest), nil }}
 	return w.deliver(ctx, sink, gantry.OpManifest, int32(n), nil, d)
 }

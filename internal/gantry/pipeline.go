@@ -312,6 +312,15 @@ type Checked interface {
 	Check() []FieldProblem
 }
 
+// ManifestName is the name of the file that each task's results end with.
+const ManifestName = "_manifest.json"
+
+// Taker is a source's config that can tell whether the source would take what a sink of some config
+// lays down: results would then be inputs again, without end.
+type Taker interface {
+	Takes(sink any) bool
+}
+
 // FieldProblem is a mistake in one field of a config. Key is the field's YAML key; "" is the whole.
 type FieldProblem struct {
 	Key, Text string

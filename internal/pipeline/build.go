@@ -108,6 +108,19 @@ func (d *decoder) checkNames(f *file) {
 	d.unused(credentials)
 	d.checkTests(f)
 	d.checkTargets(f)
+	d.checkLoops(f)
+}
+
+// checkLoops refuses a sink whose results a source of the same pipeline would take.
+func (d *decoder) checkLoops(f *file) {
+	for _, from := range sorted(f.Sources) {
+		source, ok := f.Sources[from].Config.(gantry.Taker)
+		for _, to := range sorted(f.Sinks) {
+			if ok && source.Takes(f.Sinks[to].Config) {
+				d.at(d.keyOf(join("sinks", to)), "source %s would take what sink %s lays down, again and again", short(from), short(to))
+			}
+		}
+	}
 }
 
 // checkTargets refuses two limits for one target: calls are counted by target, whatever it is

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -44,6 +46,24 @@ func (c SourceConfig) Check() []gantry.FieldProblem {
 		found = append(found, gantry.FieldProblem{Key: "settle", Text: fmt.Sprintf("is not from 0 to %s", maxSettle)})
 	}
 	return found
+}
+
+// Takes tells whether results that a sink of a config lays down would be announced: its folder is this
+// one or below, and not hidden. A pattern that leaves out manifests was made for the inputs alone.
+func (c SourceConfig) Takes(sink any) bool {
+	x, ok := sink.(*SinkConfig)
+	if !ok {
+		return false
+	}
+	below, err := filepath.Rel(c.Path, x.Path)
+	if err != nil || !filepath.IsLocal(below) {
+		return false
+	}
+	if below != "." && slices.ContainsFunc(strings.Split(filepath.ToSlash(below), "/"), ignored) {
+		return false
+	}
+	matches, err := path.Match(cmp.Or(c.Pattern, "*"), gantry.ManifestName)
+	return matches && err == nil
 }
 
 // source is a folder. Its durations are fields for the tests.

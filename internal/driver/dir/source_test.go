@@ -96,6 +96,30 @@ func TestSourceConfig(t *testing.T) {
 	}
 }
 
+// Results that lie where a source looks would be inputs again.
+func TestTakesOwnResults(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		from SourceConfig
+		to   any
+		want bool
+	}{
+		{SourceConfig{Path: "/x"}, &SinkConfig{Path: "/x"}, true},
+		{SourceConfig{Path: "/x/", Pattern: "*"}, &SinkConfig{Path: "/x/out/../out"}, true},
+		{SourceConfig{Path: "/"}, &SinkConfig{Path: "/out"}, true},
+		{SourceConfig{Path: "/x"}, &SinkConfig{Path: "/x-out"}, false},
+		{SourceConfig{Path: "/x/in"}, &SinkConfig{Path: "/x"}, false},
+		{SourceConfig{Path: "/x"}, &SinkConfig{Path: "/x/.out/a"}, false},
+		{SourceConfig{Path: "/x"}, &SinkConfig{Path: "/x/a.part/a"}, false},
+		{SourceConfig{Path: "/x", Pattern: "*.zip"}, &SinkConfig{Path: "/x/out"}, false},
+		{SourceConfig{Path: "/x"}, SourceConfig{Path: "/x"}, false},
+	} {
+		if got := c.from.Takes(c.to); got != c.want {
+			t.Errorf("%+v takes %+v: %t", c.from, c.to, got)
+		}
+	}
+}
+
 func TestNewSourceWantsAFolder(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()

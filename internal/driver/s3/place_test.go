@@ -102,6 +102,31 @@ func TestConfigsAreChecked(t *testing.T) {
 	}
 }
 
+// Results that lie where a source looks would be inputs again.
+func TestTakesOwnResults(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		from SourceConfig
+		to   any
+		want bool
+	}{
+		{SourceConfig{Bucket: "abc"}, &SinkConfig{Bucket: "abc", Prefix: "out/"}, true},
+		{SourceConfig{Bucket: "abc", Prefix: "a/"}, &SinkConfig{Bucket: "abc", Prefix: "a/out/", Region: "us-east-1"}, true},
+		{SourceConfig{Bucket: "abc", Exclude: []string{"out/a"}}, &SinkConfig{Bucket: "abc", Prefix: "out/"}, true},
+		{SourceConfig{Bucket: "abc", Exclude: []string{"x", "out"}}, &SinkConfig{Bucket: "abc", Prefix: "out/"}, false},
+		{SourceConfig{Bucket: "abc", Prefix: "in/"}, &SinkConfig{Bucket: "abc", Prefix: "out/"}, false},
+		{SourceConfig{Bucket: "abc", Prefix: "in/"}, &SinkConfig{Bucket: "abc"}, false},
+		{SourceConfig{Bucket: "abc"}, &SinkConfig{Bucket: "abd"}, false},
+		{SourceConfig{Bucket: "abc"}, &SinkConfig{Bucket: "abc", Endpoint: "http://127.0.0.1:9000"}, false},
+		{SourceConfig{Bucket: "abc", Pattern: "*.dcm"}, &SinkConfig{Bucket: "abc"}, false},
+		{SourceConfig{Bucket: "abc"}, nil, false},
+	} {
+		if got := c.from.Takes(c.to); got != c.want {
+			t.Errorf("%+v takes %+v: %t", c.from, c.to, got)
+		}
+	}
+}
+
 func TestKeysThatCannotBe(t *testing.T) {
 	t.Parallel()
 	refuse := signed{&faults{before: func(r *http.Request) *http.Response { t.Error("it was sent"); return refusal(r, 500, "") }}}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -63,6 +64,21 @@ func (c SourceConfig) Check() []gantry.FieldProblem {
 		}
 	}
 	return found
+}
+
+// Takes tells whether results that a sink of a config lays down would be announced: it is the same
+// bucket, its prefix begins with this one and is not excluded. A pattern that leaves out manifests was
+// made for the inputs alone.
+func (c SourceConfig) Takes(sink any) bool {
+	x, ok := sink.(*SinkConfig)
+	if !ok || c.place().target() != x.place().target() || !strings.HasPrefix(x.Prefix, c.Prefix) {
+		return false
+	}
+	if slices.ContainsFunc(c.Exclude, func(p string) bool { return strings.HasPrefix(x.Prefix, p) }) {
+		return false
+	}
+	matches, err := path.Match(cmp.Or(c.Pattern, "*"), gantry.ManifestName)
+	return matches && err == nil
 }
 
 // source is a bucket. Its numbers are fields for the tests.
