@@ -17,11 +17,16 @@ import (
 // is no part of a version.
 func roundTrip(t *testing.T, p *gantry.Pipeline) {
 	t.Helper()
-	again, err := ParseResolved(p.Resolved, fake{})
+	roundTripOf(t, p, fake{})
+}
+
+func roundTripOf(t *testing.T, p *gantry.Pipeline, k Kinds) {
+	t.Helper()
+	again, err := ParseResolved(p.Resolved, k)
 	if err != nil {
 		t.Fatalf("ParseResolved: %v\n%s", err, p.Resolved)
 	}
-	f, _, err := parseResolved(p.Resolved, fake{})
+	f, _, err := parseResolved(p.Resolved, k)
 	if err != nil {
 		t.Fatal(err)
 	}
