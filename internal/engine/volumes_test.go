@@ -10,7 +10,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -21,9 +23,9 @@ import (
 	"github.com/gantry-imaging/gantry/internal/sample"
 )
 
-// slowFFmpeg puts a program in the place of ffmpeg that notes each start, waits and goes on as ffmpeg. starts
-// counts.
-func slowFFmpeg(t *testing.T, wait string) (starts func() int) {
+// slowFFmpeg puts a program in the place of ffmpeg that notes each start, waits and goes on as ffmpeg. starts gives
+// the processes.
+func slowFFmpeg(t *testing.T, wait string) (starts func() []string) {
 	t.Helper()
 	real, err := exec.LookPath("ffmpeg")
 	if err != nil {
@@ -31,17 +33,17 @@ func slowFFmpeg(t *testing.T, wait string) (starts func() int) {
 	}
 	dir := t.TempDir()
 	log := filepath.Join(dir, "log")
-	script := fmt.Sprintf("#!/bin/sh\necho start >>%q\nsleep %s\nexec %q \"$@\"\n", log, wait, real)
+	script := fmt.Sprintf("#!/bin/sh\necho $$ >>%q\nsleep %s\nexec %q \"$@\"\n", log, wait, real)
 	if err := os.WriteFile(filepath.Join(dir, "ffmpeg"), []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
-	return func() int {
+	return func() []string {
 		b, err := os.ReadFile(log)
 		if err != nil && !os.IsNotExist(err) {
 			t.Fatal(err)
 		}
-		return strings.Count(string(b), "start")
+		return strings.Fields(string(b))
 	}
 }
 
@@ -63,8 +65,8 @@ func video(t *testing.T, n int) *world {
 func TestVideoIsDecodedOnce(t *testing.T) {
 	starts := slowFFmpeg(t, "0.4")
 	w := video(t, 10)
-	if leaves, code := through(t, w); code != "" || len(leaves) != 10 || starts() != 1 {
-		t.Fatalf("%d leaves, code %q, decoded %d times", len(leaves), code, starts())
+	if leaves, code := through(t, w); code != "" || len(leaves) != 10 || len(starts()) != 1 {
+		t.Fatalf("%d leaves, code %q, decoded %d times", len(leaves), code, len(starts()))
 	}
 	w.hurries, w.plan.Calls[0][0].Timeout = true, 300*time.Millisecond
 	got := map[string][]byte{}
@@ -72,8 +74,8 @@ func TestVideoIsDecodedOnce(t *testing.T) {
 	if tr := w.step(t.Context(), gantry.Inferring, 0); tr.To != gantry.Responding {
 		t.Fatalf("left with %+v", tr)
 	}
-	if starts() != 2 || len(w.called) != 10 {
-		t.Errorf("decoded %d times in two processes, called %d times for 10 frames", starts(), len(w.called))
+	if len(starts()) != 2 || len(w.called) != 10 {
+		t.Errorf("decoded %d times in two processes, called %d times for 10 frames", len(starts()), len(w.called))
 	}
 	for i, x := range w.items[1:11] {
 		if sum := sha256.Sum256(got[fmt.Sprintf("id/0/a/m/%d/0", i)]); gantry.Digest(sum) != x.SHA {
@@ -82,13 +84,15 @@ func TestVideoIsDecodedOnce(t *testing.T) {
 	}
 }
 
-// TestDecodingStops leaves nothing behind where a task is given up while its video is decoded.
+// TestDecodingStops leaves nothing behind where a task is given up while its video is decoded: no file, no row, no process.
 func TestDecodingStops(t *testing.T) {
 	starts := slowFFmpeg(t, "30")
 	w := video(t, 3)
+	temporary := t.TempDir()
+	t.Setenv("TMPDIR", temporary)
 	ctx, die := context.WithCancelCause(t.Context())
 	go func() {
-		for starts() == 0 && ctx.Err() == nil {
+		for len(starts()) == 0 && ctx.Err() == nil {
 			time.Sleep(time.Millisecond)
 		}
 		die(errors.New("killed"))
@@ -98,9 +102,21 @@ func TestDecodingStops(t *testing.T) {
 	if took := time.Since(begun); tr.Change != gantry.Release || took > 10*time.Second {
 		t.Errorf("left after %s with %+v", took, tr)
 	}
-	left, err := os.ReadDir(w.scratch)
-	if err != nil || len(left) > 0 || len(w.items) > 0 {
-		t.Errorf("%d files and %d items are left: %v", len(left), len(w.items), err)
+	for _, dir := range []string{w.scratch, temporary} {
+		left, err := filepath.Glob(filepath.Join(dir, "*-*"))
+		if err != nil || len(left) > 0 {
+			t.Errorf("%v are left: %v", left, err)
+		}
+	}
+	group, err := strconv.Atoi(starts()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for err == nil && time.Since(begun) < 10*time.Second {
+		err = syscall.Kill(-group, 0)
+	}
+	if !errors.Is(err, syscall.ESRCH) || len(w.items) > 0 {
+		t.Errorf("%d items are left, and of the processes: %v", len(w.items), err)
 	}
 }
 
