@@ -175,7 +175,10 @@ func TestSizeOfFrames(t *testing.T) {
 	w.leaves(1)
 	w.items[1].Transform, w.items[1].Size, w.items[1].SHA = dicomFrame, -1, gantry.Digest{}
 	var seen []any
-	note := rule(func(v map[string]any) (bool, error) { seen = append(seen, v["item"].(map[string]any)["size"]); return true, nil })
+	note := rule(func(v map[string]any) (bool, error) {
+		seen = append(seen, v["item"].(map[string]any)["size"])
+		return true, nil
+	})
 	w.plan.Stages[0].KeepIf = note
 	for _, size := range []int64{-1, 70} {
 		w.items[1].Size = size
