@@ -31,8 +31,8 @@ type rejoining struct {
 }
 
 // rejoin gives the outputs for a sink that wants what was taken apart put together again: containers in
-// place of the media that lie in them. Data, what is about the whole task, and all that a processor
-// answered about a leaf but its first medium, stay files of their own.
+// place of the media that lie in them. Data, what is about several leaves together, and all that a
+// processor answered about a leaf but its first medium, stay files of their own.
 func (w *work) rejoin(ctx context.Context, outputs []delivered) ([]delivered, error) {
 	inside := map[gantry.ItemID][]gantry.Item{}
 	for _, x := range w.ownItems() {
@@ -45,10 +45,14 @@ func (w *work) rejoin(ctx context.Context, outputs []delivered) ([]delivered, er
 	}
 	var out []delivered
 	var all []*rejoining
+	together := map[int16]map[gantry.ItemID]bool{}
 	for _, x := range outputs {
+		if together[x.Stage] == nil {
+			together[x.Stage] = w.together(x.Stage)
+		}
 		r := rejoiningOf(all, x)
 		_, taken := r.byOrigin(x.Origin)
-		if x.Media == gantry.MediaJSON || x.Origin == 0 || taken {
+		if x.Media == gantry.MediaJSON || x.Origin == 0 || taken || together[x.Stage][x.Origin] {
 			out = append(out, x)
 			continue
 		}
@@ -67,6 +71,28 @@ func (w *work) rejoin(ctx context.Context, outputs []delivered) ([]delivered, er
 		out = append(out, d)
 	}
 	return out, nil
+}
+
+// together are the leaves of which several were answered by one medium, at a stage or before it, so that what
+// has the first of them for its origin is about all of them.
+func (w *work) together(stage int16) map[gantry.ItemID]bool {
+	out := map[gantry.ItemID]bool{}
+	for s, p := range w.passages[:stage+1] {
+		st := w.plan.Stages[s]
+		if st.Each != gantry.EachBatch || int16(s) < stage && st.Pass == gantry.PassInputs {
+			continue
+		}
+		for key, items := range p.made {
+			origins := p.groups[key.ordinal].origins
+			if len(origins) < 2 || len(mediaOf(items)) == 0 || lined(st, origins, items) {
+				continue
+			}
+			for _, o := range origins {
+				out[o] = true
+			}
+		}
+	}
+	return out
 }
 
 func rejoiningOf(all []*rejoining, x delivered) *rejoining {
