@@ -63,7 +63,7 @@ func ordeal(t *testing.T, source func(url string) string, list []hostile) {
 		list = slices.Insert(list, at, hostile{path: good})
 		before[good] = fingerprint(t, good)
 	}
-	foreseen(t, list)
+	foreseen(t, source("http://127.0.0.1:9"), list)
 	known := map[string]bool{}
 	for i, o := range r.run(source(s.URL), r.out, inputs...) {
 		judge(t, r, o, list[i])
@@ -86,9 +86,9 @@ func ordeal(t *testing.T, source func(url string) string, list []hostile) {
 }
 
 // foreseen holds the preview of each input to the end that it is to have, without a call.
-func foreseen(t *testing.T, list []hostile) {
+func foreseen(t *testing.T, source string, list []hostile) {
 	t.Helper()
-	p := parsed(t, strict("http://127.0.0.1:9"))
+	p := parsed(t, source)
 	for _, x := range list {
 		got := string(planned(t, p, nil, x.path).Inputs[0].Code)
 		if len(x.want) == 0 && got != "" || len(x.want) > 0 && !slices.Contains(x.want, got) {

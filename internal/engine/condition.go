@@ -117,11 +117,14 @@ func (w *work) keepOnly(ctx context.Context, stage int16, p *passage) error {
 func (w *work) about(ctx context.Context, c gantry.Condition, stage int16, p *passage, origins []gantry.ItemID, whole bool) (map[string]any, error) {
 	first, _ := w.item(origins[0])
 	place, _ := slices.BinarySearch(w.ownIDs(), origins[0])
-	frame := 0
+	frame, size := 0, first.Size
 	if isFrame(first) {
 		frame = int(first.Ordinal) + 1
 	}
-	vars := map[string]any{"item": map[string]any{"media": first.Media, "size": first.Size, "frame": frame, "index": w.before() + place}}
+	if first.Transform == dicomFrame {
+		size = 0 // it is known only once the frame was read, and a condition must not change by that
+	}
+	vars := map[string]any{"item": map[string]any{"media": first.Media, "size": size, "frame": frame, "index": w.before() + place}}
 	var err error
 	if vars["dicom"], err = w.tagsFor(ctx, c, origins[0]); err != nil {
 		return nil, err

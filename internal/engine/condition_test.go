@@ -166,3 +166,29 @@ func TestFilter(t *testing.T) {
 		}
 	}
 }
+
+// TestSizeOfFrames: how many bytes the picture of a frame has is known once it was made. A condition does not
+// see that, or it would hold in one process and not in another.
+func TestSizeOfFrames(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, each("s", gantry.EachPart, gantry.OnErrorFail))
+	w.leaves(1)
+	w.items[1].Transform, w.items[1].Size, w.items[1].SHA = dicomFrame, -1, gantry.Digest{}
+	var seen []any
+	note := rule(func(v map[string]any) (bool, error) {
+		seen = append(seen, v["item"].(map[string]any)["size"])
+		return true, nil
+	})
+	w.plan.Stages[0].KeepIf = note
+	for _, size := range []int64{-1, 70} {
+		w.items[1].Size = size
+		x := &work{e: New(Options{Store: w, Session: w, Blobs: w.blobs, Plans: w}), plan: w.plan, items: w.items, task: gantry.Task{Lease: lease},
+			parts: map[gantry.PartKey]gantry.Part{{}: {Status: gantry.PartOK}}}
+		if _, err := x.passed(t.Context(), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff([]any{int64(0), int64(0)}, seen); diff != "" {
+		t.Errorf("saw (-want +got):\n%s", diff)
+	}
+}

@@ -85,13 +85,15 @@ type Engine struct {
 	Options
 	cpu *semaphore.Weighted // scans at once
 
-	mu     sync.Mutex
-	flight map[int32]*semaphore.Weighted // by limiter: parts between their intent and their outcome
+	mu      sync.Mutex
+	flight  map[int32]*semaphore.Weighted // by limiter: parts between their intent and their outcome
+	shelves map[gantry.TaskID]*shelf      // of children that run here, by parent
 }
 
 // New makes the engine of one session.
 func New(o Options) *Engine {
-	return &Engine{Options: o, cpu: semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0))), flight: map[int32]*semaphore.Weighted{}}
+	return &Engine{Options: o, cpu: semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0))), flight: map[int32]*semaphore.Weighted{},
+		shelves: map[gantry.TaskID]*shelf{}}
 }
 
 // effects say what is done on entering a state. Each reports the event that leads on.
@@ -120,8 +122,9 @@ func (e ended) Unwrap() error { return e.error }
 // Begin takes up a task that was claimed. The function it gives runs the effect of the task's state
 // and says which transition follows, or a zero one if the lease is lost.
 func (e *Engine) Begin(t gantry.Task) (step func(context.Context, gantry.Task) gantry.Transition, end func()) {
-	w := &work{e: e, task: t, shelf: newShelf(e)}
-	return w.step, w.shelf.close
+	s, end := e.shelfOf(t)
+	w := &work{e: e, task: t, shelf: s}
+	return w.step, end
 }
 
 func (w *work) step(ctx context.Context, t gantry.Task) gantry.Transition {

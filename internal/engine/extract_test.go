@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/json"
 	"image"
 	"image/jpeg"
+	"image/png"
 	"io"
 	"strings"
 	"testing"
@@ -160,5 +162,44 @@ func sends(w *world, got map[string][]byte) func(context.Context, *gantry.Reques
 		got[r.Key] = b
 		w.mu.Unlock()
 		return answer1(gantry.MediaJSON, `1`)(ctx, r)
+	}
+}
+
+// TestBrokenBehindItsHead delivers the rest of a task in which a picture turns out broken only as it is sent:
+// the stage leaves it out, and the manifest says so and has no digest of it.
+func TestBrokenBehindItsHead(t *testing.T) {
+	t.Parallel()
+	noisy := image.NewGray(image.Rect(0, 0, 64, 64))
+	for i := range noisy.Pix {
+		noisy.Pix[i] = byte(i * i >> 3)
+	}
+	var b bytes.Buffer
+	if err := png.Encode(&b, noisy); err != nil {
+		t.Fatal(err)
+	}
+	broken := bytes.Clone(b.Bytes())
+	broken[len(broken)-20] ^= 1 // the checksum of its last chunk of pixels
+	w := newWorld(t, each("a", gantry.EachPart, gantry.OnErrorSkip))
+	w.plan.OnError = gantry.OnErrorSkip
+	w.blobs["in"] = packed(t, media.ArchiveZip, b.Bytes(), broken)
+	if _, code := through(t, w); code != "" {
+		t.Fatal(code)
+	}
+	w.process = sends(w, map[string][]byte{})
+	if tr := w.step(t.Context(), gantry.Inferring, 0); tr.To != gantry.Responding || w.parts[gantry.PartKey{Ordinal: 1}].Status != gantry.PartFailed {
+		t.Fatalf("left with %+v, parts %+v", tr, w.parts)
+	}
+	for range 2 { // the second time as after a crash
+		if tr := w.step(t.Context(), gantry.Responding, 0); tr.To != gantry.Done {
+			t.Fatalf("left with %+v", tr)
+		}
+		var m manifest
+		if err := json.Unmarshal([]byte(w.sealed["id/_manifest.json"]), &m); err != nil {
+			t.Fatal(err)
+		}
+		if len(m.Items) != 1 || len(m.Outputs) != 1 || len(m.Errors) == 0 || m.Errors[0].Item != "input#1" {
+			t.Errorf("manifest %+v", m)
+		}
+		clear(w.sealed)
 	}
 }

@@ -74,7 +74,7 @@ func (w *work) newManifest() manifest {
 func (w *work) manifest(outputs []delivered) ([]byte, error) {
 	m := w.newManifest()
 	for _, x := range w.leaves() {
-		if x.Rejected {
+		if x.Rejected || x.SHA.IsZero() {
 			m.Errors = append(m.Errors, manifestError{Item: w.path(x), Code: string(x.Reason)})
 			continue
 		}

@@ -7,6 +7,7 @@ import (
 	_ "image/jpeg" // what a picture's size is read by
 	_ "image/png"
 	"io"
+	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -150,7 +151,7 @@ func (f *reelReader) next(i int) (media.VideoFrame, bool, error) {
 // itself.
 func (r *rejoining) rateOf(ctx context.Context, of gantry.Item) (media.Rate, error) {
 	if s := r.plan.Extract.Sample; s > 0 {
-		return media.Rate{Num: int64(s * 1000), Den: 1000}, nil
+		return sampleRate(s), nil
 	}
 	path, remove, err := r.named(ctx, of)
 	if err != nil {
@@ -165,6 +166,16 @@ func (r *rejoining) rateOf(ctx context.Context, of gantry.Item) (media.Rate, err
 		return media.Rate{Num: 25, Den: 1}, nil
 	}
 	return info.Rate, nil
+}
+
+// sampleRate is a number of frames per second as a fraction, one of a few an hour too.
+func sampleRate(perSecond float64) media.Rate {
+	r := media.Rate{Den: 1000}
+	if perSecond < 1 {
+		r.Den *= 3600
+	}
+	r.Num = max(1, int64(math.Round(perSecond*float64(r.Den))))
+	return r
 }
 
 // gapPicture makes what stands in the place of frames that failed, as large as the first that did not.

@@ -236,9 +236,11 @@ func (w *work) deliver(ctx context.Context, sink int16, op gantry.Op, ordinal in
 }
 
 // digests fills in the SHA-256 of the task's own media that were never read whole, for the
-// manifest: those that no processor was sent.
+// manifest: those that no processor was sent. One that turns out broken has none and ends the task, unless a
+// stage could do without it or bad entries are left out; it is no item of the manifest, but an error.
 func (w *work) digests(ctx context.Context) error {
 	var marks []gantry.ItemMark
+	failed := w.failedOrigins()
 	for _, x := range w.leaves() {
 		if x.Rejected || !x.SHA.IsZero() {
 			continue
@@ -247,10 +249,15 @@ func (w *work) digests(ctx context.Context) error {
 			return errStop
 		}
 		sha, size, err := w.digest(ctx, x)
-		if err != nil {
+		m := gantry.ItemMark{ID: x.ID, SHA: sha, Size: size, Reason: x.Reason}
+		switch {
+		case err == nil:
+		case broken(err) && (failed[x.ID] || w.plan.OnError == gantry.OnErrorSkip):
+			m = gantry.ItemMark{ID: x.ID, Size: x.Size, Reason: gantry.CodeOf(err)}
+		default:
 			return err
 		}
-		marks = append(marks, gantry.ItemMark{ID: x.ID, SHA: sha, Size: size, Reason: x.Reason})
+		marks = append(marks, m)
 		if len(marks) == chunk {
 			if err := w.keepMarks(ctx, marks); err != nil {
 				return err
@@ -262,6 +269,28 @@ func (w *work) digests(ctx context.Context) error {
 		return nil
 	}
 	return w.keepMarks(ctx, marks)
+}
+
+// broken tells an error that is one of an item's bytes.
+func broken(err error) bool {
+	k := gantry.KindOf(err)
+	return k == gantry.Illegal || k == gantry.Permanent
+}
+
+// failedOrigins are the origins about which a part failed, in stages that could do without.
+func (w *work) failedOrigins() map[gantry.ItemID]bool {
+	out := map[gantry.ItemID]bool{}
+	for s, p := range w.passages {
+		for i, g := range p.groups {
+			if _, failed, _ := w.status(int16(s), i); failed == 0 {
+				continue
+			}
+			for _, o := range g.origins {
+				out[o] = true
+			}
+		}
+	}
+	return out
 }
 
 func (w *work) keepMarks(ctx context.Context, marks []gantry.ItemMark) error {

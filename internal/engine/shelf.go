@@ -55,12 +55,14 @@ func entryOf(kind string) string {
 // maxVolumes is how many volumes of one task stay open while nobody reads them.
 const maxVolumes = 16
 
-// shelf keeps a task's archives, multi-frame files and videos open between reads.
+// shelf keeps the archives, multi-frame files and videos of a task, or of the children of one, open between reads.
 type shelf struct {
 	e       *Engine
 	making  singleflight.Group // by item: a video is decoded once, however many wait for its frames
 	mu      sync.Mutex
 	volumes map[gantry.ItemID]*volume
+
+	children int // that use it; guarded by the engine's mu
 }
 
 // volume is an item that is open for what is inside it, by ordinal.

@@ -149,3 +149,47 @@ func TestVolumesAreOpenBeforeTheCall(t *testing.T) {
 		t.Errorf("%+v after %d openings", tr, opened)
 	}
 }
+
+// TestShardsShareAShelf opens what the shards of one task read once in a process, for as long as one of them
+// runs, and closes it behind the last.
+func TestShardsShareAShelf(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, each("s", gantry.EachPart, gantry.OnErrorFail))
+	w.plan.Extract.Shard = 2
+	var all [][]byte
+	for range 4 {
+		all = append(all, tinyPNG(t))
+	}
+	w.blobs["in"] = packed(t, media.ArchiveZip, all...)
+	if _, code := through(t, w); code != "" {
+		t.Fatal(code)
+	}
+	w.process = sends(w, map[string][]byte{})
+	opened := 0
+	e := New(Options{Store: w, Session: w, Caller: w, Plans: w, Rand: func() float64 { return 0.5 }, Scratch: t.TempDir(),
+		Blobs: watchedBlobs{w.blobs, func(context.Context) error { opened++; return nil }}})
+	var ends []func()
+	for i := range 2 {
+		c := &child{parent: 7, members: []gantry.Span{{First: gantry.ItemID(2*i + 1), End: gantry.ItemID(2*i + 3)}}, parts: map[gantry.PartKey]gantry.Part{},
+			ChildTask: gantry.ChildTask{ID: gantry.TaskID(100 + i), Role: gantry.Shard, Ordinal: int32(i)}}
+		w.kin[c.ID] = c
+		task := gantry.Task{Lease: gantry.Lease{Task: c.ID, Seq: 1}, PublicID: "c", Parent: 7, Role: gantry.Shard, Ordinal: int32(i), State: gantry.Inferring}
+		step, end := e.Begin(task)
+		if tr := step(t.Context(), task); tr.To != gantry.Responding {
+			t.Fatalf("left with %+v", tr)
+		}
+		ends = append(ends, end)
+	}
+	if opened != 1 || len(w.called) != 4 {
+		t.Errorf("opened %d times for %d calls", opened, len(w.called))
+	}
+	s := e.shelves[7]
+	ends[0]()
+	if len(s.volumes) != 1 || e.shelves[7] != s {
+		t.Error("closed while the other runs")
+	}
+	ends[1]()
+	if len(s.volumes) != 0 || len(e.shelves) != 0 {
+		t.Errorf("%d volumes and %d shelves stay", len(s.volumes), len(e.shelves))
+	}
+}

@@ -75,7 +75,7 @@ func stageShape(steps []step, keepIf bool) shape {
 		"dicom":  dicomShape,
 		"stages": stages,
 		"item": {kind: "object", fields: map[string]shape{
-			"media": text("its media type, by content"), "size": number("its bytes"),
+			"media": text("its media type, by content"), "size": number("its bytes; 0 of a frame of a DICOM file"),
 			"frame": number("which frame of its file it is, from 1; 0 if it is no frame"), "index": number("its place among the task's origins, from 0"),
 		}},
 	}}
