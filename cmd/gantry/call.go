@@ -21,8 +21,7 @@ type callFlags struct {
 	Pipeline  string `help:"Only of this pipeline."`
 	Processor string `help:"Only of this processor."`
 	Boundary  string `help:"Only at this side." enum:"source,processor,sink," default:""`
-	Outcome   string `help:"Only with this outcome." enum:"ok,failed,not_sent,fenced,lost," default:""`
-	Control   bool   `help:"Instead of calls, the traffic that belongs to no task: listings of sources, summed up by the minute, and each failure. Only --pipeline, --boundary and --outcome select."`
+	Outcome   string `help:"Only with this outcome." enum:"ok,failed,not_sent,fenced,lost,running," default:""`
 }
 
 func (f callFlags) filter() postgres.Filter {
@@ -32,6 +31,7 @@ func (f callFlags) filter() postgres.Filter {
 type callLsCmd struct {
 	listFlags
 	callFlags
+	Control bool `help:"Instead of calls, the traffic that belongs to no task: listings of sources, summed up by the minute, and each failure. Only --pipeline, --boundary and --outcome select."`
 }
 
 // Run is called by the parser.

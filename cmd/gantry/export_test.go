@@ -50,6 +50,10 @@ func TestExport(t *testing.T) {
 	if err := json.Unmarshal([]byte(listed), &want); err != nil || len(want) < 4 {
 		t.Fatalf("%d calls: %v", len(want), err)
 	}
+	// What export does not write it must not seem to write.
+	if code, out, _ := operated(t, dsn, "call", "export", "--control"); code != exitUsage || out != "" {
+		t.Errorf("export --control: %d\n%s", code, out)
+	}
 	code, out, errs := operated(t, dsn, "call", "export", "--boundary", "processor")
 	lines, err := csv.NewReader(strings.NewReader(out)).ReadAll()
 	if code != exitOK || err != nil || len(lines) != len(want)+1 || errs != "" {

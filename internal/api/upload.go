@@ -56,13 +56,7 @@ func (t *tasks) upload(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	select {
-	case t.slots <- struct{}{}:
-	default:
-		return gantry.Errorf(gantry.Unavailable, CodeBusy, "there are %d uploads under way", cap(t.slots))
-	}
 	id, err := t.take(w, r, u)
-	<-t.slots
 	if err != nil {
 		return err
 	}
@@ -74,8 +68,14 @@ func (t *tasks) upload(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, http.StatusCreated, x)
 }
 
-// take reads the body into the desk. An empty one is refused before anything is kept.
+// take reads the body into the desk, if there is a place for it. An empty one is refused before anything is kept.
 func (t *tasks) take(w http.ResponseWriter, r *http.Request, u Upload) (string, error) {
+	select {
+	case t.slots <- struct{}{}:
+		defer func() { <-t.slots }()
+	default:
+		return "", gantry.Errorf(gantry.Unavailable, CodeBusy, "there are %d uploads under way", cap(t.slots))
+	}
 	body := bufio.NewReader(&uploaded{r: r.Body, control: http.NewResponseController(w), idle: t.idle})
 	if _, err := body.Peek(1); err == io.EOF {
 		return "", gantry.Errorf(gantry.Illegal, gantry.CodeEmpty, "the body is empty")

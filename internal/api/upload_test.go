@@ -282,3 +282,21 @@ func TestBodyIsReadBeforeItIsDurable(t *testing.T) {
 		}
 	}
 }
+
+// faulty is a desk with a fault.
+type faulty struct{ *counter }
+
+func (faulty) Upload(context.Context, Upload) (string, error) { panic(http.ErrAbortHandler) }
+
+// An upload that ends in a fault of ours takes no place from those after it.
+func TestFaultGivesItsPlaceBack(t *testing.T) {
+	t.Parallel()
+	api, url := served(t, faulty{&counter{states: []string{"queued"}}})
+	api.slots = make(chan struct{}, 1)
+	for range 2 {
+		if resp, err := http.Post(url+uploads, "application/dicom", strings.NewReader("x")); err == nil {
+			resp.Body.Close()
+			t.Errorf("status %d", resp.StatusCode)
+		}
+	}
+}

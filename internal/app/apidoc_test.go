@@ -38,6 +38,7 @@ func (f front) curl(line, id string, file []byte) answered {
 		switch {
 		case w[0] == "--data-binary":
 			method, body = "POST", bytes.NewReader(file)
+			headers = append(headers, "Content-Type", "application/x-www-form-urlencoded") // curl's own, unless -H says another
 			w = w[1:]
 		case w[0] == "-H":
 			name, value, _ := strings.Cut(w[1], ": ")

@@ -24,6 +24,7 @@ type feed struct {
 	local   bool
 	uploads int64 // the largest upload; 0: objects come in another way
 	source  gantry.Source
+	target  string // on record; empty: the source's own
 }
 
 // offer is an object with a way to its bytes.

@@ -156,6 +156,9 @@ func (r *run) drive(ctx context.Context, s *scheduler.Session, in *intake) error
 	}
 }
 
+// runTarget stands on record for every folder that inputs lie in: their names may be those of patients.
+const runTarget = "dir:run"
+
 // feeds opens one dir source for each folder that inputs lie in.
 func (r *run) feeds(ctx context.Context, lane int32) (map[string]*feed, error) {
 	feeds := map[string]*feed{}
@@ -164,7 +167,7 @@ func (r *run) feeds(ctx context.Context, lane int32) (map[string]*feed, error) {
 		if feeds[folder] != nil {
 			continue
 		}
-		f := &feed{name: r.plan.Name + "/run", plan: r.plan, lane: lane}
+		f := &feed{name: r.plan.Name + "/run", plan: r.plan, lane: lane, target: runTarget}
 		if err := r.app.openSource(ctx, gantry.Endpoint{Name: "run", Kind: "dir", Config: dir.SourceConfig{Path: folder}}, f); err != nil {
 			return nil, err
 		}

@@ -103,3 +103,25 @@ func dump(t *testing.T, dsn string) map[string]string {
 	}
 	return out
 }
+
+// TestFolderOfAnInputIsNoTarget: whoever runs an input may have named its folder after a patient. The record
+// cannot be erased, so the folder must not be in it.
+func TestFolderOfAnInputIsNoTarget(t *testing.T) {
+	t.Parallel()
+	s := serve(t, scoring)
+	r := newRig(t, nil)
+	folder := filepath.Join(t.TempDir(), "DOE^JANE")
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	input := filepath.Join(folder, "x.png")
+	if err := os.WriteFile(input, noise(20, [32]byte{5}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mustBeDone(t, r.one(twoStages(s.URL), input))
+	for table, text := range dump(t, r.dsn) {
+		if strings.Contains(text, "DOE") {
+			t.Errorf("table %s holds the name of the input's folder", table)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -80,7 +81,7 @@ func (a *App) openSource(ctx context.Context, e gantry.Endpoint, f *feed) error 
 		return err
 	}
 	f.local = local(target)
-	if f.limiter, err = a.Store.EnsureLimiter(ctx, target.Key(), gantry.LimiterSpec{MaxUnits: -1, Hold: time.Minute}, true); err != nil {
+	if f.limiter, err = a.Store.EnsureLimiter(ctx, cmp.Or(f.target, target.Key()), gantry.LimiterSpec{MaxUnits: -1, Hold: time.Minute}, true); err != nil {
 		return err
 	}
 	f.source, err = a.Drivers.NewSource(ctx, e.Kind, e.Config, egress)

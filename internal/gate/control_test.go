@@ -203,3 +203,24 @@ func (neverEnding) Read(p []byte) (int, error) {
 	}
 	return len(p), nil
 }
+
+// A call that is over is on record with its sums; what a driver sends after it, in a context that it kept,
+// would be on no record.
+func TestNothingLeavesAfterTheCall(t *testing.T) {
+	t.Parallel()
+	url := answers(t)
+	e := egressTo(t, url, Policy{})
+	for _, several := range []bool{false, true} {
+		m := NewMeter(time.Now)
+		if several {
+			m.Several()
+			if _, err := ask(WithMeter(t.Context(), m), t, e, url+"/a", "1"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m.Close()
+		if _, err := ask(WithMeter(t.Context(), m), t, e, url+"/b", "2"); gantry.CodeOf(err) != CodeSecondSend {
+			t.Errorf("several %t: %v", several, err)
+		}
+	}
+}

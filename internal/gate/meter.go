@@ -94,12 +94,12 @@ func (m *Meter) Several() {
 	m.mu.Unlock()
 }
 
-// take claims the meter for a request; false if one is under way, or if there was one and the call
-// may not make several.
+// take claims the meter for a request; false if one is under way, if there was one and the call may not
+// make several, and once the call is over.
 func (m *Meter) take() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.running || m.requests > 0 && !m.several {
+	if m.over || m.running || m.requests > 0 && !m.several {
 		return false
 	}
 	m.requests++

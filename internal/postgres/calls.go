@@ -12,6 +12,10 @@ import (
 const familySQL = `with recursive d(id) as (select id from task where %s
   union all select c.id from d join task c on c.parent = d.id) select id from d`
 
+// callOutcomeSQL is how a call ended; one without an outcome runs as long as its process lives.
+const callOutcomeSQL = `case when o.id is not null then (array['ok','failed','not_sent','fenced'])[o.result + 1]
+  when exists (select from worker w where w.id = i.worker and w.expires_at > now()) then 'running' else 'lost' end`
+
 // Names of stages and processors come from the pipeline version that the call was made under.
 var listCallsSQL = `
 select i.id::text, coalesce(t.public_id, ''), i.part,
@@ -22,8 +26,7 @@ select i.id::text, coalesce(t.public_id, ''), i.part,
   (array['source','processor','sink'])[i.boundary + 1], (array['get','process','put','manifest'])[i.op + 1], i.try::int, l.key,
   to_timestamp(('x' || substr(replace(i.id::text, '-', ''), 1, 12))::bit(48)::bigint / 1000.0) + coalesce(o.sent_us, 0) * interval '1 us',
   coalesce(o.took_us, 0) / 1000.0, coalesce(o.status, 0),
-  case when o.id is not null then (array['ok','failed','not_sent','fenced'])[o.result + 1]
-       when exists (select from worker w where w.id = i.worker and w.expires_at > now()) then 'running' else 'lost' end as outcome,
+  ` + callOutcomeSQL + ` as outcome,
   case when o.result in (1, 2) then ` + fmt.Sprintf(kindNameSQL, `o.kind`) + ` else '' end, coalesce(o.error_code, ''),
   coalesce(encode(o.req_sha, 'hex'), ''), coalesce(o.req_size, 0), coalesce(encode(o.resp_sha, 'hex'), ''), coalesce(o.resp_size, 0),
   i.worker, coalesce(encode(pv.version, 'hex'), '')
@@ -37,8 +40,9 @@ left join lateral (select pv.resolved::json as doc) r on true
 where i.id >= u7floor($1) and ($2 = 0 or i.task_id = any (array(` + fmt.Sprintf(familySQL, `id = $2`) + `))) and ($3 = '' or pv.name = $3)
   and ($4 = '' or (array['source','processor','sink'])[i.boundary + 1] = $4)
   and ($5 = '' or (i.boundary = 1 and r.doc -> 'stages' -> i.stage::int -> 'call' ->> i.processor::int = $5))
-  and ($6 = '' or case when o.id is not null then (array['ok','failed','not_sent','fenced'])[o.result + 1] else 'lost' end = $6)
+  and ($6 = '' or ` + callOutcomeSQL + ` = $6)
   and ($8::text[] is null or i.task_id = any (array(` + fmt.Sprintf(familySQL, `public_id = any ($8)`) + `)))
+  and ($9 = '' or i.id = nullif($9, '')::uuid)
 order by i.id desc limit nullif($7, 0)`
 
 // Calls lists recorded calls, the newest first. Those of a task are also those of its children.
@@ -69,7 +73,7 @@ func (s *Store) callArgs(ctx context.Context, f Filter) ([]any, error) {
 	if since.IsZero() {
 		since = time.Unix(0, 0)
 	}
-	return []any{since, key, f.Pipeline, f.Boundary, f.Processor, f.Outcome, f.Limit, f.Tasks}, nil
+	return []any{since, key, f.Pipeline, f.Boundary, f.Processor, f.Outcome, f.Limit, f.Tasks, f.Call}, nil
 }
 
 func scanCall(row pgx.CollectableRow) (CallRow, error) {

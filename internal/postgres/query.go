@@ -2,11 +2,11 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // TaskRow is a task as people see it.
@@ -89,6 +89,7 @@ type Filter struct {
 	Since     time.Time
 	Limit     int
 	Tasks     []string // public ids
+	Call      string   // a call's id
 }
 
 const stateNameSQL = `(array['queued','extracting','ingesting','inferring','responding','done','failed','cancelled'])[%s + 1]`
@@ -153,23 +154,17 @@ func (s *Store) Events(ctx context.Context, key int64) ([]EventRow, error) {
 
 // Call finds one call by its id.
 func (s *Store) Call(ctx context.Context, id string) (CallRow, error) {
-	var at time.Time
-	if err := s.ask.QueryRow(ctx, `select at from call_intent where id = $1::uuid`, id).Scan(&at); err != nil {
-		if errors.Is(err, pgx.ErrNoRows) {
-			return CallRow{}, fmt.Errorf("no call %s", id)
-		}
-		return CallRow{}, fmt.Errorf("read call: %w", err)
+	if (&pgtype.UUID{}).Scan(id) != nil {
+		return CallRow{}, fmt.Errorf("no call %s", id)
 	}
-	list, err := s.Calls(ctx, Filter{Since: at.Add(-time.Hour)})
+	list, err := s.Calls(ctx, Filter{Call: id})
 	if err != nil {
 		return CallRow{}, err
 	}
-	for _, c := range list {
-		if c.ID == id {
-			return c, nil
-		}
+	if len(list) == 0 {
+		return CallRow{}, fmt.Errorf("no call %s", id)
 	}
-	return CallRow{}, fmt.Errorf("no call %s", id)
+	return list[0], nil
 }
 
 // TaskCount is how many tasks of a pipeline that have not ended are in a state and a phase.

@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"crypto/rand"
+	"strings"
 	"testing"
 	"time"
 
@@ -235,6 +236,9 @@ func TestResultsAndCalls(t *testing.T) {
 	if got := must(b.Landed(t.Context(), b.worker, []*gantry.Write{{Intent: in}}))(t); !got[0] {
 		t.Error("Landed does not find the intent")
 	}
+	if list := must(b.Calls(t.Context(), postgres.Filter{Outcome: "lost"}))(t); len(list) != 0 {
+		t.Errorf("a call that runs is listed as lost: %+v", list)
+	}
 	done := part
 	done.Status, done.Attempt = gantry.PartOK, 1
 	out := &gantry.Outcome{ID: in.ID, Task: task.Task, Limiter: b.limiter, Status: 200, ReqSize: 9, ReqSHA: gantry.Digest{1}}
@@ -259,7 +263,15 @@ func TestResultsAndCalls(t *testing.T) {
 	if len(calls) != 1 || calls[0].Stage != "s" || calls[0].Processor != "qa" || calls[0].Outcome != "ok" || calls[0].Status != 200 || calls[0].Task != task.PublicID {
 		t.Errorf("calls %+v", calls)
 	}
-	if c := must(b.Call(t.Context(), in.ID.String()))(t); c.RequestBytes != 9 {
+	for _, id := range []string{"zzz", "", gantry.NewIDs(time.Now, rand.Reader).New().String()} {
+		if _, err := b.Call(t.Context(), id); err == nil || err.Error() != "no call "+id {
+			t.Errorf("call %q: %v", id, err)
+		}
+	}
+	if list := must(b.Calls(t.Context(), postgres.Filter{Call: in.ID.String()}))(t); len(list) != 1 || list[0].ID != in.ID.String() {
+		t.Errorf("%d calls of one id", len(list))
+	}
+	if c := must(b.Call(t.Context(), strings.ToUpper(in.ID.String())))(t); c.RequestBytes != 9 {
 		t.Errorf("call %+v", c)
 	}
 }
