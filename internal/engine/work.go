@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
@@ -26,6 +27,10 @@ type work struct {
 	shelf *shelf
 
 	ready bool // it was read
+	scope atomic.Pointer[scope]
+
+	opening sync.Mutex
+	origin  *remote // of a task whose original was not copied, once it is read
 
 	mu       sync.Mutex
 	items    []gantry.Item // in the order of their ids
@@ -58,6 +63,14 @@ func (w *work) load(ctx context.Context) error {
 	}
 	w.ready = true
 	return nil
+}
+
+// close gives back what the task kept open.
+func (w *work) close() {
+	w.shelf.close()
+	if o := w.opened(); o != nil {
+		o.close()
+	}
 }
 
 // commit makes results of this task durable.
