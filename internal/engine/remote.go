@@ -109,7 +109,8 @@ func (w *work) opened() *remote {
 	return w.origin
 }
 
-// gone is why the original can be read no more, if so: the task ends with that, whatever it was read for.
+// gone is why the original cannot be read, if another try would not help: the task ends with that, whatever
+// it was read for.
 func (w *work) gone() error {
 	o := w.opened()
 	if o == nil {
@@ -274,7 +275,7 @@ func (o *remote) fetch(s *scope, at int64, list []*block) {
 		var n int
 		n, err = o.request(s, at+int64(got), list[got:], try)
 		got += n
-		if err == nil || try == readTries || !gantry.KindOf(err).Retryable() || gantry.RetryAfterOf(err) > time.Second || !o.pause(s, try, gantry.RetryAfterOf(err)) {
+		if err == nil || try == readTries || errors.Is(err, gantry.ErrFenced) || !gantry.KindOf(err).Retryable() || gantry.RetryAfterOf(err) > time.Second || !o.pause(s, try, gantry.RetryAfterOf(err)) {
 			break
 		}
 	}
@@ -284,7 +285,7 @@ func (o *remote) fetch(s *scope, at int64, list []*block) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.failed = err
-	if gantry.CodeOf(err) == gantry.CodeSourceGone {
+	if !gantry.KindOf(err).Retryable() {
 		o.gone = err
 	}
 	for i, b := range list[got:] {
