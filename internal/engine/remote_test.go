@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"archive/zip"
 	"bytes"
 	"context"
 	"errors"
@@ -14,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
+	"github.com/gantry-imaging/gantry/internal/media"
+	"github.com/gantry-imaging/gantry/internal/sample"
 )
 
 // bucket is a source that keeps one object.
@@ -88,8 +89,8 @@ func noise(n int) []byte {
 	return b
 }
 
-// pngs packs a picture of about a block n times, stored.
-func pngs(t *testing.T, n int) []byte {
+// pngs packs a picture of about a block n times, stored where the kind of archive can.
+func pngs(t *testing.T, n int, kind media.ArchiveKind) []byte {
 	t.Helper()
 	img := image.NewGray(image.Rect(0, 0, 1000, 1000))
 	copy(img.Pix, noise(len(img.Pix)))
@@ -97,15 +98,16 @@ func pngs(t *testing.T, n int) []byte {
 	if err := (&png.Encoder{CompressionLevel: png.NoCompression}).Encode(&picture, img); err != nil {
 		t.Fatal(err)
 	}
-	z := zip.NewWriter(&b)
+	a, err := media.NewArchiveWriter(kind, &b)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for i := range n {
-		h, err := z.CreateHeader(&zip.FileHeader{Name: fmt.Sprintf("%d.png", i), Method: zip.Store})
-		if err != nil {
+		if err := a.Add(fmt.Sprintf("%d.png", i), int64(picture.Len()), bytes.NewReader(picture.Bytes())); err != nil {
 			t.Fatal(err)
 		}
-		h.Write(picture.Bytes())
 	}
-	if err := z.Close(); err != nil {
+	if err := a.Close(); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()
@@ -257,49 +259,67 @@ func TestRemoteEndsWithItsStep(t *testing.T) {
 	}
 }
 
-// Whichever request fails for good, an archive's extraction and ingestion are tried again, and nothing that
-// could not be read is refused; what is gone ends the task.
-func TestArchiveOnABrokenSource(t *testing.T) {
+// Whichever request fails for good, extraction and ingestion are tried again, and nothing that could not be read
+// is refused; what is gone ends the task.
+func TestMediaOnABrokenSource(t *testing.T) {
 	t.Parallel()
-	archive := pngs(t, 36)
-	for _, state := range []gantry.State{gantry.Extracting, gantry.Ingesting} {
-		for from := 0; ; from++ {
-			w := newWorld(t)
-			w.plan.Extract.MaxBytes = 1 << 30
-			b := w.keep(archive)
-			if state == gantry.Ingesting {
-				if tr := w.step(t.Context(), gantry.Extracting, 0); tr.To != gantry.Ingesting {
-					t.Fatalf("%+v", tr)
+	originals := map[string][]byte{"frames": sample.Ultrasound(40, 640, 480)}
+	for _, kind := range []media.ArchiveKind{media.ArchiveZip, media.ArchiveTar, media.ArchiveTarGzip} {
+		originals[string(kind)] = pngs(t, 36, kind)
+	}
+	for name, original := range originals {
+		for _, state := range []gantry.State{gantry.Extracting, gantry.Ingesting} {
+			t.Run(name+" "+state.String(), func(t *testing.T) {
+				t.Parallel()
+				from := 0
+				for breaksAt(t, original, state, from) {
+					from++
 				}
-				b.asked = nil
-			}
-			err := gantry.Errorf(gantry.Transient, "short_body", "broke")
-			if from%2 == 1 {
-				err = gantry.Errorf(gantry.NotFound, gantry.CodeSourceGone, "gone")
-			}
-			b.fail = func(nth int, _ int64) (int, error) {
-				if nth >= from {
-					return 100, err
+				if from < 3 && !(name == "frames" && state == gantry.Ingesting) { // frames are not looked at again
+					t.Errorf("it takes %d requests", from)
 				}
-				return 0, nil
-			}
-			tr := w.step(t.Context(), state, 0)
-			for _, x := range w.items {
-				if x.Rejected || x.Reason != "" {
-					t.Fatalf("%s, request %d: item %d is refused: %s", state, from, x.ID, x.Reason)
-				}
-			}
-			if b.requests() <= from { // it got through
-				if from < 3 || tr.Change != gantry.Advance {
-					t.Errorf("%s: %d requests, %+v", state, from, tr)
-				}
-				break
-			}
-			if from%2 == 0 && (tr.Change != gantry.Retry || tr.Code != "short_body") || from%2 == 1 && (tr.To != gantry.Failed || tr.Code != gantry.CodeSourceGone) {
-				t.Errorf("%s, request %d: %+v", state, from, tr)
-			}
+			})
 		}
 	}
+}
+
+// breaksAt lets all requests from one on fail, and tells whether there were so many.
+func breaksAt(t *testing.T, original []byte, state gantry.State, from int) bool {
+	t.Helper()
+	w := newWorld(t)
+	w.plan.Extract.Archives, w.plan.Extract.MaxBytes, w.plan.Extract.Frames = []string{"zip", "tar", "tar.gz"}, 1<<30, gantry.RenderPNG
+	b := w.keep(original)
+	if state == gantry.Ingesting {
+		if tr := w.step(t.Context(), gantry.Extracting, 0); tr.To != gantry.Ingesting {
+			t.Fatalf("%+v", tr)
+		}
+		b.asked = nil
+	}
+	err := gantry.Errorf(gantry.Transient, "short_body", "broke")
+	want, code := gantry.Retry, gantry.Code("short_body")
+	if from%2 == 1 {
+		err = gantry.Errorf(gantry.NotFound, gantry.CodeSourceGone, "gone")
+		want, code = gantry.End, gantry.CodeSourceGone
+	}
+	b.fail = func(nth int, _ int64) (int, error) {
+		if nth >= from {
+			return 100, err
+		}
+		return 0, nil
+	}
+	tr := w.step(t.Context(), state, 0)
+	for _, x := range w.items {
+		if x.Rejected || x.Reason != "" {
+			t.Fatalf("request %d: item %d is refused: %s", from, x.ID, x.Reason)
+		}
+	}
+	if b.requests() <= from {
+		want, code = gantry.Advance, ""
+	}
+	if tr.Change != want || tr.Code != code {
+		t.Errorf("request %d: %+v", from, tr)
+	}
+	return b.requests() > from
 }
 
 // An original that is gone ends the task though its stage skips what fails; a part that a source's failure
@@ -315,7 +335,7 @@ func TestPartsOnABrokenSource(t *testing.T) {
 	} {
 		w := newWorld(t, each("score", gantry.EachPart, gantry.OnErrorSkip))
 		w.plan.Extract.MaxBytes = 1 << 30
-		b := w.keep(pngs(t, 36))
+		b := w.keep(pngs(t, 36, media.ArchiveZip))
 		w.process = func(ctx context.Context, r *gantry.Request) error {
 			body, err := r.Open(ctx, 0)
 			if err != nil {
