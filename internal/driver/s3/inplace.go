@@ -70,7 +70,8 @@ func (s *source) versions(ctx context.Context) (keeping, error) {
 	}
 	out, err := s.client.GetBucketVersioning(ctx, &sdk.GetBucketVersioningInput{Bucket: &s.bucket})
 	if err != nil {
-		if err = classify(ctx, "ask for the bucket's versions", err); !refused(err) {
+		err = classify(ctx, "ask for the bucket's versions", err)
+		if !settled(err) || gantry.CodeOf(err) == CodeBucketMissing {
 			return notAsked, err
 		}
 	}
@@ -87,31 +88,31 @@ func (s *source) learnt(k keeping) {
 	s.keeps = k
 }
 
-// refused tells an error that asking again does not change.
-func refused(err error) bool {
-	switch gantry.KindOf(err) {
-	case gantry.Denied, gantry.Permanent:
-		return true
-	}
-	return false
+// settled tells an error that asking again does not change: the server does not let us, or does not know how.
+func settled(err error) bool {
+	k := gantry.KindOf(err)
+	return err != nil && (!k.Retryable() || k == gantry.BadResponse)
 }
 
 // versionOf gives the id of the version that is an object; empty if it has none, or none that can be read.
+// What is wrong with the object itself, its copying then tells.
 func (s *source) versionOf(ctx context.Context, at located, keeps keeping) (string, error) {
 	id, err := s.head(ctx, at)
-	if err != nil || id == "" || id == noVersion {
-		return "", err
+	if settled(err) || id == noVersion {
+		return "", nil
 	}
-	if keeps == canRead {
-		return id, nil
+	if err != nil || id == "" || keeps == canRead {
+		return id, err
 	}
 	at.Version = id
 	_, err = s.head(ctx, at)
-	if refused(err) {
+	switch {
+	case gantry.CodeOf(err) == gantry.CodeSourceGone: // it may just have been deleted
+		return "", nil
+	case settled(err):
 		s.learnt(keepsNone)
 		return "", nil
-	}
-	if err == nil {
+	case err == nil:
 		s.learnt(canRead)
 	}
 	return id, err

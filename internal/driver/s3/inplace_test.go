@@ -67,11 +67,15 @@ func (s *source) readRange(ctx context.Context, place string, from, n int64) ([]
 func TestLocate(t *testing.T) {
 	t.Parallel()
 	server := s3test.Start(t)
+	asks := func(r *http.Request) bool { return r.URL.Query().Has("versioning") }
+	reads := func(r *http.Request) bool { return r.URL.Query().Has("versionId") }
+	looks := func(r *http.Request) bool { return r.Method == http.MethodHead }
 	for name, c := range map[string]struct {
 		copy      string
 		keep      bool
 		suspend   bool // after the source has asked
 		deny      func(*http.Request) bool
+		status    int   // with which it is denied
 		requests  int32 // for three objects
 		located   bool
 		versioned bool
@@ -79,8 +83,11 @@ func TestLocate(t *testing.T) {
 		"auto, no versions":                {copy: "auto", requests: 1},
 		"auto, versions":                   {copy: "auto", keep: true, requests: 1 + 1 + 3, located: true, versioned: true},
 		"auto, versions no more":           {copy: "auto", keep: true, suspend: true, requests: 1 + 1 + 3},
-		"auto, may not ask":                {copy: "auto", keep: true, deny: func(r *http.Request) bool { return r.URL.Query().Has("versioning") }, requests: 1},
-		"auto, may not read a version":     {copy: "auto", keep: true, deny: func(r *http.Request) bool { return r.URL.Query().Has("versionId") }, requests: 3},
+		"auto, may not ask":                {copy: "auto", keep: true, deny: asks, status: 403, requests: 1},
+		"auto, asks what is not known":     {copy: "auto", keep: true, deny: asks, status: 404, requests: 1},
+		"auto, may not read a version":     {copy: "auto", keep: true, deny: reads, status: 403, requests: 3},
+		"auto, versions are not found":     {copy: "auto", keep: true, deny: reads, status: 404, requests: 1 + 2*3},
+		"auto, may not look":               {copy: "auto", keep: true, deny: looks, status: 501, requests: 1 + 3},
 		"always, versions":                 {copy: "always", keep: true},
 		"never, no versions":               {copy: "never", located: true},
 		"never, versions, which it leaves": {copy: "never", keep: true, located: true},
@@ -94,7 +101,7 @@ func TestLocate(t *testing.T) {
 			s := b.over(c.copy, &faults{before: func(r *http.Request) *http.Response {
 				requests.Add(1)
 				if c.deny != nil && c.deny(r) {
-					return refusal(r, http.StatusForbidden, "AccessDenied")
+					return refusal(r, c.status, "Refused")
 				}
 				return nil
 			}})
