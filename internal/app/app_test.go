@@ -192,9 +192,9 @@ func file(t testing.TB, name string, body []byte) string {
 type record struct {
 	Gantry, Task, Pipeline, Version string
 	Input                           struct {
-		SHA256 string
-		Size   int64
-		Media  string
+		SHA256, ETag string
+		Size         int64
+		Media        string
 	}
 	Items []struct {
 		Path, SHA256, Media, Remark string

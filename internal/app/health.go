@@ -123,7 +123,7 @@ func (p *plans) endpoint(in gantry.Intent) metrics.Endpoint {
 	i := int(in.Part.Processor)
 	switch in.Boundary {
 	case gantry.AtSource:
-		e.Name = nameOf(plan.Sources, i)
+		e.Name = nameOf(plan.Pipeline.Sources, i)
 	case gantry.AtSink:
 		e.Name = nameOf(plan.Pipeline.Sinks, i)
 	case gantry.AtProcessor:

@@ -24,7 +24,6 @@ type feed struct {
 	local   bool
 	uploads int64 // the largest upload; 0: objects come in another way
 	source  gantry.Source
-	target  string // on record; empty: the source's own
 }
 
 // offer is an object with a way to its bytes.
@@ -77,7 +76,7 @@ func (in *intake) take(ctx context.Context, f *feed, o offer, run string) (publi
 	if a.ID, err = in.nextID(ctx); err != nil {
 		return "", sha, err
 	}
-	if err := in.copyIn(ctx, f, o, &a); err != nil {
+	if err := in.settle(ctx, f, o, &a); err != nil {
 		return "", sha, err
 	}
 	if a.Version == "" {
@@ -90,6 +89,20 @@ func (in *intake) take(ctx context.Context, f *feed, o offer, run string) (publi
 		in.wake(f.lane)
 	}
 	return publicID, a.SHA, err
+}
+
+// settle makes sure of the object's bytes: they stay where they are and are read there, or are copied.
+func (in *intake) settle(ctx context.Context, f *feed, o offer, a *gantry.Arrival) (err error) {
+	if s, ok := f.source.(gantry.InPlace); ok && a.Version != "" && o.Size > 0 && o.Size <= o.limit {
+		if a.Place, err = s.Locate(ctx, o.Object); err != nil {
+			return err
+		}
+	}
+	if a.Place != "" {
+		a.Size = o.Size
+		return nil
+	}
+	return in.copyIn(ctx, f, o, a)
 }
 
 // copyIn reads the object through the gate into the blob store.

@@ -80,6 +80,9 @@ func (p *plans) Plan(ctx context.Context, id int32) (*engine.Plan, error) {
 // read from its file declares them.
 func (p *plans) build(ctx context.Context, id int32, x *gantry.Pipeline, declare bool) (*engine.Plan, error) {
 	plan := &engine.Plan{Pipeline: x, ID: id}
+	for i, e := range x.Sources {
+		plan.Sources = append(plan.Sources, engine.Source{Name: e.Name, Index: int16(i), Open: p.lazily(e, declare)})
+	}
 	for _, st := range x.Stages {
 		var calls []engine.Call
 		for _, name := range st.Call {
@@ -176,6 +179,38 @@ func (p *plans) sink(ctx context.Context, e gantry.Endpoint) (engine.Sink, error
 		s.Count = func(ctx context.Context, r io.ReadCloser) io.ReadCloser { return gate.Local(ctx, r, true) }
 	}
 	return s, nil
+}
+
+// lazily opens a source when it is first asked for, in whatever process.
+func (p *plans) lazily(e gantry.Endpoint, declare bool) func(context.Context) (gantry.Source, int32, error) {
+	var mu sync.Mutex
+	var source gantry.Source
+	var limiter int32
+	return func(ctx context.Context) (_ gantry.Source, _ int32, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if source == nil {
+			source, limiter, err = p.source(ctx, e, targetOf(e.Config).Key(), declare)
+		}
+		return source, limiter, err
+	}
+}
+
+// source opens a source and gives the limit of its target, which stands on record under a key.
+func (p *plans) source(ctx context.Context, e gantry.Endpoint, key string, declare bool) (gantry.Source, int32, error) {
+	egress, err := p.egress(targetOf(e.Config), e.Auth, objects)
+	if err != nil {
+		return nil, 0, fmt.Errorf("source %s: %w", e.Name, err)
+	}
+	limiter, err := p.app.Store.EnsureLimiter(ctx, key, gantry.LimiterSpec{MaxUnits: -1, Hold: time.Minute}, declare)
+	if err != nil {
+		return nil, 0, err
+	}
+	driver, err := p.app.Drivers.NewSource(ctx, e.Kind, e.Config, egress)
+	if err != nil {
+		return nil, 0, fmt.Errorf("source %s: %w", e.Name, err)
+	}
+	return driver, limiter, nil
 }
 
 func targetOf(config any) gantry.Target {

@@ -167,8 +167,10 @@ func (r *run) feeds(ctx context.Context, lane int32) (map[string]*feed, error) {
 		if feeds[folder] != nil {
 			continue
 		}
-		f := &feed{name: r.plan.Name + "/run", plan: r.plan, lane: lane, target: runTarget}
-		if err := r.app.openSource(ctx, gantry.Endpoint{Name: "run", Kind: "dir", Config: dir.SourceConfig{Path: folder}}, f); err != nil {
+		f := &feed{name: r.plan.Name + "/run", plan: r.plan, lane: lane, local: true}
+		var err error
+		f.source, f.limiter, err = r.app.plans.source(ctx, gantry.Endpoint{Name: "run", Kind: "dir", Config: dir.SourceConfig{Path: folder}}, runTarget, true)
+		if err != nil {
 			return nil, err
 		}
 		feeds[folder] = f

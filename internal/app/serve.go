@@ -1,7 +1,6 @@
 package app
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,9 +50,9 @@ func (a *App) feeds(ctx context.Context, p *gantry.Pipeline) ([]*feed, error) {
 	}
 	var feeds []*feed
 	for i, s := range p.Sources {
-		f := &feed{name: p.Name + "/" + s.Name, plan: plan, index: int16(i)}
-		if err := a.openSource(ctx, s, f); err != nil {
-			return nil, fmt.Errorf("source %s: %w", s.Name, err)
+		f := &feed{name: p.Name + "/" + s.Name, plan: plan, index: int16(i), local: local(targetOf(s.Config))}
+		if f.source, f.limiter, err = plan.Sources[i].Open(ctx); err != nil {
+			return nil, err
 		}
 		if f.lane, err = a.Store.EnsureLane(ctx, p.Name, s.Name, admit, 0); err != nil {
 			return nil, err
@@ -72,20 +71,6 @@ func inProgress(p *gantry.Pipeline) gantry.LimiterSpec {
 		spec.MaxUnits = p.InProgress
 	}
 	return spec
-}
-
-func (a *App) openSource(ctx context.Context, e gantry.Endpoint, f *feed) error {
-	target := targetOf(e.Config)
-	egress, err := a.plans.egress(target, e.Auth, objects)
-	if err != nil {
-		return err
-	}
-	f.local = local(target)
-	if f.limiter, err = a.Store.EnsureLimiter(ctx, cmp.Or(f.target, target.Key()), gantry.LimiterSpec{MaxUnits: -1, Hold: time.Minute}, true); err != nil {
-		return err
-	}
-	f.source, err = a.Drivers.NewSource(ctx, e.Kind, e.Config, egress)
-	return err
 }
 
 // recordControl writes what the sources' own traffic comes to, until ctx ends.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -42,9 +43,10 @@ type Plans interface {
 // Plan is a pipeline version that can be run.
 type Plan struct {
 	*gantry.Pipeline
-	ID    int32
-	Calls [][]Call // by stage, then as in the stage's list
-	Sinks []Sink
+	ID      int32
+	Sources []Source
+	Calls   [][]Call // by stage, then as in the stage's list
+	Sinks   []Sink
 }
 
 // Call is one processor as a stage uses it.
@@ -83,7 +85,8 @@ type Options struct {
 // Engine runs the effects of one session. It may be used concurrently.
 type Engine struct {
 	Options
-	cpu *semaphore.Weighted // scans at once
+	cpu    *semaphore.Weighted // scans at once
+	cached atomic.Int64        // blocks of originals in memory
 
 	mu      sync.Mutex
 	flight  map[int32]*semaphore.Weighted // by limiter: parts between their intent and their outcome
@@ -124,11 +127,11 @@ func (e ended) Unwrap() error { return e.error }
 func (e *Engine) Begin(t gantry.Task) (step func(context.Context, gantry.Task) gantry.Transition, end func()) {
 	s, end := e.shelfOf(t)
 	w := &work{e: e, task: t, shelf: s}
-	return w.step, end
+	return w.step, func() { end(); w.close() }
 }
 
 func (w *work) step(ctx context.Context, t gantry.Task) gantry.Transition {
-	w.task = t
+	w.enterStep(ctx, t)
 	var event gantry.Event
 	err := w.load(ctx)
 	if err == nil && ctx.Err() == nil {
@@ -136,6 +139,9 @@ func (w *work) step(ctx context.Context, t gantry.Task) gantry.Transition {
 	}
 	if err == nil && event == "" {
 		err = context.Cause(ctx)
+	}
+	if unread := w.certain(); unread != nil && gantry.KindOf(err) == gantry.Illegal {
+		err = unread // the verdict may be on what was not read
 	}
 	if err == nil {
 		return w.leave(event)

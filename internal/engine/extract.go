@@ -28,6 +28,9 @@ func (w *work) extract(ctx context.Context) (gantry.Event, error) {
 	}
 	root := gantry.Item{ID: w.nextID(), Parent: gantry.NoItem, Origin: 0, Stage: gantry.OriginalStage, Leg: w.task.Leg,
 		Name: a.Name, Size: a.Size, SHA: a.SHA, Location: a.Location}
+	if a.Location == "" && a.Place != "" {
+		root.Transform, root.Locator = fromSource, a.Version
+	}
 	if err := w.identify(ctx, &root); err != nil {
 		return "", err
 	}
@@ -240,6 +243,9 @@ func (x *extraction) add(ctx context.Context, item gantry.Item) error {
 func (x *extraction) flush(ctx context.Context) error {
 	if len(x.pending) == 0 && len(x.marks) == 0 {
 		return nil
+	}
+	if err := x.certain(); err != nil {
+		return err
 	}
 	err := x.commit(ctx, &gantry.Write{Items: x.pending, Marks: x.marks, Cursor: int64(x.last) + 1})
 	x.pending, x.marks = nil, nil

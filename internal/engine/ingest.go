@@ -77,6 +77,9 @@ func (w *work) scan(ctx context.Context, items []gantry.Item) ([]gantry.ItemMark
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
+	if err := w.certain(); err != nil {
+		return nil, err
+	}
 	return marks, context.Cause(ctx)
 }
 

@@ -23,8 +23,10 @@ type manifest struct {
 	Children []manifestChild  `json:"children,omitempty"`
 }
 
+// manifestInput has an ETag in place of the digest where the original was read in place and never whole.
 type manifestInput struct {
-	SHA256 string `json:"sha256"`
+	SHA256 string `json:"sha256,omitempty"`
+	ETag   string `json:"etag,omitempty"`
 	Size   int64  `json:"size"`
 	Media  string `json:"media"`
 }
@@ -66,9 +68,14 @@ type manifestError struct {
 // newManifest has no items yet.
 func (w *work) newManifest() manifest {
 	root, _ := w.item(0)
+	in := manifestInput{Size: root.Size, Media: root.Media}
+	if root.SHA.IsZero() && root.Transform == fromSource {
+		in.ETag = root.Locator
+	} else {
+		in.SHA256 = root.SHA.String()
+	}
 	return manifest{Gantry: "manifest/v1", Task: w.task.PublicID, Pipeline: w.plan.Name, Version: w.plan.Version.String(),
-		Input: manifestInput{SHA256: root.SHA.String(), Size: root.Size, Media: root.Media},
-		Items: []manifestItem{}, Outputs: []manifestOutput{}, Errors: []manifestError{}}
+		Input: in, Items: []manifestItem{}, Outputs: []manifestOutput{}, Errors: []manifestError{}}
 }
 
 func (w *work) manifest(outputs []delivered) ([]byte, error) {

@@ -68,7 +68,7 @@ func (w *work) runPart(ctx context.Context, call Call, u unit) error {
 				made, err = w.keep(context.WithoutCancel(ctx), u, a)
 			}
 			if err != nil {
-				if halted(ctx, err) {
+				if halted(ctx, err) || w.gone() != nil {
 					return nil, err
 				}
 				p = w.afterFailure(p, err)
@@ -79,6 +79,9 @@ func (w *work) runPart(ctx context.Context, call Call, u unit) error {
 		})
 	if errors.Is(err, gantry.ErrFenced) || errors.Is(err, gantry.ErrNotRecorded) {
 		return err
+	}
+	if gone := w.gone(); err != nil && gone != nil {
+		return gone
 	}
 	if err == nil || p != u.Part {
 		w.setPart(p)

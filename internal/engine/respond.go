@@ -294,6 +294,9 @@ func (w *work) failedOrigins() map[gantry.ItemID]bool {
 }
 
 func (w *work) keepMarks(ctx context.Context, marks []gantry.ItemMark) error {
+	if err := w.certain(); err != nil {
+		return err
+	}
 	if err := w.commit(ctx, &gantry.Write{Marks: marks, Of: w.owner}); err != nil {
 		return err
 	}

@@ -207,6 +207,13 @@ func (r *reading) Close() error { return r.close() }
 
 // bytesOf opens an item that has bytes of its own.
 func (w *work) bytesOf(ctx context.Context, x gantry.Item) (io.ReaderAt, int64, func() error, error) {
+	if x.Transform == fromSource {
+		o, err := w.remote(ctx)
+		if err != nil {
+			return nil, 0, nil, err
+		}
+		return o, o.size, func() error { return nil }, nil
+	}
 	if x.Location == "" {
 		return bytes.NewReader(x.Body), int64(len(x.Body)), func() error { return nil }, nil
 	}

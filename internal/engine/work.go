@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
@@ -24,8 +25,13 @@ type work struct {
 	task  gantry.Task
 	plan  *Plan
 	shelf *shelf
+	alone *shelf // of a task whose original was not copied: it is read under this task's lease, and shared with nobody
 
 	ready bool // it was read
+	scope atomic.Pointer[scope]
+
+	opening sync.Mutex
+	origin  *remote // of a task whose original was not copied, once it is read
 
 	mu       sync.Mutex
 	items    []gantry.Item // in the order of their ids
@@ -56,8 +62,22 @@ func (w *work) load(ctx context.Context) error {
 	if err := w.loadItems(ctx); err != nil {
 		return err
 	}
+	if root, ok := w.item(0); ok && root.Transform == fromSource && w.alone == nil {
+		w.alone = newShelf(w.e)
+		w.shelf = w.alone
+	}
 	w.ready = true
 	return nil
+}
+
+// close gives back what the task kept open.
+func (w *work) close() {
+	if w.alone != nil {
+		w.alone.close()
+	}
+	if o := w.opened(); o != nil {
+		o.close()
+	}
 }
 
 // commit makes results of this task durable.

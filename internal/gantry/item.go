@@ -22,7 +22,7 @@ type Item struct {
 	Part       int32 // ordinal of the part that made it
 	Generation int16
 	Name       string // what its archive called it; erasable, never logged
-	Transform  string // how it is made from its parent: zip; empty if it has bytes of its own
+	Transform  string // how it is made from its parent: zip; source if it is read where it came from; empty if it has bytes of its own
 	Locator    string // what the transform needs to find it
 	Media      string // media type, by content
 	Size       int64  // -1 while not known

@@ -28,6 +28,17 @@ type Source interface {
 	Open(ctx context.Context, ref string) (io.ReadCloser, error)
 }
 
+// InPlace is a Source whose objects can be read where they are, so that they need not be copied.
+type InPlace interface {
+	Source
+	// Locate says how OpenRange finds these very bytes of an announced object later, in any process; empty:
+	// they are to be copied. What it says may hold names of people, so it is never logged.
+	Locate(ctx context.Context, o Object) (place string, err error)
+	// OpenRange reads n bytes from an offset on; both lie within the object. Where other bytes than those
+	// that were located would come, or none, it is a NotFound error with code source_gone.
+	OpenRange(ctx context.Context, place string, from, n int64) (io.ReadCloser, error)
+}
+
 // Processor is an inference service behind some protocol.
 type Processor interface {
 	// Process sends one request and hands each output to req.Receive before it returns. It makes

@@ -88,7 +88,8 @@ type Arrival struct {
 	Name      string // erasable
 	Size      int64
 	SHA       Digest
-	Location  string // where the copy of the bytes lies in the blob store
+	Location  string // where the copy of the bytes lies in the blob store; empty if there is none
+	Place     string // how the source finds the bytes if they were not copied; erasable
 	Sequencer string
 	Media     string
 }

@@ -39,6 +39,7 @@ func (s *Store) Enqueue(ctx context.Context, list []gantry.Admission) (made int,
 		sources, versions, names      []string
 		macs, shas                    [][]byte
 		locations, sequencers, public []string
+		places                        []string
 		pipelines, lanes              []int32
 		runs                          []string
 		priorities                    []int16
@@ -48,12 +49,12 @@ func (s *Store) Enqueue(ctx context.Context, list []gantry.Admission) (made int,
 		a := &x.Arrival
 		ids, sources, macs, versions = append(ids, a.ID), append(sources, a.Source), append(macs, a.RefMAC[:]), append(versions, a.Version)
 		names, sizes, shas = append(names, a.Name), append(sizes, a.Size), append(shas, digestOrNull(a.SHA))
-		locations, sequencers = append(locations, a.Location), append(sequencers, a.Sequencer)
+		locations, sequencers, places = append(locations, a.Location), append(sequencers, a.Sequencer), append(places, a.Place)
 		public, pipelines, lanes = append(public, x.PublicID), append(pipelines, x.Pipeline), append(lanes, x.Lane)
 		runs, priorities, within = append(runs, x.Run), append(priorities, x.Priority), append(within, micros(x.Within))
 	}
 	tag, err := s.pool.Exec(ctx, enqueueSQL, ids, sources, macs, versions, names, sizes, shas, locations, sequencers,
-		public, pipelines, lanes, runs, priorities, within)
+		public, pipelines, lanes, runs, priorities, within, places)
 	if err != nil {
 		return 0, fmt.Errorf("enqueue: %w", err)
 	}

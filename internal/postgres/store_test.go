@@ -147,6 +147,36 @@ func TestEnqueueIsIdempotent(t *testing.T) {
 	}
 }
 
+// TestPlace holds an arrival that was not copied to where it was found last, and one that was erased to nothing.
+func TestPlace(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	a := gantry.Admission{Arrival: gantry.Arrival{Source: "p/in", RefMAC: gantry.Digest{7}, Version: "v1", Size: 9, Place: "first"},
+		PublicID: "x", Pipeline: b.pipeline, Lane: b.lane, Priority: 5, Within: time.Hour}
+	var task gantry.TaskID
+	found := func(place string) string {
+		a.Arrival.ID, a.Arrival.Place = must(b.ArrivalIDs(t.Context(), 1))(t)[0], place
+		must(b.Enqueue(t.Context(), []gantry.Admission{a}))(t)
+		if task == 0 {
+			task = b.claim(b.worker, 1)[0].Task
+		}
+		got := must(b.Original(t.Context(), task))(t)
+		if got.Size != 9 || !got.SHA.IsZero() || got.Location != "" {
+			t.Errorf("the arrival is %+v", got)
+		}
+		return got.Place
+	}
+	for _, c := range [][2]string{{"first", "first"}, {"second", "second"}, {"", "second"}} {
+		if got := found(c[0]); got != c[1] {
+			t.Errorf("found at %q it is at %q", c[0], got)
+		}
+	}
+	b.exec(`update arrival set place = null`)
+	if got := found("third"); got != "" {
+		t.Errorf("what was erased is at %q", got)
+	}
+}
+
 func TestTransitionsAreFenced(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)

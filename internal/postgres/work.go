@@ -13,9 +13,9 @@ import (
 func (s *Store) Original(ctx context.Context, task gantry.TaskID) (gantry.Arrival, error) {
 	var a gantry.Arrival
 	var sha []byte
-	err := s.pool.QueryRow(ctx, `select a.id, a.source, a.version, coalesce(a.name, ''), a.size, a.sha, coalesce(a.location, '')
+	err := s.pool.QueryRow(ctx, `select a.id, a.source, a.version, coalesce(a.name, ''), a.size, a.sha, coalesce(a.location, ''), coalesce(a.place, '')
 		from task t join arrival a on a.id = t.arrival where t.id = $1`, int64(task)).
-		Scan(&a.ID, &a.Source, &a.Version, &a.Name, &a.Size, &sha, &a.Location)
+		Scan(&a.ID, &a.Source, &a.Version, &a.Name, &a.Size, &sha, &a.Location, &a.Place)
 	if err != nil {
 		return a, fmt.Errorf("read arrival of task %d: %w", task, err)
 	}

@@ -105,7 +105,7 @@ func isAPI(err error) bool {
 // byStatus reads an HTTP status (RFC 9110 section 15) as S3 uses it.
 func byStatus(code int) (gantry.Kind, gantry.Code) {
 	switch code {
-	case http.StatusNotFound, http.StatusPreconditionFailed, http.StatusGone:
+	case http.StatusNotFound, http.StatusPreconditionFailed, http.StatusGone, http.StatusRequestedRangeNotSatisfiable:
 		return gantry.NotFound, gantry.CodeSourceGone
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return gantry.Denied, CodeAccessDenied

@@ -3,7 +3,6 @@ package s3
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"path"
@@ -12,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
@@ -29,6 +27,7 @@ type SourceConfig struct {
 	Settle    time.Duration `yaml:"settle" default:"0s" doc:"How old an object must be. S3 itself never shows half an object; some gateways do."`
 	Endpoint  string        `yaml:"endpoint" doc:"The server, if it is not AWS: http://127.0.0.1:9000."`
 	Region    string        `yaml:"region" default:"us-east-1" doc:"The region of the bucket."`
+	Copy      string        `yaml:"copy" default:"auto" one:"auto always never" doc:"Whether objects are copied before their tasks begin: auto, unless the bucket keeps their versions; never, they are read in the bucket and must stay as they are until their tasks have ended."`
 	PathStyle bool          `yaml:"path_style" doc:"Whether the bucket stands in the path and not in the host name, as most servers that are not AWS want it."`
 }
 
@@ -54,6 +53,9 @@ func (c SourceConfig) Check() []gantry.FieldProblem {
 	}
 	if _, err := path.Match(c.Pattern, ""); err != nil || strings.Contains(c.Pattern, "/") {
 		found = append(found, gantry.FieldProblem{Key: "pattern", Text: "is no pattern of names without a slash"})
+	}
+	if c.Copy != "" && !slices.Contains([]string{copyAuto, copyAlways, copyNever}, c.Copy) {
+		found = append(found, gantry.FieldProblem{Key: "copy", Text: "is neither auto, always nor never"})
 	}
 	for _, d := range []struct {
 		key string
@@ -94,10 +96,14 @@ type source struct {
 	pause   time.Duration // after the first listing that failed; doubles up to a minute
 	page    int32         // keys of one listing request
 	few     int           // pages up to which a bucket is always listed whole
+	copy    string
 	now     func() time.Time
 
 	mu    sync.Mutex
 	etags map[string]string // of the objects being announced, by ref
+
+	asking sync.Mutex
+	keeps  keeping // guarded by asking
 }
 
 // NewSource makes a source of a bucket. It makes no calls: whether the bucket is there shows when it
@@ -109,7 +115,7 @@ func NewSource(_ context.Context, c SourceConfig, egress gantry.Egress) (gantry.
 	return &source{
 		client: newClient(c.place(), egress), bucket: c.Bucket, prefix: c.Prefix, exclude: c.Exclude, pattern: cmp.Or(c.Pattern, "*"),
 		poll: cmp.Or(c.Poll, defaultPoll), sweep: cmp.Or(c.Sweep, defaultSweep), settle: c.Settle,
-		pause: time.Second, page: 1000, few: 10, now: time.Now, etags: map[string]string{},
+		pause: time.Second, page: 1000, few: 10, copy: cmp.Or(c.Copy, copyAuto), now: time.Now, etags: map[string]string{},
 	}, nil
 }
 
@@ -142,107 +148,9 @@ func (s *source) Open(ctx context.Context, ref string) (io.ReadCloser, error) {
 	if ref == "" || len(ref) > maxKey {
 		return nil, gantry.Errorf(gantry.Illegal, CodeBadPath, "open object: its ref can be no key")
 	}
-	o := &object{source: s, ctx: ctx, ref: ref, etag: s.expected(ref)}
+	o := &object{source: s, ctx: ctx, ref: ref, etag: s.expected(ref), size: -1}
 	if err := o.open(); err != nil {
 		return nil, err
 	}
 	return o, nil
-}
-
-// maxResumes is how often one reading is taken up again.
-const maxResumes = 5
-
-// object is an open object.
-type object struct {
-	*source
-	ctx     context.Context
-	ref     string
-	etag    string // empty: not known
-	body    io.ReadCloser
-	at      int64 // bytes read
-	size    int64 // -1 if not known
-	began   int64 // at of the present body
-	resumes int
-	err     error
-}
-
-// open asks for what is left of the object.
-func (o *object) open() error {
-	in := &sdk.GetObjectInput{Bucket: &o.bucket, Key: &o.ref}
-	if o.etag != "" {
-		in.IfMatch = &o.etag
-	}
-	if o.at > 0 {
-		in.Range = aws.String(fmt.Sprintf("bytes=%d-", o.at))
-	}
-	out, err := o.client.GetObject(o.ctx, in)
-	if err != nil {
-		return classify(o.ctx, "open object", err)
-	}
-	if o.at > 0 && !strings.HasPrefix(aws.ToString(out.ContentRange), fmt.Sprintf("bytes %d-", o.at)) {
-		out.Body.Close()
-		return gantry.Errorf(gantry.BadResponse, CodeMalformedAnswer, "read object: the answer is not the range that was asked for")
-	}
-	if o.at == 0 {
-		o.size = -1
-		if out.ContentLength != nil {
-			o.size = *out.ContentLength
-		}
-		o.etag = cmp.Or(o.etag, aws.ToString(out.ETag))
-	}
-	o.body, o.began = out.Body, o.at
-	return nil
-}
-
-// Read reads on, over broken connections.
-func (o *object) Read(p []byte) (int, error) {
-	if o.err != nil {
-		return 0, o.err
-	}
-	n, err := o.body.Read(p)
-	o.at += int64(n)
-	switch {
-	case err == nil:
-		return n, nil
-	case o.at == o.size || o.size < 0 && err == io.EOF:
-		o.err = io.EOF
-	case err == io.EOF:
-		o.err = o.resume(gantry.Errorf(gantry.Transient, "short_body", "read object: the answer is cut short"))
-	default:
-		o.err = o.resume(readError(o.ctx, err))
-	}
-	return n, o.err
-}
-
-// readError classifies an error of a body.
-func readError(ctx context.Context, err error) error {
-	if own, ok := errors.AsType[*gantry.Error](err); ok {
-		return own
-	}
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	return gantry.Errorf(gantry.Transient, "short_body", "read object: the connection broke")
-}
-
-// resume opens what is left after err, if that may help: something came since the last time.
-func (o *object) resume(err error) error {
-	own, ok := errors.AsType[*gantry.Error](err)
-	if !ok || own.Kind != gantry.Transient && own.Kind != gantry.Timeout || o.etag == "" || o.at == o.began || o.resumes == maxResumes || o.ctx.Err() != nil {
-		return err
-	}
-	o.resumes++
-	o.body.Close()
-	return o.open()
-}
-
-// Close ends the reading.
-func (o *object) Close() error { return o.body.Close() }
-
-// Digest is that of an object that came in one piece.
-func (o *object) Digest() (gantry.Digest, int64, bool) {
-	if o.err != io.EOF || o.resumes > 0 {
-		return gantry.Digest{}, 0, false
-	}
-	return gantry.DigestOf(o.body)
 }
