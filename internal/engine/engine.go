@@ -125,9 +125,9 @@ func (e ended) Unwrap() error { return e.error }
 // Begin takes up a task that was claimed. The function it gives runs the effect of the task's state
 // and says which transition follows, or a zero one if the lease is lost.
 func (e *Engine) Begin(t gantry.Task) (step func(context.Context, gantry.Task) gantry.Transition, end func()) {
-	s, end := e.shelfOf(t)
+	s, leave := e.shelfOf(t)
 	w := &work{e: e, task: t, shelf: s}
-	return w.step, func() { end(); w.close() }
+	return w.step, func() { leave(); w.close() }
 }
 
 func (w *work) step(ctx context.Context, t gantry.Task) gantry.Transition {
