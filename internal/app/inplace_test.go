@@ -20,7 +20,7 @@ import (
 // by its shards alike, and nothing of it is copied.
 func TestArchiveInPlace(t *testing.T) {
 	t.Parallel()
-	archive, sums := entries(t, 200, 300)
+	archive, sums := entries(t, 200, 150)
 	for name, extract := range map[string]string{"": "archives: [zip]", "in shards": "archives: [zip], shard: 60"} {
 		t.Run("archive "+name, func(t *testing.T) {
 			t.Parallel()
@@ -49,7 +49,7 @@ func TestArchiveInPlace(t *testing.T) {
 			}
 			ok, failed, bytes := r.reads()
 			t.Logf("%d bytes: %d requests for %d bytes", len(archive), d.count(), bytes)
-			if blocks := len(archive)>>20 + 1; ok != d.count() || failed > 0 || name == "" && (d.count() > blocks/2 || bytes > int64(len(archive))) {
+			if blocks := len(archive)>>20 + 1; ok != d.count() || failed > 0 || name == "" && (d.count() > blocks+1 || bytes > int64(len(archive))) {
 				t.Errorf("%d requests, on record %d and %d that failed, of %d bytes", d.count(), ok, failed, bytes)
 			}
 			if n := r.copied(); n > 0 {
@@ -122,7 +122,7 @@ func TestFilesInPlace(t *testing.T) {
 // A server that breaks connections and is busy now and then costs time only.
 func TestInPlaceOverAnUnrulyServer(t *testing.T) {
 	t.Parallel()
-	archive, sums := entries(t, 30, 900)
+	archive, sums := entries(t, 40, 450)
 	s := serve(t, scoring)
 	env := map[string]string{}
 	r := newRig(t, env)
@@ -197,7 +197,7 @@ func (r *rig) handOver(p *gantry.Pipeline, s *service, asked int, between func()
 // bucket with versions. In one without, the task ends with what happened, and at once.
 func TestInPlaceInAnotherProcess(t *testing.T) {
 	t.Parallel()
-	archive, sums := entries(t, 40, 300)
+	archive, sums := entries(t, 40, 150)
 	for name, c := range map[string]struct {
 		copy, state, code string
 		change            bool
@@ -245,8 +245,8 @@ func TestInPlaceInAnotherProcess(t *testing.T) {
 }
 
 // An object that is replaced while its entries are sent ends the task, though some are in memory.
+// It does not run beside other tests, one of which holds the memory of all to a bound.
 func TestReplacedInTheMiddle(t *testing.T) {
-	t.Parallel()
 	picture := noise(1000, [32]byte{1})
 	var list []entry
 	for range 45 { // more than is kept in memory
