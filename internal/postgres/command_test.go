@@ -107,10 +107,10 @@ func TestCancelReachesLaterChildren(t *testing.T) {
 func TestReopenWithShards(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
-	parent := b.divided(3)
+	b.divided(3)
 	shards := b.claimShards(b.worker, 3)
 	b.commit(b.worker, end(shards[0], gantry.Failed), end(shards[1], gantry.Done), end(shards[2], gantry.Failed))
-	parent = b.claim(b.worker, 1)[0]
+	parent := b.claim(b.worker, 1)[0]
 	b.commit(b.worker, end(parent, gantry.Failed))
 	f, failed, err := b.Failure(t.Context(), parent.Task)
 	if err != nil || !failed || f.State != gantry.Inferring || f.Members {
