@@ -247,8 +247,12 @@ func (r *rejoining) joinArchive(ctx context.Context, of gantry.Item) (*built, er
 		if err != nil {
 			return err
 		}
+		taken := names{}
 		for _, x := range r.inside[of.ID] {
-			if err := r.addEntry(ctx, a, v.archive.RawName(int(x.Ordinal)), x); err != nil {
+			taken[v.archive.RawName(int(x.Ordinal))] = 1
+		}
+		for _, x := range r.inside[of.ID] {
+			if err := r.addEntry(ctx, a, taken, v.archive.RawName(int(x.Ordinal)), x); err != nil {
 				return fmt.Errorf("%s: %w", r.path(x), err)
 			}
 		}
@@ -256,7 +260,7 @@ func (r *rejoining) joinArchive(ctx context.Context, of gantry.Item) (*built, er
 	})
 }
 
-func (r *rejoining) addEntry(ctx context.Context, a *media.ArchiveWriter, name string, x gantry.Item) error {
+func (r *rejoining) addEntry(ctx context.Context, a *media.ArchiveWriter, taken names, name string, x gantry.Item) error {
 	if name == "" { // it was refused, and names of refused entries are not passed on
 		name = fmt.Sprintf("entry-%06d", x.Ordinal+1)
 	}
@@ -265,7 +269,7 @@ func (r *rejoining) addEntry(ctx context.Context, a *media.ArchiveWriter, name s
 		if code == "" {
 			return nil // it was left out by a condition
 		}
-		return a.Add(name+".missing", int64(len(code)), strings.NewReader(string(code)))
+		return a.Add(taken.with(name, ".missing"), int64(len(code)), strings.NewReader(string(code)))
 	}
 	if len(r.inside[x.ID]) > 0 {
 		f, err := r.build(ctx, x)
@@ -273,7 +277,7 @@ func (r *rejoining) addEntry(ctx context.Context, a *media.ArchiveWriter, name s
 			return err
 		}
 		defer f.close()
-		return a.Add(renamed(name, x.Media, f.media), f.size, io.NewSectionReader(f.at, 0, f.size))
+		return a.Add(taken.renamed(name, x.Media, f.media), f.size, io.NewSectionReader(f.at, 0, f.size))
 	}
 	out := r.by[x.ID]
 	body, err := r.open(ctx, out.Item)
@@ -281,7 +285,7 @@ func (r *rejoining) addEntry(ctx context.Context, a *media.ArchiveWriter, name s
 		return err
 	}
 	defer body.Close()
-	return a.Add(renamed(name, x.Media, out.Media), out.Size, readerWith(ctx, body))
+	return a.Add(taken.renamed(name, x.Media, out.Media), out.Size, readerWith(ctx, body))
 }
 
 // codeOf says why there is nothing about an item: its own reason, or that of the first leaf inside.
@@ -297,12 +301,31 @@ func (r *rejoining) codeOf(x gantry.Item) gantry.Code {
 	return ""
 }
 
+// names are those of an archive's entries, each with the last number that was added to it.
+type names map[string]int
+
 // renamed adds the suffix of a kind of media to a name, unless it is the original's.
-func renamed(name, was, is string) string {
+func (n names) renamed(name, was, is string) string {
 	if was == is {
 		return name
 	}
-	return name + suffix(is)
+	return n.with(name, suffix(is))
+}
+
+// with adds to a name, and a number before that where another entry has the name already.
+func (n names) with(name, more string) string {
+	out := name + more
+	if n[out] == 0 {
+		n[out] = 1
+		return out
+	}
+	for {
+		n[out]++
+		if numbered := fmt.Sprintf("%s-%d%s", name, n[out], more); n[numbered] == 0 {
+			n[numbered] = 1
+			return numbered
+		}
+	}
 }
 
 // scratched makes a container in a scratch file.

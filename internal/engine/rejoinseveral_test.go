@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"archive/zip"
+	"bytes"
 	"context"
 	"errors"
 	"math"
@@ -59,5 +61,48 @@ func TestRejoinLeavesWhatIsAboutSeveral(t *testing.T) {
 		if diff := cmp.Diff(c.want, slices.Sorted(slices.Values(w.put))); diff != "" {
 			t.Errorf("%d answers for a batch of 2, delivered (-want +got):\n%s", c.answers, diff)
 		}
+	}
+}
+
+// TestRejoinedNames: an entry that gets a suffix takes the name of no other.
+func TestRejoinedNames(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, each("s", gantry.EachPart, gantry.OnErrorFail))
+	w.plan.Sinks[0].Rejoin = true
+	var in bytes.Buffer
+	a, err := media.NewArchiveWriter(media.ArchiveZip, &in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, j := tinyPNG(t), tinyJPEG(t)
+	for _, e := range []struct {
+		name string
+		body []byte
+	}{{"x", j}, {"x.png", p}, {"x-2.png", p}, {"y", j}} {
+		err = errors.Join(err, a.Add(e.name, int64(len(e.body)), bytes.NewReader(e.body)))
+	}
+	if err := errors.Join(err, a.Close()); err != nil {
+		t.Fatal(err)
+	}
+	w.blobs["in"] = in.Bytes()
+	if _, code := through(t, w); code != "" {
+		t.Fatal(code)
+	}
+	w.process = answer1(gantry.MediaPNG, string(p))
+	w.step(t.Context(), gantry.Inferring, 0)
+	if tr := w.step(t.Context(), gantry.Responding, 0); tr.To != gantry.Done {
+		t.Fatalf("left with %+v", tr)
+	}
+	out := w.items[len(w.items)-1]
+	z, err := zip.NewReader(bytes.NewReader(out.Body), out.Size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, f := range z.File {
+		names = append(names, f.Name)
+	}
+	if diff := cmp.Diff([]string{"x-3.png", "x.png", "x-2.png", "y.png"}, names); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
 	}
 }

@@ -132,6 +132,8 @@ func (c *child) verdict(err error) error {
 		}
 	}
 	switch {
+	case says("No space left on device", "Disk quota exceeded"):
+		return gantry.Errorf(gantry.Unavailable, "no_space", "write the output of a child: the disk is full")
 	case says("Cannot allocate memory"):
 		return illegal(gantry.CodeTooLarge, "the decoder needs more memory than it may have")
 	case says("moov atom not found", "partial file", "File ended prematurely", "Truncat", "truncat"):

@@ -1,7 +1,9 @@
 package media
 
 import (
+	"bytes"
 	"errors"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -94,6 +96,23 @@ func TestReadTimes(t *testing.T) {
 		}
 		if n != want {
 			t.Errorf("%q: %d times, want %d", text, n, want)
+		}
+	}
+}
+
+// TestDiskFull: that there is no room for a child's output is not the input's fault.
+func TestDiskFull(t *testing.T) {
+	t.Parallel()
+	if _, err := os.Stat("/dev/full"); err != nil {
+		t.Skip("this system has no /dev/full")
+	}
+	picture := GapPicture(64, 64)
+	for _, kind := range []string{gantry.MediaMKV, gantry.MediaMP4} {
+		err := JoinVideo(t.Context(), "/dev/full", kind, Rate{Num: 25, Den: 1}, func(i int) (VideoFrame, bool, error) {
+			return VideoFrame{Picture: bytes.NewReader(picture), Media: gantry.MediaPNG, At: time.Duration(i) * 40 * time.Millisecond}, i < 50, nil
+		})
+		if gantry.KindOf(err) != gantry.Unavailable || gantry.CodeOf(err) != "no_space" {
+			t.Errorf("%s: %s %s: %v", kind, gantry.KindOf(err), gantry.CodeOf(err), err)
 		}
 	}
 }
