@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -29,5 +30,18 @@ func TestDoctor(t *testing.T) {
 	}
 	if code, _, errs := operated(t, dsn, "doctor", "-f", "../../pipelines/bad/when-keyword.yaml"); code != exitUsage || !strings.Contains(errs, "no DICOM keyword") {
 		t.Errorf("%d %s", code, errs)
+	}
+}
+
+// TestMigrateKeepsThePassword: an address may hold a password, and what is printed ends up in logs.
+func TestMigrateKeepsThePassword(t *testing.T) {
+	u, err := url.Parse(postgrestest.DSN(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword(u.User.Username(), "s3cret")
+	code, out, errs := operated(t, u.String(), "migrate")
+	if code != exitOK || !strings.HasPrefix(out, "the schema is up to date") || strings.Contains(out+errs, "s3cret") {
+		t.Errorf("%d\n%s%s", code, out, errs)
 	}
 }

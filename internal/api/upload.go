@@ -2,6 +2,7 @@ package api
 
 import (
 	"bufio"
+	"context"
 	"encoding/base64"
 	"errors"
 	"io"
@@ -83,7 +84,11 @@ func (t *tasks) take(w http.ResponseWriter, r *http.Request, u Upload) (string, 
 		return "", err
 	}
 	u.Body = body
-	return t.desk.Upload(r.Context(), u)
+	id, err := t.desk.Upload(r.Context(), u)
+	if errors.Is(err, context.Canceled) && r.Context().Err() != nil { // that the caller left was seen before the body's end
+		err = broken()
+	}
+	return id, err
 }
 
 // uploaded is a request's body. It may not stand still; once it has ended there is nothing to wait for.
@@ -106,7 +111,11 @@ func (u *uploaded) Read(p []byte) (int, error) {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return n, gantry.Errorf(gantry.Timeout, CodeIdle, "read body: nothing came for %s", u.idle)
 	}
-	return n, gantry.Errorf(gantry.Permanent, CodeBroken, "read body: it broke off")
+	return n, broken()
+}
+
+func broken() error {
+	return gantry.Errorf(gantry.Permanent, CodeBroken, "read body: it broke off")
 }
 
 // described reads what the header says of the body.

@@ -300,3 +300,24 @@ func TestFaultGivesItsPlaceBack(t *testing.T) {
 		}
 	}
 }
+
+// early is a desk that sees the caller go away before it sees the body break off.
+type early struct{ *counter }
+
+func (early) Upload(ctx context.Context, _ Upload) (string, error) {
+	<-ctx.Done()
+	return "", context.Cause(ctx)
+}
+
+// A body that breaks off is no fault of the database or the disk, whichever is noticed first.
+func TestBodyThatBreaksOffAtOnce(t *testing.T) {
+	t.Parallel()
+	_, url := served(t, early{&counter{states: []string{"queued"}}})
+	resp, p := raw(t, url, func(conn net.Conn) {
+		fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel", uploads)
+		conn.(*net.TCPConn).CloseWrite()
+	})
+	if resp.StatusCode != 400 || p.Code != string(CodeBroken) {
+		t.Errorf("%d, %+v", resp.StatusCode, p)
+	}
+}

@@ -207,7 +207,7 @@ func TestUploadTwice(t *testing.T) {
 // TestUploadsThatAreNotTaken leaves neither task nor arrival behind.
 func TestUploadsThatAreNotTaken(t *testing.T) {
 	t.Parallel()
-	f := newFront(t, nil, up(serve(t, scoring).URL), strings.Replace(strings.Replace(up("http://127.0.0.1:1"), "name: up", "name: closed", 1), "kind: http, max_mib: 1", "kind: dir, path: @OUT@", 1))
+	f := newFront(t, nil, up(serve(t, scoring).URL), strings.Replace(strings.Replace(up("http://127.0.0.1:1"), "name: up", "name: closed", 1), "kind: http, max_mib: 1", "kind: dir, path: "+t.TempDir(), 1))
 	large := bytes.Repeat([]byte("x"), 1<<20+1)
 	for what, c := range map[string]struct {
 		path, code string

@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -43,5 +44,16 @@ func TestControlTraffic(t *testing.T) {
 	}
 	if _, err := b.Pool().Exec(t.Context(), `update control_traffic set requests = 1`); err == nil {
 		t.Error("a row could be changed")
+	}
+}
+
+// Nobody empties a table of the record, the owner of the tables neither.
+func TestRecordIsNotEmptied(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	for _, table := range []string{"task_event", "call_intent", "call_outcome", "control_traffic"} {
+		if _, err := b.Pool().Exec(t.Context(), `set role none; truncate gantry.`+table); err == nil || !strings.Contains(err.Error(), table+" is append-only") {
+			t.Errorf("%s: %v", table, err)
+		}
 	}
 }
