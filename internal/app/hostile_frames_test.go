@@ -23,7 +23,6 @@ const (
 // TestHostileFrames holds generated multi-frame files and videos that are broken or lie to their reasons, where
 // frames are taken out of them, with good ones beside.
 func TestHostileFrames(t *testing.T) {
-	t.Parallel()
 	dir := t.TempDir()
 	var list []hostile
 	add := func(name string, body []byte, items int, want ...string) {

@@ -48,6 +48,7 @@ func framed(url string) string {
 // ordeal runs hostile inputs and good ones in one run of a pipeline and holds each to its end.
 func ordeal(t *testing.T, source func(url string) string, list []hostile) {
 	t.Helper()
+	forgetPeak(t)
 	s := serve(t, scoring)
 	r := newRig(t, nil)
 	var inputs []string
@@ -154,7 +155,6 @@ func fingerprint(t *testing.T, path string) string {
 
 // TestHostileInputs holds each generated hostile input to its reason, with good ones beside.
 func TestHostileInputs(t *testing.T) {
-	t.Parallel()
 	slice, picture := study(t, 1)[0], noise(60, [32]byte{7})
 	dir := t.TempDir()
 	var list []hostile
