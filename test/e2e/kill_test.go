@@ -185,6 +185,12 @@ func (a *tally) add(f found, dropped int) {
 	}
 }
 
+// more drops another portion of files.
+func (y *yard) more(t *testing.T) {
+	drop(t, y.in, y.dropped, y.dropped+portion)
+	y.dropped += portion
+}
+
 func (y *yard) killed(t *testing.T, want map[string]string) {
 	y.clean(t)
 	i := install(t)
@@ -193,10 +199,15 @@ func (y *yard) killed(t *testing.T, want map[string]string) {
 	var all tally
 	for n := range kills {
 		m, base := moments[n%len(moments)], y.model.answered.Load()
-		drop(t, y.in, y.dropped, y.dropped+portion)
-		y.dropped += portion
-		if n%len(moments) > 0 {
+		fresh := n%len(moments) < 2 // it needs files that were dropped just now
+		if !fresh {
+			y.more(t)
+		}
+		if n > 0 && n%len(moments) > 0 {
 			eventually(t, 20*time.Second, "progress since the last kill", func() bool { return y.model.answered.Load() >= base+portion/2 })
+		}
+		if fresh {
+			y.more(t)
 		}
 		eventually(t, 20*time.Second, "a moment "+m.name, func() bool { return m.is(y, t, l) })
 		out := y.model.inFlight.Load()
