@@ -54,16 +54,19 @@ func (s *Store) Limit(ctx context.Context, id int32) (gantry.LimiterSpec, error)
 }
 
 // grantSQL gives worker $2 units of limiter $1. Under more demand than there are units each worker is
-// entitled to its share by want ($3); nobody gets what another still holds; and nothing is taken
-// that is in use ($4).
+// entitled to its share by want ($3), rounded up, but down to one while another that waits has none: else
+// the shares rounded up are taken again and again, and it gets nothing; nobody gets what another still holds;
+// and nothing is taken that is in use ($4).
 const grantSQL = `
 with l as (select coalesce(max_units, 1000000) as max from limiter where id = $1),
 o as (
-  select coalesce(sum(units), 0)::int as units, coalesce(sum(want), 0)::int as want
+  select coalesce(sum(units), 0)::int as units, coalesce(sum(want), 0)::int as want,
+    coalesce(bool_or(want > 0 and units = 0), false) as none
   from limit_grant where limiter = $1 and worker <> $2 and (held_until is null or held_until > clock_timestamp())),
 e as (
   select greatest($4::int, least($3::int, greatest(0, l.max - o.units),
     case when o.want + $3::int <= l.max then $3::int
+         when o.none then greatest(1, floor(l.max::numeric * $3::int / greatest(1, o.want + $3::int)))::int
          else ceil(l.max::numeric * $3::int / greatest(1, o.want + $3::int))::int end)) as units
   from l, o)
 insert into limit_grant as g (limiter, worker, units, want)

@@ -25,8 +25,9 @@ func TestShareLeavesOneForEach(t *testing.T) {
 	if first := must(b.Share(t.Context(), one, limiter, 20))(t); first != 5 || share != 2 {
 		t.Errorf("shares are %d and %d while a third process waits, want 5 and 2", first, share)
 	}
-	must(b.Grant(t.Context(), two, limiter, 10, share))(t)
-	must(b.Grant(t.Context(), two, limiter, share, share))(t)
+	if n := must(b.Grant(t.Context(), two, limiter, 10, share))(t); n != share {
+		t.Errorf("a process with %d units in use was granted %d again while a third has none", share, n)
+	}
 	if n := must(b.Grant(t.Context(), three, limiter, 2, 0))(t); n != 1 {
 		t.Errorf("the third process got %d units", n)
 	}

@@ -55,9 +55,13 @@ func (b *books) Grant(_ context.Context, w gantry.WorkerID, _ int32, want, inUse
 	if b.fail != nil && b.fail(b.grants) {
 		return 0, errLine
 	}
-	units, theirs, _, _ := b.others(w)
+	units, theirs, _, none := b.others(w)
 	share := want
-	if theirs+want > b.spec.MaxUnits {
+	switch {
+	case theirs+want <= b.spec.MaxUnits:
+	case none:
+		share = max(1, b.spec.MaxUnits*want/(theirs+want))
+	default:
 		share = (b.spec.MaxUnits*want + theirs + want - 1) / (theirs + want)
 	}
 	b.want[w], b.units[w] = want, max(inUse, min(want, max(0, b.spec.MaxUnits-units), share))
