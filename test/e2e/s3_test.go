@@ -75,13 +75,20 @@ retry: {attempts: 5, initial: 100ms}
 // drop puts the pictures from number first to before number end into the bucket.
 func (p *pail) drop(t *testing.T, first, end int) {
 	t.Helper()
+	if err := p.put(t.Context(), first, end); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (p *pail) put(ctx context.Context, first, end int) error {
 	for i := first; i < end; i++ {
 		sum := sha256.Sum256(fmt.Appendf(nil, "input %d", i))
 		key := fmt.Sprintf("in/scan-%04d.png", i)
-		if _, err := p.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String(inbox), Key: &key, Body: bytes.NewReader(picture(sum[:]))}); err != nil {
-			t.Fatal(err)
+		if _, err := p.PutObject(ctx, &s3.PutObjectInput{Bucket: aws.String(inbox), Key: &key, Body: bytes.NewReader(picture(sum[:]))}); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
 // keys lists a bucket.
@@ -237,7 +244,7 @@ func (p *pail) killed(t *testing.T, want map[string]string) {
 			n := l.count(t, `select count(*) from arrival`)
 			return n > p.dropped-portion && n < p.dropped
 		}},
-		{"with calls in flight", func() bool { return p.model.inFlight.Load() >= 4 }},
+		{"with calls in flight", func() bool { return p.model.inFlight.Load() >= 1 }},
 		{"while a task responds", running(`select count(*) from task_hot where state = 4 and phase = 1`)},
 		{"with a put on its way", running(`select count(*) from call_intent i left join call_outcome o using (task_id, id)
 			where o.id is null and i.boundary = 2 and i.worker = (select max(id) from worker)`)},
@@ -247,10 +254,14 @@ func (p *pail) killed(t *testing.T, want map[string]string) {
 	var open, unsealed int
 	for n := range kills {
 		m := moments[n%len(moments)]
-		p.drop(t, p.dropped, p.dropped+portion)
+		all := make(chan error, 1) // the moment is looked for while the objects come, not when all have been worked off
+		go func(first int) { all <- p.put(t.Context(), first, first+portion) }(p.dropped)
 		p.dropped += portion
 		eventually(t, 20*time.Second, "a moment "+m.name, m.is)
 		g.kill()
+		if err := <-all; err != nil {
+			t.Fatal(err)
+		}
 		eventually(t, 5*time.Second, "the dead process's connections to end", func() bool { return l.count(t, connectionsSQL) <= l.before })
 		puts := l.count(t, `select count(*) from call_intent i left join call_outcome o using (task_id, id)
 			where o.id is null and i.boundary = 2 and i.worker = (select max(id) from worker)`)
