@@ -27,19 +27,8 @@ func DefaultFrameLimits() FrameLimits {
 
 func (l FrameLimits) orDefault() FrameLimits {
 	d := DefaultFrameLimits()
-	if l.Frames > 0 {
-		d.Frames = l.Frames
-	}
-	if l.FrameBytes > 0 {
-		d.FrameBytes = l.FrameBytes
-	}
-	if l.TotalBytes > 0 {
-		d.TotalBytes = l.TotalBytes
-	}
-	if l.InflatedBytes > 0 {
-		d.InflatedBytes = l.InflatedBytes
-	}
-	d.Scan = l.Scan.orDefault()
+	d = FrameLimits{Frames: above0(l.Frames, d.Frames), FrameBytes: above0(l.FrameBytes, d.FrameBytes), TotalBytes: above0(l.TotalBytes, d.TotalBytes),
+		InflatedBytes: above0(l.InflatedBytes, d.InflatedBytes), Scan: l.Scan.orDefault()}
 	d.Scan.MaxInflated = min(d.Scan.MaxInflated, d.InflatedBytes)
 	return d
 }

@@ -54,22 +54,16 @@ func DefaultLimits() Limits {
 
 func (l Limits) orDefault() Limits {
 	d := DefaultLimits()
-	if l.Depth > 0 {
-		d.Depth = l.Depth
+	return Limits{Depth: above0(l.Depth, d.Depth), MaxElements: above0(l.MaxElements, d.MaxElements), MaxInflated: above0(l.MaxInflated, d.MaxInflated),
+		MaxRatio: above0(l.MaxRatio, d.MaxRatio), MaxValue: above0(l.MaxValue, d.MaxValue)}
+}
+
+// above0 is a limit that was set, or its default.
+func above0[T int | int64](l, otherwise T) T {
+	if l > 0 {
+		return l
 	}
-	if l.MaxElements > 0 {
-		d.MaxElements = l.MaxElements
-	}
-	if l.MaxInflated > 0 {
-		d.MaxInflated = l.MaxInflated
-	}
-	if l.MaxRatio > 0 {
-		d.MaxRatio = l.MaxRatio
-	}
-	if l.MaxValue > 0 {
-		d.MaxValue = l.MaxValue
-	}
-	return d
+	return otherwise
 }
 
 // Info is what Scan learnt. Strings are values of the file, trimmed of padding; they may name

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"io"
@@ -91,21 +92,11 @@ func (w *work) openVideo(ctx context.Context, x gantry.Item, b *media.Budget) (*
 		}
 		return &reading{Reader: r, size: r.Size(), close: func() error { return nil }}, nil
 	}}
-	if err := errorsOf(b.AddFrames(len(f.ends)), b.Made(size)); err != nil {
+	if err := cmp.Or(b.AddFrames(len(f.ends)), b.Made(size)); err != nil {
 		v.close()
 		return nil, nil, err
 	}
 	return v, f, nil
-}
-
-// errorsOf is the first of several errors.
-func errorsOf(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // named makes a copy of an item under a name, for programs that open files themselves. remove

@@ -35,9 +35,11 @@ func mediaOfFrames(r gantry.Rendering) string {
 // frames lists the frames of a DICOM file that was added, after scanning it whole. A file without
 // pixels stays as it is.
 func (x *extraction) frames(ctx context.Context, of *gantry.Item) ([]gantry.Item, error) {
-	if err := x.scanned(ctx, of); err != nil {
+	m, err := x.look(ctx, *of)
+	if err != nil {
 		return nil, err
 	}
+	of.SHA, of.Size, of.Reason = m.SHA, m.Size, m.Reason
 	v, n, err := x.framesOf(ctx, *of)
 	switch {
 	case gantry.CodeOf(err) == dicom.CodeNoPixelData:
@@ -56,24 +58,6 @@ func (x *extraction) frames(ctx context.Context, of *gantry.Item) ([]gantry.Item
 		list[i].Origin = list[i].ID
 	}
 	return list, nil
-}
-
-// scanned holds a DICOM file to the standard before anything else reads it.
-func (x *extraction) scanned(ctx context.Context, of *gantry.Item) error {
-	r, err := x.open(ctx, *of)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	info, err := dicom.Scan(readerWith(ctx, r), of.Size, dicom.DefaultLimits())
-	if err != nil {
-		return err
-	}
-	of.SHA, of.Size = info.SHA, info.Size
-	if len(info.Warnings) > 0 {
-		of.Reason = info.Warnings[0]
-	}
-	return nil
 }
 
 // openFrames opens a DICOM file for its frames.

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -81,14 +83,17 @@ func (p *pail) drop(t *testing.T, first, end int) {
 }
 
 func (p *pail) put(ctx context.Context, first, end int) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(8)
 	for i := first; i < end; i++ {
 		sum := sha256.Sum256(fmt.Appendf(nil, "input %d", i))
 		key := fmt.Sprintf("in/scan-%04d.png", i)
-		if _, err := p.PutObject(ctx, &s3.PutObjectInput{Bucket: aws.String(inbox), Key: &key, Body: bytes.NewReader(picture(sum[:]))}); err != nil {
+		g.Go(func() error {
+			_, err := p.PutObject(ctx, &s3.PutObjectInput{Bucket: aws.String(inbox), Key: &key, Body: bytes.NewReader(picture(sum[:]))})
 			return err
-		}
+		})
 	}
-	return nil
+	return g.Wait()
 }
 
 // keys lists a bucket.
@@ -244,7 +249,7 @@ func (p *pail) killed(t *testing.T, want map[string]string) {
 			n := l.count(t, `select count(*) from arrival`)
 			return n > p.dropped-portion && n < p.dropped
 		}},
-		{"with calls in flight", func() bool { return p.model.inFlight.Load() >= 1 }},
+		{"with calls in flight", func() bool { return p.model.inFlight.Load() >= 4 }},
 		{"while a task responds", running(`select count(*) from task_hot where state = 4 and phase = 1`)},
 		{"with a put on its way", running(`select count(*) from call_intent i left join call_outcome o using (task_id, id)
 			where o.id is null and i.boundary = 2 and i.worker = (select max(id) from worker)`)},
