@@ -26,9 +26,12 @@ const (
 	OpProcess
 	OpPut
 	OpManifest
+	OpSubmit   // a request that is answered later
+	OpCollect  // fetches the answer of a ticket
+	OpCallback // an answer that the service sent on its own
 )
 
-var opNames = [...]string{"get", "process", "put", "manifest"}
+var opNames = [...]string{"get", "process", "put", "manifest", "submit", "collect", "callback"}
 
 // String gives the operation's name.
 func (o Op) String() string { return opNames[o] }
