@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/looplab/fsm"
 )
@@ -112,8 +113,35 @@ func on(e Event, to State, from ...State) fsm.EventDesc {
 	return d
 }
 
+// destinations are all legal moves, each found by firing its event once: a machine of its own for each
+// transition of each task would cost more than everything else that the process does for it.
+var destinations = sync.OnceValue(func() map[move]State {
+	all := map[move]State{}
+	for from := Queued; from <= Cancelled; from++ {
+		for _, d := range Lifecycle {
+			if to, err := from.fire(Event(d.Name)); err == nil {
+				all[move{from, Event(d.Name)}] = to
+			}
+		}
+	}
+	return all
+})
+
+type move struct {
+	from State
+	by   Event
+}
+
 // Next says where the event leads from s. An event that the table does not allow is an error.
 func (s State) Next(e Event) (State, error) {
+	if to, ok := destinations()[move{s, e}]; ok {
+		return to, nil
+	}
+	return s.fire(e)
+}
+
+// fire lets the state machine decide.
+func (s State) fire(e Event) (State, error) {
 	m := fsm.NewFSM(s.String(), Lifecycle, nil)
 	err := m.Event(context.Background(), string(e))
 	if _, same := errors.AsType[fsm.NoTransitionError](err); err != nil && !same {

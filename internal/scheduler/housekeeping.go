@@ -6,6 +6,7 @@ import (
 )
 
 const (
+	reapEvery       = 500 * time.Millisecond // a task of a dead process waits so long beyond the lease
 	promoteBatch    = 500
 	promoteMax      = time.Second
 	promoteMin      = 5 * time.Millisecond
@@ -31,7 +32,7 @@ func (s *Session) keepHouse(ctx context.Context) {
 			if len(lanes) > 0 {
 				s.Wake(lanes...)
 			}
-			reap.Reset(s.jitter(min(s.opts.TTL/3, 5*time.Second)))
+			reap.Reset(s.jitter(min(s.opts.TTL/6, reapEvery)))
 		case <-promote.C:
 			promote.Reset(s.promote(ctx))
 		case <-partitions.C:

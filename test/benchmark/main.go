@@ -32,6 +32,7 @@ type settings struct {
 	tasks   int
 	pings   int
 	profile string
+	river   string
 
 	slices   int   // distinct CT slices that files and archives are made of
 	zipBytes int64 // of the archive's entries
@@ -43,6 +44,10 @@ func main() {
 	var s settings
 	service := flag.Bool("service", false, "be the inference service that the calls go to")
 	zipped := flag.String("read-zip", "", "be the process that reads this archive")
+	work := flag.String("work", "", "be a worker process that does this with tasks")
+	dsn := flag.String("dsn", "", "the database of a worker process")
+	out := flag.String("out", "", "the folder that a worker process leaves its notes in")
+	flag.StringVar(&s.river, "river", "", "the peer of the scheduler; without it they are not compared")
 	flag.BoolVar(&s.short, "short", false, "fewer rounds, claims and tasks")
 	flag.StringVar(&s.binary, "gantry", "", "the gantry binary; without it the processes are not measured")
 	flag.StringVar(&s.only, "only", "", "what to run, with commas between: calls, latency, claims, transitions, processes, video, scan, frames, zip, or one kind of calls such as 100k; without it all")
@@ -54,6 +59,8 @@ func main() {
 	switch {
 	case *service:
 		err = serveModel(ctx)
+	case *work != "":
+		err = workAs(ctx, *work, *dsn, *out)
 	case *zipped != "":
 		err = readZip(*zipped)
 	default:
@@ -108,6 +115,7 @@ func measure(ctx context.Context, s settings) error {
 	}{
 		{"calls", measureCalls}, {"latency", measureLatency}, {"claims", measureClaims},
 		{"transitions", measureTransitions}, {"processes", measureProcesses},
+		{"rivals", measureRivals}, {"whole", measureWhole}, {"idle", measureIdleStart}, {"limits", measureLimits}, {"takeover", measureTakeover},
 		{"video", measureVideo}, {"scan", measureScan}, {"frames", measureFrames}, {"zip", measureZip},
 	} {
 		if !s.runs(x.name) && !(x.name == "calls" && s.runsAnyCalls()) {
