@@ -255,7 +255,13 @@ func (c *transitionColumns) statement(of *sections, w gantry.WorkerID) (string, 
 		section{"parents", c.ended, nil})
 }
 
-func digestBytes(d gantry.Digest) []byte { return d[:] }
+// digestBytes is empty where there is no digest.
+func digestBytes(d gantry.Digest) []byte {
+	if d.IsZero() {
+		return []byte{}
+	}
+	return d[:]
+}
 
 func digestOrNull(d gantry.Digest) []byte {
 	if d.IsZero() {

@@ -1,16 +1,17 @@
 -- Commits what effects found and how calls ended. Only the sections that have rows are put together to a
 -- statement; each numbers its own parameters from $1, the rows' columns, and rows name their lease by its
--- place, 0 for none. All but outcomes is fenced by the tasks' leases: the first section locks the hot rows
--- that still stand as it says, so that a rescue can neither slip between the check and the rows nor be
--- overtaken. Lookups by key are written so that no plan can read a table whole, however little the
+-- place, 0 for none. All but outcomes is fenced by the tasks' leases. The first section locks the worker's own
+-- row, once for the whole batch, so that a rescue, which begins with the deletion of that row, can neither slip
+-- between the check and the rows nor be overtaken: nobody else changes seq or owner of a task that it holds. A
+-- lease that has run out holds nothing more, lest a process that commits without pause never be rescued. Lookups by key are written so that no plan can read a table whole, however little the
 -- statistics know. What comes back says for each lease whether it held: the task's id, or 0.
 
 -- section: leases. $1 worker, $2 task ids, $3 seqs
-with f as materialized (
+with me as materialized (select id from worker where id = $1 and expires_at > now() for key share),
+f as materialized (
   select array_agg(coalesce(t.id, 0) order by w.n) as ids
   from unnest($2::bigint[], $3::int[]) with ordinality as w(id, seq, n)
-  left join lateral (select h.id from task_hot h where h.id = w.id and h.seq = w.seq and h.owner = $1
-                     for no key update of h) t on true)
+  left join lateral (select h.id from me, task_hot h where h.id = w.id and h.seq = w.seq and h.owner = me.id) t on true)
 
 -- section: cursors, by lease; 0 leaves it
 k as (

@@ -153,6 +153,9 @@ func (h *hand) call(ctx context.Context, t gantry.Task, at gantry.Boundary, op g
 	release()
 	w.Lease = t.Lease
 	w.Outcome = &gantry.Outcome{ID: in.ID, Task: t.Task, Limiter: h.limiter, Status: 200, Took: time.Millisecond, TTFB: time.Millisecond,
-		ReqSize: 524_288, RespSize: 300, ReqSHA: gantry.Digest{1}, RespSHA: gantry.Digest{2}}
+		ReqSize: 524_288, ReqSHA: gantry.Digest{1}}
+	if at == gantry.AtProcessor {
+		w.Outcome.RespSize, w.Outcome.RespSHA = 300, gantry.Digest{2}
+	}
 	return h.session.Commit(ctx, w)
 }
