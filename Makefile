@@ -2,7 +2,7 @@ GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 export CGO_ENABLED = 0
 
-.PHONY: build demo test lint bench clean deps-demo deps-test
+.PHONY: build demo test lint bench bench-scheduler clean deps-demo deps-test
 
 build: ## bin/gantry
 	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/gantry ./cmd/gantry
@@ -19,6 +19,9 @@ lint: ## gofmt, vet, staticcheck
 
 bench: deps-test build ## audited calls beside a bare client, claims, memory
 	sh test/bench
+
+bench-scheduler: deps-test build ## the scheduler beside River
+	sh test/bench-scheduler
 
 deps-demo:
 	@sh test/deps demo

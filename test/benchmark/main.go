@@ -50,7 +50,7 @@ func main() {
 	flag.StringVar(&s.river, "river", "", "the peer of the scheduler; without it they are not compared")
 	flag.BoolVar(&s.short, "short", false, "fewer rounds, claims and tasks")
 	flag.StringVar(&s.binary, "gantry", "", "the gantry binary; without it the processes are not measured")
-	flag.StringVar(&s.only, "only", "", "what to run, with commas between: calls, latency, claims, transitions, processes, video, scan, frames, zip, or one kind of calls such as 100k; without it all")
+	flag.StringVar(&s.only, "only", "", "what to run, with commas between: calls, latency, claims, transitions, processes, rivals, whole, idle, idlecall, bigtask, limits, takeover, video, scan, frames, zip, or one kind of calls such as 100k; without it all")
 	flag.StringVar(&s.profile, "profile", "", "file for a processor profile of this process")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -115,7 +115,7 @@ func measure(ctx context.Context, s settings) error {
 	}{
 		{"calls", measureCalls}, {"latency", measureLatency}, {"claims", measureClaims},
 		{"transitions", measureTransitions}, {"processes", measureProcesses},
-		{"rivals", measureRivals}, {"whole", measureWhole}, {"idle", measureIdleStart}, {"limits", measureLimits}, {"takeover", measureTakeover},
+		{"rivals", measureRivals}, {"whole", measureWhole}, {"idle", measureIdleStart}, {"idlecall", measureIdleCall}, {"bigtask", measureBigTask}, {"limits", measureLimits}, {"takeover", measureTakeover},
 		{"video", measureVideo}, {"scan", measureScan}, {"frames", measureFrames}, {"zip", measureZip},
 	} {
 		if !s.runs(x.name) && !(x.name == "calls" && s.runsAnyCalls()) {
