@@ -62,6 +62,7 @@ const (
 	CodeConflict          Code = "conflict"
 	CodeFenced            Code = "fenced"
 	CodeCancelled         Code = "cancelled"
+	CodeCrashed           Code = "crashed"  // processes died again and again while they worked on the task
 	CodeFiltered          Code = "filtered" // no failure: the pipeline's when does not hold
 )
 

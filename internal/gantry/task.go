@@ -27,7 +27,7 @@ type Task struct {
 	State     State
 	Stage     int16 // the stage of inference that it is in; 0 before
 	Attempt   int16 // failed tries of the present state or stage
-	Crashes   int16 // deaths of a process while it held this task
+	Crashes   int16 // deaths of a process while this task's effect ran there; never reset
 	Priority  int16
 	Lane      int32
 	Parent    TaskID        // that waits for this one to end; 0: none
@@ -37,6 +37,13 @@ type Task struct {
 	Remaining time.Duration // until the present state's time is up, when it was claimed
 	CreatedAt time.Time
 }
+
+// What deaths of processes do to the task whose effect was running: from the second on it runs alone in its
+// process, and with the fifth it has failed. claim.sql knows the first number too.
+const (
+	CrashesToBeAlone = 2
+	CrashesToFail    = 5
+)
 
 // Change is what a transition does to the phase.
 type Change uint8

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"context"
+	"slices"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
@@ -30,6 +31,10 @@ func (s *Session) hold(t gantry.TaskID, cancel context.CancelCauseFunc) (letGo f
 func (s *Session) obey(ctx context.Context) {
 	tasks, err := s.store.Obey(ctx, s.Worker)
 	s.report(ctx, "read commands", err)
+	if s.claims.handBack(ctx, func(t gantry.TaskID) bool { return slices.Contains(tasks, t) }) {
+		_, err = s.store.Obey(ctx, s.Worker) // nobody holds them any more
+		s.report(ctx, "read commands", err)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, t := range tasks {

@@ -26,6 +26,7 @@ func (o orders) Obey(context.Context, gantry.WorkerID) ([]gantry.TaskID, error) 
 func TestObey(t *testing.T) {
 	t.Parallel()
 	s := &Session{held: map[gantry.TaskID]*grip{}, store: orders{tasks: []gantry.TaskID{1, 2, 9}}, opts: Options{Log: slog.New(slog.DiscardHandler)}}
+	s.claims = newClaimer(s)
 	first, cancelFirst := context.WithCancelCause(t.Context())
 	letGo := s.hold(1, cancelFirst)
 	again, cancelAgain := context.WithCancelCause(t.Context())

@@ -152,6 +152,7 @@ func (s *Session) work(ctx, loops context.Context, setUp func(context.Context, *
 	defer fence()
 
 	s.claims.run(claiming, func(t gantry.Task) { s.start(tasks, t, begin) })
+	s.claims.handBack(loops, func(gantry.TaskID) bool { return true })
 	grace := time.AfterFunc(s.opts.Grace, func() { cancelTasks(ErrStopping) })
 	defer grace.Stop()
 	s.tasks.Wait()
