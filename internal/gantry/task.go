@@ -56,11 +56,16 @@ const (
 	Release               // hand the task back as it is
 	End                   // a final state; the hot row goes
 	Wait                  // the same state again once all children have ended; at once if none is open
+	Move                  // queued again, in another pipeline; the next leg
+	Pause                 // hand the task back, to nobody before it is resumed
 )
 
 // Reopened is the change of an event that brings an ended task back; no process commits it as a
 // transition of its own.
 const Reopened Change = 8
+
+// Resumed is the change of an event that ends a pause; no process commits it either.
+const Resumed Change = 12
 
 // Transition is one step of one task, committed whole or not at all.
 type Transition struct {
@@ -72,7 +77,8 @@ type Transition struct {
 	Within   time.Duration // Advance, Wait: how long the state may last from now; 0 keeps what was left
 	Parent   TaskID        // End of a child: the task that waits for it
 	Divide   *Division     // Wait: the children that are made in the same commit
-	Code     Code          // why, for Retry and for an End that failed
+	Passage  *Passage      // Move: where to
+	Code     Code          // why, for Retry, Move and an End that failed
 	Kind     Kind
 	Detail   string // text for people, without patient data
 }

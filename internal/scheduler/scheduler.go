@@ -224,6 +224,9 @@ func (s *Session) run(ctx context.Context, t gantry.Task, step Step) {
 		if tr.Change == gantry.Wait || tr.Change == gantry.End && t.Parent != 0 {
 			s.Wake(t.Lane) // the children, or the parent if this was the last
 		}
+		if tr.Change == gantry.Move {
+			s.Wake(tr.Passage.Lane)
+		}
 		if tr.Change != gantry.Advance {
 			return
 		}
