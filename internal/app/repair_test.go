@@ -338,7 +338,9 @@ func TestPausedTaskMayEndOrMove(t *testing.T) {
 					t.Fatalf("%+v %v", v, err)
 				}
 				time.Sleep(r.TTL)
-				task = r.top("paused", func(x postgres.TaskRow) bool { return x.Phase == "paused" && x.State == "queued" && x.Pipeline == "second" })
+				task = r.top("paused", func(x postgres.TaskRow) bool {
+					return x.Phase == "paused" && x.State == "queued" && x.Pipeline == "second"
+				})
 				if v, err := o.Resume(t.Context(), task.ID, "tester"); err != nil || v.Result != app.ResultResumed {
 					t.Fatalf("%+v %v", v, err)
 				}
@@ -349,4 +351,53 @@ func TestPausedTaskMayEndOrMove(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestMoveIf lets tasks that fail go on elsewhere by the file's own rules, and ends one that two pipelines
+// move to one another.
+func TestMoveIf(t *testing.T) {
+	t.Parallel()
+	refused := `move_if: [{when: 'error.code == "http_403" and error.stage == "draw"', to: %s}]` + "\n"
+	for _, c := range []struct {
+		name, back string // a rule of the second pipeline
+		state      string
+		leg        int
+		moves      []string
+	}{
+		{"once", "", "failed", 1, []string{"inferring queued move http_403", "inferring failed end http_403"}},
+		{"round", fmt.Sprintf(refused, "one-stage"), "failed", 2,
+			[]string{"inferring queued move http_403", "inferring queued move http_403", "inferring failed end too_many_legs"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := serve(t, func(w http.ResponseWriter, _ *http.Request, _ []byte, _ int) { w.WriteHeader(http.StatusForbidden) })
+			r := newRig(t, nil)
+			inbox := r.servingTwo(oneStage(s.URL, "20s")+fmt.Sprintf(refused, "second"), elsewhere(s.URL, c.back))
+			drop(t, inbox, "x.png", noise(30, [32]byte{1}))
+			task := r.top(c.state, inState(c.state))
+			if task.Leg != c.leg {
+				t.Errorf("%+v", task)
+			}
+			var moves []string
+			for _, e := range r.changes(task.Key) {
+				if strings.Contains(e, " move ") || strings.Contains(e, " end ") {
+					moves = append(moves, e)
+				}
+			}
+			if diff := cmp.Diff(c.moves, moves); diff != "" {
+				t.Errorf("moves (-want +got):\n%s", diff)
+			}
+		})
+	}
+	t.Run("run", func(t *testing.T) { // a task of gantry run goes nowhere
+		t.Parallel()
+		s := serve(t, func(w http.ResponseWriter, _ *http.Request, _ []byte, _ int) { w.WriteHeader(http.StatusForbidden) })
+		r := newRig(t, nil)
+		r.servingTwo(oneStage(s.URL, "20s"), elsewhere(s.URL, ""))
+		other := &rig{App: r.App, t: t, dsn: r.dsn, out: t.TempDir(), log: r.log}
+		o := other.one(oneStage(s.URL, "20s")+fmt.Sprintf(refused, "second"), file(t, "x.png", noise(30, [32]byte{1})))
+		if o.State != "failed" || o.Error.Code != "http_403" {
+			t.Errorf("%+v", o)
+		}
+	})
 }

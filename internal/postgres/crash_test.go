@@ -2,6 +2,8 @@ package postgres_test
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -120,5 +122,34 @@ func TestReopenAfterFiveDeaths(t *testing.T) {
 	must(b.Alone(t.Context(), w, task.Lease))(t)
 	if b.kill(w); b.count(`select count(*) from task where error_code = 'crashed'`) != 1 {
 		t.Error("it may kill once more")
+	}
+}
+
+// holdRepairs moves and pauses n tasks in one batch, and rescues those of a dead process.
+func (p *plans) holdRepairs(n int) {
+	p.t.Helper()
+	fence := []string{"1", array("bigint", "", n), array("int", "0", n)}
+	for file, args := range map[string][]string{
+		"move.sql":  append(slices.Clone(fence), repeat(n, "0", "smallint", "smallint", "int", "int", "bigint", "smallint", "text", "text")...),
+		"pause.sql": append(slices.Clone(fence), repeat(n, "0", "smallint", "smallint")...),
+	} {
+		if file == "move.sql" {
+			args[5] = array("int", "1", n) // a pipeline that there is
+		}
+		plan := p.explain(readSQL(p.t, file), args...)
+		hold(p.t, plan)
+		if !strings.Contains(plan, "Index Scan using task_hot_pkey") {
+			p.t.Errorf("%s does not find its tasks by key:\n%s", file, plan)
+		}
+		if scansTasks.MatchString(plan) {
+			p.t.Errorf("the plan reads all tasks:\n%s", plan)
+		}
+	}
+	p.exec(`update worker set expires_at = now() - interval '1 s'`)
+	defer p.exec(`update worker set expires_at = now() + interval '1 hour'`)
+	plan := p.explain(readSQL(p.t, "reap.sql"), "4", "5")
+	hold(p.t, plan)
+	if !strings.Contains(plan, "task_hot_owned") {
+		p.t.Errorf("the reaper does not read the index of what is owned:\n%s", plan)
 	}
 }
