@@ -22,7 +22,7 @@ func (k *checkCmd) Run(c console, x *cli) error {
 	if err := k.deployed(c, x); err != nil {
 		return err
 	}
-	list, err := pipeline.LoadAll(k.Files, all.Drivers(), os.LookupEnv)
+	list, err := pipeline.CheckAll(k.Files, all.Drivers(), os.LookupEnv)
 	if err != nil {
 		if problems, ok := errors.AsType[pipeline.Problems](err); ok {
 			fmt.Fprintln(c.out, problems.Error())

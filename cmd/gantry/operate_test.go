@@ -18,7 +18,7 @@ func operated(t *testing.T, dsn string, args ...string) (int, string, string) {
 // TestOperateRefuses says for each id why nothing was done, and fails.
 func TestOperateRefuses(t *testing.T) {
 	dsn := postgrestest.DSN(t)
-	for _, verb := range []string{"cancel", "retry"} {
+	for _, verb := range []string{"cancel", "retry", "pause", "resume"} {
 		code, out, errs := operated(t, dsn, "task", verb, "aaaa", "?")
 		if code != exitFailed || errs != "" || out != "refused     aaaa  there is no such task\nrefused     ?  it is no id of a task\n" {
 			t.Errorf("%s: %d\n%s%s", verb, code, out, errs)

@@ -16,6 +16,9 @@ type taskCmd struct {
 	Events taskEventsCmd `cmd:"" help:"Show the recorded transitions of a task."`
 	Cancel taskCancelCmd `cmd:"" help:"End tasks as cancelled; calls under way are broken off."`
 	Retry  taskRetryCmd  `cmd:"" help:"Put failed tasks back into the state that failed."`
+	Move   taskMoveCmd   `cmd:"" help:"Let tasks begin anew in another pipeline, with their originals."`
+	Pause  taskPauseCmd  `cmd:"" help:"Let nothing be done for tasks, until they are resumed."`
+	Resume taskResumeCmd `cmd:"" help:"Let tasks that were paused go on."`
 }
 
 type listFlags struct {
@@ -91,6 +94,7 @@ func (t *taskShowCmd) Run(ctx context.Context, c console, x *cli) error {
 		w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
 		fmt.Fprintf(w, "task\t%s\npipeline\t%s (%s)\nstate\t%s %s\nsource\t%s\nitems\t%d\ncreated\t%s\n",
 			r.ID, r.Pipeline, r.Version[:12], r.State, r.Phase, r.Source, r.Items, r.CreatedAt.Format(time.RFC3339))
+		showRepair(w, r)
 		if r.Parent != "" {
 			fmt.Fprintf(w, "parent\t%s (its %s)\n", r.Parent, r.Role)
 		}

@@ -48,6 +48,9 @@ func (a *App) feeds(ctx context.Context, p *gantry.Pipeline) ([]*feed, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := a.Store.Served(ctx, plan.ID); err != nil {
+		return nil, err
+	}
 	var feeds []*feed
 	for i, s := range p.Sources {
 		f := &feed{name: p.Name + "/" + s.Name, plan: plan, index: int16(i), local: local(targetOf(s.Config))}

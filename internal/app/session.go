@@ -43,7 +43,7 @@ func (a *App) work(ctx context.Context, opts scheduler.Options, beside life) err
 		g.Ended = a.ended
 		in := newIntake(a, g, blobs, s.Wake)
 		e := engine.New(engine.Options{Store: a.Store, Session: s, Caller: g, Blobs: blobs, Plans: a.plans, Rand: a.rand, Scratch: scratch,
-			Namespace: a.namespace(), Log: a.Log})
+			Namespace: a.namespace(), Log: a.Log, Passage: a.plans.Passage})
 		in.made = e
 		living, end := context.WithCancel(loops)
 		context.AfterFunc(ctx, end)

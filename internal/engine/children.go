@@ -91,7 +91,7 @@ func childFailure(list []gantry.ChildTask) error {
 func (w *work) division(role gantry.Role, state gantry.State, lists [][]gantry.ItemID) *gantry.Division {
 	d := &gantry.Division{Role: role, State: state}
 	for i, ids := range lists {
-		d.Children = append(d.Children, gantry.Child{PublicID: gantry.ChildID(w.task.PublicID, role, i), Members: gantry.Spans(ids)})
+		d.Children = append(d.Children, gantry.Child{PublicID: gantry.ChildID(w.legID(), role, i), Members: gantry.Spans(ids)})
 	}
 	return d
 }

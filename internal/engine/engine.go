@@ -80,6 +80,9 @@ type Options struct {
 	Namespace [16]byte // of the UIDs of results: the same in the whole deployment
 	Scratch   string   // a folder for caches that may be lost at any time
 	Log       *slog.Logger
+	// Passage finds where tasks go that are moved to a pipeline; nil where none may go elsewhere. An error says
+	// why this task cannot.
+	Passage func(ctx context.Context, to string, task gantry.TaskID) (gantry.Passage, error)
 }
 
 // Engine runs the effects of one session. It may be used concurrently.
@@ -154,7 +157,7 @@ func (w *work) leave(event gantry.Event) gantry.Transition {
 	t := w.task
 	to, err := t.State.Next(event)
 	if err != nil {
-		return w.fail(gantry.Errorf(gantry.Illegal, "", "%w", err))
+		return w.end(gantry.Abandon, gantry.Errorf(gantry.Illegal, "", "%w", err))
 	}
 	tr := gantry.Transition{Lease: t.Lease, From: t.State, To: to, Stage: t.Stage, Within: w.plan.Timeouts.Of(to)}
 	switch {
@@ -175,13 +178,19 @@ func (w *work) settle(ctx context.Context, err error) gantry.Transition {
 	tr := gantry.Transition{Lease: t.Lease, From: t.State, To: t.State, Stage: t.Stage}
 	p, isParked := errors.AsType[parked](err)
 	children, isWait := errors.AsType[waits](err)
+	moved, isMoved := errors.AsType[*gantry.Moved](context.Cause(ctx))
 	switch {
 	case errors.Is(err, gantry.ErrFenced), errors.Is(context.Cause(ctx), gantry.ErrFenced):
 		return gantry.Transition{}
 	case errors.Is(context.Cause(ctx), gantry.ErrCancelled):
 		return w.end(gantry.Cancel, gantry.ErrCancelled)
+	case isMoved:
+		return w.moveOn(moved.To, gantry.Permanent, gantry.CodeMoved, "by "+moved.By)
+	case errors.Is(context.Cause(ctx), gantry.ErrPaused):
+		tr.Change = gantry.Pause
+		return tr
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return w.fail(gantry.Errorf(gantry.Timeout, gantry.CodeStateTimeout, "not done with %s in time", t.State))
+		return w.fail(ctx, gantry.Errorf(gantry.Timeout, gantry.CodeStateTimeout, "not done with %s in time", t.State))
 	case errors.Is(err, errStop), ctx.Err() != nil:
 		tr.Change = gantry.Release
 		return tr
@@ -195,14 +204,12 @@ func (w *work) settle(ctx context.Context, err error) gantry.Transition {
 	kind := gantry.KindOf(err)
 	_, final := errors.AsType[ended](err)
 	if final || w.plan == nil || !w.plan.Retry.MayRetry(kind, int(t.Attempt)+1) {
-		return w.fail(err)
+		return w.fail(ctx, err)
 	}
 	tr.Change, tr.Kind, tr.Code, tr.Detail = gantry.Retry, kind, gantry.CodeOf(err), detail(err)
 	tr.After = w.plan.Retry.Pause(int(t.Attempt)+1, w.e.Rand(), gantry.RetryAfterOf(err))
 	return tr
 }
-
-func (w *work) fail(err error) gantry.Transition { return w.end(gantry.Abandon, err) }
 
 // end makes the transition to a final state that is not success.
 func (w *work) end(event gantry.Event, err error) gantry.Transition {

@@ -69,12 +69,16 @@ func (w *work) seal(ctx context.Context, sink int16, n int, manifest []byte) err
 	return w.deliver(ctx, sink, gantry.OpManifest, int32(n), nil, d)
 }
 
-// prefix is the task's own place at a sink. A redrive after a manifest gets another.
+// prefix is the task's own place at a sink. Each leg has another, and so has a delivery after a manifest.
 func (w *work) prefix() string {
-	if w.task.Delivery > 0 {
-		return fmt.Sprintf("%s/r%d/", w.task.PublicID, w.task.Delivery)
+	p := w.task.PublicID + "/"
+	if w.task.Leg > 0 {
+		p += fmt.Sprintf("leg%d/", w.task.Leg)
 	}
-	return w.task.PublicID + "/"
+	if w.task.Delivery > 0 {
+		p += fmt.Sprintf("r%d/", w.task.Delivery)
+	}
+	return p
 }
 
 // outputs lists what is delivered, in the order of stages, origins and answers: all data, and the

@@ -62,7 +62,11 @@ const (
 	CodeConflict          Code = "conflict"
 	CodeFenced            Code = "fenced"
 	CodeCancelled         Code = "cancelled"
-	CodeFiltered          Code = "filtered" // no failure: the pipeline's when does not hold
+	CodeCrashed           Code = "crashed" // processes died again and again while they worked on the task
+	CodePaused            Code = "paused"
+	CodeMoved             Code = "moved"
+	CodeTooManyLegs       Code = "too_many_legs" // a rule of move_if holds, and the task has moved often enough
+	CodeFiltered          Code = "filtered"      // no failure: the pipeline's when does not hold
 )
 
 // Error is an error with a kind and a reason code. Its text must hold no patient data: no file

@@ -23,6 +23,7 @@ type Pipeline struct {
 	Timeouts    Timeouts
 	Retry       RetryPolicy
 	OnError     ErrorPolicy // of bad entries of an archive
+	MoveIf      []MoveRule  // the first that holds moves a task that would fail
 	Tests       []PipelineTest
 }
 
@@ -57,6 +58,13 @@ const (
 	PriorityNormal  int16 = 5
 	PriorityOffPeak int16 = 8
 )
+
+// MoveRule says which tasks that would fail go to another pipeline instead.
+type MoveRule struct {
+	When Condition
+	To   string // the pipeline's name
+	Legs int    // how many legs a task has at most, the one that fails among them
+}
 
 // Condition is an expression of a pipeline file, compiled and checked. Holds gives its value for
 // variables by name; an error is Illegal with code bad_expression and says nothing of their values.

@@ -56,9 +56,10 @@ const (
 	Owned                // a process holds the lease
 	Delayed              // nothing to do before run_at
 	Waiting              // for its children
+	Paused               // by an operator, until it is resumed
 )
 
-var phaseNames = [...]string{"ready", "owned", "delayed", "waiting"}
+var phaseNames = [...]string{"ready", "owned", "delayed", "waiting", "paused"}
 
 // String gives the phase's name.
 func (p Phase) String() string {
@@ -79,6 +80,7 @@ const (
 	Filter  Event = "filter"  // nothing is to be done with it
 	Abandon Event = "abandon" // end as failed
 	Cancel  Event = "cancel"  // end as cancelled
+	MoveOn  Event = "move"    // begin the next leg, through another pipeline
 )
 
 // Reopen puts a task that failed back into the state that failed. Since an event of the table has one
@@ -98,6 +100,7 @@ var Lifecycle = fsm.Events{
 	on(Finish, Done, Responding),
 	on(Abandon, Failed, Queued, Extracting, Ingesting, Inferring, Responding),
 	on(Cancel, Cancelled, Queued, Extracting, Ingesting, Inferring, Responding),
+	on(MoveOn, Queued, Queued, Extracting, Ingesting, Inferring, Responding, Failed),
 	on(Reopen(Queued), Queued, Failed),
 	on(Reopen(Extracting), Extracting, Failed),
 	on(Reopen(Ingesting), Ingesting, Failed),

@@ -32,10 +32,10 @@ Drawn from the table in ` + "`internal/gantry/state.go`" + ` by ` + "`go generat
 ` + "```mermaid\n" + strings.TrimSpace(diagram) + "\n```" + `
 
 The state says where a task is; the phase says who may touch it: *ready* (any process may claim it), *owned* (a process
-holds the lease), *delayed* (nothing to do before a time), *waiting* (for its children). A retry, a park, a release at
+holds the lease), *delayed* (nothing to do before a time), *waiting* (for its children), *paused* (by an operator). A retry, a park, a release at
 shutdown and the rescue from a dead process keep the state and change the phase. Entering a state is one committed
 transition; its effect runs after the commit, and runs again if the process dies. An operator may cancel a task in any
-state that is not final, and reopen one that failed in the state that failed.
+state that is not final, and reopen one that failed in the state that failed. A move begins the next leg, in another pipeline.
 `
 	if *update {
 		if err := os.WriteFile(statesFile, []byte(want), 0o644); err != nil {
@@ -145,5 +145,26 @@ func TestStatesMatchMigration(t *testing.T) {
 		if regexp.MustCompile(`\b(state|seq|attempt|state_until)\b`).MatchString(line) {
 			t.Errorf("an index mentions what it must not: %s", line)
 		}
+	}
+}
+
+// TestMove leads from every state that is not final, and from failed, back to queued.
+func TestMove(t *testing.T) {
+	for s := gantry.Queued; s <= gantry.Cancelled; s++ {
+		to, err := s.Next(gantry.MoveOn)
+		if may := !s.Final() || s == gantry.Failed; may != (err == nil) || may && to != gantry.Queued {
+			t.Errorf("a move in %s leads to %s: %v", s, to, err)
+		}
+	}
+}
+
+// TestPausedMatchesMigration: the phase that came later is the last.
+func TestPausedMatchesMigration(t *testing.T) {
+	src, err := os.ReadFile("../../migrations/0011_repair.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("check (phase between %d and %d)", gantry.Ready, gantry.Paused); !strings.Contains(string(src), want) {
+		t.Errorf("the schema has no %s", want)
 	}
 }

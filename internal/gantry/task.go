@@ -27,7 +27,7 @@ type Task struct {
 	State     State
 	Stage     int16 // the stage of inference that it is in; 0 before
 	Attempt   int16 // failed tries of the present state or stage
-	Crashes   int16 // deaths of a process while it held this task
+	Crashes   int16 // deaths of a process while this task's effect ran there; never reset
 	Priority  int16
 	Lane      int32
 	Parent    TaskID        // that waits for this one to end; 0: none
@@ -37,6 +37,13 @@ type Task struct {
 	Remaining time.Duration // until the present state's time is up, when it was claimed
 	CreatedAt time.Time
 }
+
+// What deaths of processes do to the task whose effect was running: from the second on it runs alone in its
+// process, and with the fifth it has failed. claim.sql knows the first number too.
+const (
+	CrashesToBeAlone = 2
+	CrashesToFail    = 5
+)
 
 // Change is what a transition does to the phase.
 type Change uint8
@@ -49,11 +56,16 @@ const (
 	Release               // hand the task back as it is
 	End                   // a final state; the hot row goes
 	Wait                  // the same state again once all children have ended; at once if none is open
+	Move                  // queued again, in another pipeline; the next leg
+	Pause                 // hand the task back, to nobody before it is resumed
 )
 
 // Reopened is the change of an event that brings an ended task back; no process commits it as a
 // transition of its own.
 const Reopened Change = 8
+
+// Resumed is the change of an event that ends a pause; no process commits it either.
+const Resumed Change = 12
 
 // Transition is one step of one task, committed whole or not at all.
 type Transition struct {
@@ -65,7 +77,8 @@ type Transition struct {
 	Within   time.Duration // Advance, Wait: how long the state may last from now; 0 keeps what was left
 	Parent   TaskID        // End of a child: the task that waits for it
 	Divide   *Division     // Wait: the children that are made in the same commit
-	Code     Code          // why, for Retry and for an End that failed
+	Passage  *Passage      // Move: where to
+	Code     Code          // why, for Retry, Move and an End that failed
 	Kind     Kind
 	Detail   string // text for people, without patient data
 }

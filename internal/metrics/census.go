@@ -28,7 +28,7 @@ const (
 )
 
 var (
-	tasksDesc   = prometheus.NewDesc("gantry_tasks", "Tasks that have not ended, of all processes. Phase: ready waits to be claimed, owned is worked on, delayed waits for a time, waiting for its children.", []string{"pipeline", "state", "phase"}, nil)
+	tasksDesc   = prometheus.NewDesc("gantry_tasks", "Tasks that have not ended, of all processes. Phase: ready waits to be claimed, owned is worked on, delayed waits for a time, waiting for its children, paused for an operator.", []string{"pipeline", "state", "phase"}, nil)
 	waitingDesc = prometheus.NewDesc("gantry_calls_waiting", "Calls of this process that are on record and wait for a unit or a start of their target's limit.", []string{"for"}, nil)
 	freeDesc    = prometheus.NewDesc("gantry_blob_free_bytes", "Free bytes where the blob store is.", nil, nil)
 	failedDesc  = prometheus.NewDesc("gantry_census_errors_total", "Scrapes for which the tasks could not be counted.", nil, nil)

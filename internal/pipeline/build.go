@@ -109,6 +109,7 @@ func (d *decoder) checkNames(f *file) {
 	d.checkTests(f)
 	d.checkTargets(f)
 	d.checkLoops(f)
+	d.checkMoves(f)
 }
 
 // checkLoops refuses a sink whose results a source of the same pipeline would take.
@@ -187,6 +188,9 @@ func (d *decoder) build(f *file) *gantry.Pipeline {
 			When: d.condition(path + "when"), KeepIf: d.condition(path + "keep_if"),
 			Pass: gantry.Pass(s.Pass), OnError: gantry.ErrorPolicy(s.OnError),
 		})
+	}
+	for i, r := range f.MoveIf {
+		p.MoveIf = append(p.MoveIf, gantry.MoveRule{When: d.condition(fmt.Sprintf("move_if[%d].when", i)), To: r.To, Legs: r.Legs})
 	}
 	for _, t := range f.Tests {
 		p.Tests = append(p.Tests, t.build())

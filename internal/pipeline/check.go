@@ -61,6 +61,9 @@ func (d *decoder) compileAll(f *file) {
 		d.compile(join(path, "when"), s.When, stageShape(steps, false))
 		d.compile(join(path, "keep_if"), s.KeepIf, stageShape(steps, true))
 	}
+	for i, r := range f.MoveIf {
+		d.compile(fmt.Sprintf("move_if[%d].when", i), r.When, failureShape())
+	}
 }
 
 func (d *decoder) compile(path string, e expression, env shape) {

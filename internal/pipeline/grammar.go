@@ -28,10 +28,11 @@ type file struct {
 	Stages      []stage             `yaml:"stages" required:"true" doc:"The steps of inference in their order."`
 	Sinks       map[string]outlet   `yaml:"sinks" names:"true" role:"sink" doc:"Where results go. gantry run brings its own."`
 	Processors  map[string]process  `yaml:"processors" names:"true" role:"processor" doc:"The inference services that stages call."`
+	MoveIf      []moveRule          `yaml:"move_if" doc:"Which tasks that would fail begin anew in another pipeline instead: the first rule that holds."`
 	Auth        map[string]auth     `yaml:"auth" names:"true" role:"auth" doc:"What requests are signed with."`
 	Tests       []test              `yaml:"tests" version:"no" doc:"What must come of samples, with answers in place of the processors': gantry test runs them."`
 
-	_ struct{} `later:"deidentify move_if keep_input notify"`
+	_ struct{} `later:"deidentify keep_input notify"`
 }
 
 // endpoint is a source or a sink. The keys of its kind's driver stand beside these.
@@ -129,6 +130,13 @@ type stage struct {
 	KeepIf  expression `yaml:"keep_if" doc:"Which parts go on after the stage; without it, all."`
 	Pass    string     `yaml:"pass" one:"outputs inputs both" doc:"What the stage leaves to the next. Without it media that were answered replace what was sent, and data alone go along with it."`
 	OnError string     `yaml:"on_error" default:"fail" one:"fail skip" doc:"What a part that failed for good does to its task."`
+}
+
+// moveRule moves tasks that would fail.
+type moveRule struct {
+	When expression `yaml:"when" required:"true" doc:"Which failures."`
+	To   string     `yaml:"to" required:"true" doc:"The name of the pipeline that the task goes to, with its original alone."`
+	Legs int        `yaml:"legs" default:"3" min:"2" max:"100" doc:"How many pipelines a task goes through at most, this one among them; after that it fails with too_many_legs."`
 }
 
 // test is a sample with what must come of it.

@@ -28,7 +28,7 @@ func inMapping(where, keys string) string {
 func TestLater(t *testing.T) {
 	t.Parallel()
 	for where, keys := range map[string][]string{
-		"file":      {"deidentify", "move_if", "keep_input", "notify"},
+		"file":      {"deidentify", "keep_input", "notify"},
 		"limits":    {"extracting", "inferring"},
 		"sink":      {"send", "commit"},
 		"processor": {"send", "async", "await"},

@@ -23,8 +23,14 @@ func Load(path string, k Kinds, env func(string) (string, bool)) (*gantry.Pipeli
 // files. The mistakes of all files come together, as Problems; two pipelines of one name, and a
 // folder without any, are mistakes too.
 func LoadAll(paths []string, k Kinds, env func(string) (string, bool)) ([]*gantry.Pipeline, error) {
+	all, _, err := loadAll(paths, k, env)
+	return all, err
+}
+
+func loadAll(paths []string, k Kinds, env func(string) (string, bool)) ([]*gantry.Pipeline, []spots, error) {
 	files, problems := find(paths)
 	var all []*gantry.Pipeline
+	var places []spots
 	first := map[string]string{}
 	for _, file := range files {
 		p, at, err := load(file, k, env)
@@ -32,20 +38,20 @@ func LoadAll(paths []string, k Kinds, env func(string) (string, bool)) ([]*gantr
 			problems = append(problems, more...)
 			continue
 		} else if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if other, taken := first[p.Name]; taken {
-			at.Text = fmt.Sprintf("name: %s has a pipeline %s already", other, short(p.Name))
-			problems = append(problems, at)
+			at.name.Text = fmt.Sprintf("name: %s has a pipeline %s already", other, short(p.Name))
+			problems = append(problems, at.name)
 			continue
 		}
 		first[p.Name] = file
-		all = append(all, p)
+		all, places = append(all, p), append(places, at)
 	}
 	if len(problems) > 0 {
-		return nil, problems
+		return nil, nil, problems
 	}
-	return all, nil
+	return all, places, nil
 }
 
 // find lists the files that paths stand for, each once.
@@ -82,10 +88,10 @@ func find(paths []string) ([]string, Problems) {
 	return files, problems
 }
 
-func load(path string, k Kinds, env func(string) (string, bool)) (*gantry.Pipeline, Problem, error) {
+func load(path string, k Kinds, env func(string) (string, bool)) (*gantry.Pipeline, spots, error) {
 	src, err := read(path)
 	if err != nil {
-		return nil, Problem{}, Problems{{File: path, Text: reason(err)}}
+		return nil, spots{}, Problems{{File: path, Text: reason(err)}}
 	}
 	return parse(path, src, k, env)
 }

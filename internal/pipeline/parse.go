@@ -27,11 +27,17 @@ func Parse(file string, src []byte, k Kinds, env func(string) (string, bool)) (*
 	return p, err
 }
 
-// parse is Parse that also says where the pipeline's name stands.
-func parse(name string, src []byte, k Kinds, env func(string) (string, bool)) (*gantry.Pipeline, Problem, error) {
+// spots are places of a file that is right, for mistakes that come out beside other files.
+type spots struct {
+	name  Problem
+	moves []Problem // where the rules of move_if say where to
+}
+
+// parse is Parse that also gives the file's spots.
+func parse(name string, src []byte, k Kinds, env func(string) (string, bool)) (*gantry.Pipeline, spots, error) {
 	abs, err := filepath.Abs(name)
 	if err != nil {
-		return nil, Problem{}, fmt.Errorf("find the folder of %s: %w", name, err)
+		return nil, spots{}, fmt.Errorf("find the folder of %s: %w", name, err)
 	}
 	r := newReport(name, src)
 	d := newDecoder(r, k)
@@ -43,15 +49,16 @@ func parse(name string, src []byte, k Kinds, env func(string) (string, bool)) (*
 		d.compileAll(&f)
 	}
 	if err := r.err(); err != nil {
-		return nil, Problem{}, err
+		return nil, spots{}, err
 	}
 	p := d.build(&f)
 	if p.Resolved, p.Version, err = resolve(&f); err != nil {
-		return nil, Problem{}, err
+		return nil, spots{}, err
 	}
-	n := d.placeOf("name").value
-	at := Problem{File: name, Line: n.Line, Col: n.Column}
-	at.Source, at.Caret = r.excerpt(n.Line, n.Column)
+	at := spots{name: d.spot("name")}
+	for i := range f.MoveIf {
+		at.moves = append(at.moves, d.spot(fmt.Sprintf("move_if[%d].to", i)))
+	}
 	return p, at, nil
 }
 

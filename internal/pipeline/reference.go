@@ -22,6 +22,7 @@ func Reference(k Kinds) string {
 	r.section("`limits`", reflect.ValueOf(new(fileLimits)).Elem(), "")
 	r.section("`timeouts`", reflect.ValueOf(new(timeouts)).Elem(), "")
 	r.section("`retry`", reflect.ValueOf(new(retry)).Elem(), "")
+	r.section("An entry of `move_if`", reflect.ValueOf(new(moveRule)).Elem(), "")
 	r.section("An entry of `tests`", reflect.ValueOf(new(test)).Elem(), "")
 	r.section("`expect` of a test", reflect.ValueOf(new(expect)).Elem(), "")
 	r.functions()

@@ -51,6 +51,20 @@ func taskShape() shape {
 	}}
 }
 
+// failureShape is what a rule of move_if knows.
+func failureShape() shape {
+	return shape{kind: "object", fields: map[string]shape{
+		"error": {kind: "object", fields: map[string]shape{
+			"kind":  text("transient, timeout, unavailable, bad_response, denied, not_found, permanent or illegal"),
+			"code":  text("the reason code"),
+			"stage": text("the name of the stage that failed; empty in other states"),
+		}},
+		"state":   text("the state that failed: queued, extracting, ingesting, inferring or responding"),
+		"attempt": number("which try of the state it was, from 1"),
+		"leg":     number("how often the task was moved before"),
+	}}
+}
+
 // step is what later expressions may say about a stage.
 type step struct {
 	name string
@@ -176,6 +190,9 @@ func Variables(p *gantry.Pipeline) []Field {
 		fields = append(fields,
 			Field{"stages." + s.Name + ".when", stageShape(steps, false).variables("")},
 			Field{"stages." + s.Name + ".keep_if", stageShape(steps, true).variables("")})
+	}
+	if len(p.MoveIf) > 0 {
+		fields = append(fields, Field{"move_if", failureShape().variables("")})
 	}
 	return fields
 }

@@ -55,11 +55,11 @@ func (c *childColumns) args(w gantry.WorkerID) []any {
 	return []any{int64(w), c.id, c.seq, c.role, c.state, c.within, c.parent, c.public, c.ordinal, c.first, c.count, c.members}
 }
 
-// Children reads the tasks that a task was divided into, by role and ordinal.
+// Children reads the tasks that a task was divided into in its present leg, by role and ordinal.
 func (s *Store) Children(ctx context.Context, parent gantry.TaskID) ([]gantry.ChildTask, error) {
 	rows, err := s.pool.Query(ctx, `select t.id, t.public_id, t.role, t.ordinal, coalesce(h.state, t.final_state), coalesce(t.count, 0),
 		coalesce(t.error_kind, 0), coalesce(t.error_code, ''), coalesce(t.error, '')
-		from task t left join task_hot h on h.id = t.id where t.parent = $1 order by t.role, t.ordinal`, int64(parent))
+		from task t left join task_hot h on h.id = t.id where t.parent = $1 and t.leg = (select leg from task where id = $1) order by t.role, t.ordinal`, int64(parent))
 	if err != nil {
 		return nil, fmt.Errorf("read children of task %d: %w", parent, err)
 	}
@@ -70,13 +70,14 @@ func (s *Store) Children(ctx context.Context, parent gantry.TaskID) ([]gantry.Ch
 // those that they lie in, in the order of their ids. owner is that task.
 func (s *Store) MemberItems(ctx context.Context, child gantry.TaskID) (owner gantry.TaskID, items []gantry.Item, err error) {
 	var top int64
+	var leg int16
 	var members string
-	err = s.pool.QueryRow(ctx, `select coalesce(p.parent, p.id), t.members::text
-		from task t join task p on p.id = t.parent where t.id = $1`, int64(child)).Scan(&top, &members)
+	err = s.pool.QueryRow(ctx, `select coalesce(p.parent, p.id), t.leg, t.members::text
+		from task t join task p on p.id = t.parent where t.id = $1`, int64(child)).Scan(&top, &leg, &members)
 	if err != nil {
 		return 0, nil, fmt.Errorf("read members of task %d: %w", child, err)
 	}
-	rows, err := s.pool.Query(ctx, memberItemsSQL, top, members)
+	rows, err := s.pool.Query(ctx, memberItemsSQL, top, members, leg)
 	if err != nil {
 		return 0, nil, fmt.Errorf("read members of task %d: %w", child, err)
 	}
@@ -84,13 +85,13 @@ func (s *Store) MemberItems(ctx context.Context, child gantry.TaskID) (owner gan
 	return gantry.TaskID(top), items, err
 }
 
-// memberItemsSQL: $1 task, $2 ranges of ids.
+// memberItemsSQL: $1 task, $2 ranges of ids, $3 leg.
 const memberItemsSQL = `
 with recursive m(id, parent) as (
   select i.id, i.parent from unnest($2::text::int4multirange) r
-  cross join lateral (select id, parent from item where task_id = $1 and id >= lower(r) and id < upper(r)) i
+  cross join lateral (select id, parent from item where task_id = $1 and leg = $3 and id >= lower(r) and id < upper(r)) i
   union
-  select i.id, i.parent from m cross join lateral (select id, parent from item where task_id = $1 and id = m.parent) i)
+  select i.id, i.parent from m cross join lateral (select id, parent from item where task_id = $1 and leg = $3 and id = m.parent) i)
 select ` + itemColumns + `
 from (select id as member from m order by id) m
-cross join lateral (select * from item where task_id = $1 and id = m.member offset 0) i`
+cross join lateral (select * from item where task_id = $1 and leg = $3 and id = m.member offset 0) i`

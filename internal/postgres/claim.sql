@@ -1,5 +1,6 @@
 -- Claims up to k ready tasks of each lane for a worker whose lease still runs, of new shards one alone: each is
 -- long work, and is to be shared with the processes that look a moment later. Only shards are new at inferring (3).
+-- One that two processes died of is claimed aside: it is not begun before it is alone in its process.
 -- $1 lanes, $2 k of each, $3 worker.
 --
 -- "= any (array(...))" and not "from c": with a join the planner cannot see k, expects a tenth of the
@@ -15,7 +16,7 @@ with c as materialized (
     limit w.k
     for update skip locked) r),
 u as (
-  update task_hot h set phase = 1, owner = $3, seq = h.seq + 1
+  update task_hot h set phase = 1, owner = $3, seq = h.seq + 1, aside = h.crashes >= 2
   where h.id = any (array(select id from c where not shard union all (select id from c where shard limit 1)))
     and exists (select 1 from worker where id = $3 and expires_at > now())
   returning h.*)

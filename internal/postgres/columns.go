@@ -233,7 +233,7 @@ type transitionColumns struct {
 func newTransitionColumns(writes []*gantry.Write) *transitionColumns {
 	c := &transitionColumns{}
 	for _, w := range writes {
-		if t := w.Transition; t != nil {
+		if t := w.Transition; t != nil && !ofOperators(t) {
 			c.id, c.seq = append(c.id, int64(t.Task)), append(c.seq, t.Seq)
 			c.from, c.to, c.stage = append(c.from, int16(t.From)), append(c.to, int16(t.To)), append(c.stage, t.Stage)
 			c.change, c.after, c.within = append(c.change, int16(t.Change)), append(c.after, micros(t.After)), append(c.within, micros(t.Within))

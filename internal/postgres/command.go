@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -48,7 +50,16 @@ with d as (
   returning h.id, h.seq + 1 as seq, h.leg, h.state, h.stage, h.attempt),
 t as (
   update task set final_state = 7, finished_at = clock_timestamp(), error_code = 'cancelled', error = 'an operator cancelled the task'
-  from d where task.id = d.id)
+  from d where task.id = d.id
+  returning task.parent),
+n as materialized (   -- parents that are not ended with them, as in transition.sql
+  select l.id, n.n from (select parent, count(*)::int as n from t where parent is not null and parent not in (select id from d) group by parent order by parent) n
+  cross join lateral (select h.id from task_hot h where h.id = n.parent for no key update of h) l),
+p as (
+  update task_hot h set open_children = h.open_children - n.n,
+    phase = case when h.phase = 3 and h.open_children <= n.n then 0 else h.phase end
+  from n where h.id = n.id),
+q as (delete from task_pause using d where task_pause.task_id = d.id)
 insert into task_event(task_id, seq, leg, from_state, to_state, stage, attempt, worker, change, code)
 select id, seq, leg, state, 7, stage, attempt, 0, 4, 'cancelled' from d`
 
@@ -58,8 +69,11 @@ update command c set done_at = clock_timestamp(), result = ` + fmt.Sprintf(state
 from task t where c.done_at is null and t.id = c.task_id and t.final_state is not null`
 
 const ownedSQL = `
-select distinct h.id from command c join task_hot h on h.id = c.task_id
-where c.done_at is null and c.verb = 'cancel' and h.phase = 1 and h.owner = $1`
+select distinct on (h.id) h.id, c.verb, c.by, coalesce((c.args->>'pipeline')::int, 0), coalesce((c.args->>'lane')::int, 0),
+  coalesce((c.args->>'within_us')::bigint, 0)
+from command c join task_hot h on h.id = c.task_id
+where c.done_at is null and c.verb in ('cancel', 'move', 'pause') and h.phase = 1 and h.owner = $1
+order by h.id, array_position(array['cancel', 'move', 'pause'], c.verb), c.id`
 
 // Cancel asks for the end of a task and of its children. One that nobody holds has ended when it
 // returns; a process that holds one learns of it at its next heartbeat. A task that has ended already
@@ -71,19 +85,38 @@ func (s *Store) Cancel(ctx context.Context, task gantry.TaskID, by string) error
 	return s.endIdle(ctx)
 }
 
+// endIdle does what was asked of tasks that nobody holds.
 func (s *Store) endIdle(ctx context.Context) error {
 	var b pgx.Batch
 	b.Queue(spreadSQL)
+	b.Queue(scatterSQL)
+	b.Queue(keepSQL)
 	b.Queue(idleSQL)
+	var lanes []string
+	b.Queue(moveIdleSQL).Query(func(rows pgx.Rows) (err error) {
+		lanes, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (string, error) {
+			n, err := pgx.RowTo[int32](row)
+			return strconv.Itoa(int(n)), err
+		})
+		return err
+	})
+	b.Queue(followSQL, "its parent")
+	b.Queue(spreadPauseSQL)
+	b.Queue(pauseIdleSQL)
 	b.Queue(closeSQL)
-	if err := s.pool.SendBatch(ctx, &b).Close(); err != nil {
-		return fmt.Errorf("end cancelled tasks: %w", err)
+	err := s.pool.SendBatch(ctx, &b).Close()
+	if err == nil && len(lanes) > 0 {
+		err = s.Notify(ctx, strings.Join(slices.Compact(lanes), ","))
+	}
+	if err != nil {
+		return fmt.Errorf("do what operators asked: %w", err)
 	}
 	return nil
 }
 
-// Obey ends the tasks that an operator cancelled and nobody holds, and lists those that w holds.
-func (s *Store) Obey(ctx context.Context, w gantry.WorkerID) ([]gantry.TaskID, error) {
+// Obey ends, moves and pauses the tasks of which an operator asked it and that nobody holds, and lists what is
+// asked of those that w holds: of each one thing, a cancel before a move before a pause.
+func (s *Store) Obey(ctx context.Context, w gantry.WorkerID) ([]gantry.Order, error) {
 	if err := s.endIdle(ctx); err != nil {
 		return nil, err
 	}
@@ -91,7 +124,12 @@ func (s *Store) Obey(ctx context.Context, w gantry.WorkerID) ([]gantry.TaskID, e
 	if err != nil {
 		return nil, fmt.Errorf("read commands: %w", err)
 	}
-	return pgx.CollectRows(rows, pgx.RowTo[gantry.TaskID])
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (o gantry.Order, err error) {
+		var within int64
+		err = row.Scan(&o.Task, &o.Verb, &o.By, &o.To.Pipeline, &o.To.Lane, &within)
+		o.To.Within = time.Duration(within) * time.Microsecond
+		return o, err
+	})
 }
 
 // Failure says where a task stands that has failed, for whoever wants to reopen it.
@@ -106,7 +144,7 @@ type Failure struct {
 // Failure reads where a task failed; ok is false if it has not.
 func (s *Store) Failure(ctx context.Context, task gantry.TaskID) (f Failure, ok bool, err error) {
 	err = s.ask.QueryRow(ctx, `select e.from_state, t.pipeline, t.parent is not null, t.run <> '',
-			exists (select from task m where m.parent = t.id and m.role = 2 and m.final_state <> 5)
+			exists (select from task m where m.parent = t.id and m.leg = t.leg and m.role = 2 and m.final_state <> 5)
 		from task t join lateral (select from_state from task_event where task_id = t.id order by seq desc limit 1) e on true
 		where t.id = $1 and t.final_state = 6`, int64(task)).Scan(&f.State, &f.Pipeline, &f.Child, &f.Run, &f.Members)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -126,7 +164,7 @@ const reopenSQL = `
 with f as (
   select id from task where id = $1 and final_state = 6
   union all
-  select s.id from task t join task s on s.parent = t.id where t.id = $1 and t.final_state = 6 and s.role = 1 and s.final_state = 6),
+  select s.id from task t join task s on s.parent = t.id and s.leg = t.leg where t.id = $1 and t.final_state = 6 and s.role = 1 and s.final_state = 6),
 t as (
   update task set final_state = null, finished_at = null, error_code = null, error_kind = null, error = null
   where id = any (array(select id from f)) and final_state = 6
@@ -136,7 +174,8 @@ e as (
     (select count(*) from task_event x where x.task_id = t.id and x.change = 9)::smallint as crashes,
     case when t.id = $1 then (select count(*) from t s where s.id <> $1)::int else 0 end as open
   from t join pipeline_version pv on pv.id = t.pipeline join arrival a on a.id = t.arrival
-  join lane on lane.pipeline = pv.name and lane.source = substr(a.source, length(pv.name) + 2) and lane.private_worker is null
+  join lateral (select id from lane l where l.pipeline = pv.name and l.private_worker is null
+    and (l.source = split_part(a.source, '/', 2) or t.leg > 0 and l.source = '(moved)') order by l.source <> '(moved)' desc limit 1) lane on true
   join lateral (select seq, from_state, stage from task_event where task_id = t.id order by seq desc limit 1) l on true),
 p as (
   update part set status = 0, attempt = 0, due = null, reason = null

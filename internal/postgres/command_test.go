@@ -35,7 +35,7 @@ func TestObeyLeavesPrivateLanes(t *testing.T) {
 		t.Errorf("it holds %v", got)
 	}
 	mine := b.claim(b.worker, 1)
-	if got := must(b.Obey(t.Context(), b.worker))(t); len(got) != 1 || got[0] != mine[0].Task {
+	if got := must(b.Obey(t.Context(), b.worker))(t); len(got) != 1 || got[0].Task != mine[0].Task || got[0].Verb != gantry.VerbCancel {
 		t.Errorf("it is to end %v, want %v", got, mine[0].Task)
 	}
 	if got := must(b.Obey(t.Context(), b.register(time.Minute)))(t); len(got) != 0 {
@@ -86,7 +86,7 @@ func TestCancelReachesLaterChildren(t *testing.T) {
 		t.Fatal("the division did not land")
 	}
 	held := b.claim(b.worker, 1)[0]
-	if got := must(b.Obey(t.Context(), b.worker))(t); len(got) != 1 || got[0] != held.Task {
+	if got := must(b.Obey(t.Context(), b.worker))(t); len(got) != 1 || got[0].Task != held.Task {
 		t.Errorf("it is to end %v, want %v", got, held.Task)
 	}
 	if left := must(b.Tasks(t.Context(), postgres.Filter{State: "cancelled"}))(t); len(left) != 2 {

@@ -44,6 +44,12 @@ func (s *Store) Commit(ctx context.Context, w gantry.WorkerID, writes []*gantry.
 		sql, args := moves.statement(s.moves, w)
 		b.Queue(sql, args...).Query(collectKeys(moved))
 	}
+	if c := newLeaveColumns(writes, gantry.Move); !c.empty() {
+		b.Queue(moveSQL, c.moveArgs(w)...).Query(collectKeys(moved))
+	}
+	if c := newLeaveColumns(writes, gantry.Pause); !c.empty() {
+		b.Queue(pauseSQL, c.pauseArgs(w)...).Query(collectKeys(moved))
+	}
 	if err := s.pool.SendBatch(ctx, &b).Close(); err != nil {
 		return nil, fmt.Errorf("commit: %w", err)
 	}

@@ -41,29 +41,6 @@ func (s *Store) Resign(ctx context.Context, w gantry.WorkerID) error {
 	return nil
 }
 
-// reapSQL takes dead workers off the books. Their tasks keep their states and are ready again.
-// Units of tasks in progress go back at once; units of calls are held for as long as the calls
-// may still run. $1: how many workers at most.
-const reapSQL = `
-with dead as (
-  delete from worker where id = any (array(
-    select id from worker where expires_at < now() order by id limit $1 for update skip locked)) returning id),
-g as (
-  delete from limit_grant g using dead, limiter l
-  where g.worker = dead.id and l.id = g.limiter and (l.key like 'pipeline:%' or g.units = 0)),
-hold as (
-  update limit_grant g set want = 0, held_until = now() + l.hold
-  from dead, limiter l where g.worker = dead.id and l.id = g.limiter and l.key not like 'pipeline:%' and g.units > 0),
-old as (delete from limit_grant where held_until < now()),
-r as (
-  update task_hot h set phase = 0, owner = null, seq = h.seq + 1, crashes = h.crashes + 1
-  from dead where h.phase = 1 and h.owner = dead.id
-  returning h.id, h.seq, h.leg, h.state, h.stage, h.attempt, h.lane, dead.id as worker),
-e as (
-  insert into task_event(task_id, seq, leg, from_state, to_state, stage, attempt, worker, change, code)
-  select id, seq, leg, state, state, stage, attempt, worker, 9, 'rescued' from r)
-select distinct lane from r`
-
 // orphanSQL cancels the tasks of lanes whose only process is gone. The lane goes when it is empty.
 const orphanSQL = `
 with gone as (
@@ -79,9 +56,10 @@ c as (
 insert into task_event(task_id, seq, leg, from_state, to_state, stage, attempt, worker, change, code)
 select id, seq, leg, state, 7, stage, attempt, 0, 4, 'runner_gone' from d`
 
-// Reap rescues the tasks of dead processes and says in which lanes there is work now.
+// Reap rescues the tasks of dead processes, ends those that too many died of, and says in which lanes there
+// is work now.
 func (s *Store) Reap(ctx context.Context) (lanes []int32, err error) {
-	rows, err := s.pool.Query(ctx, reapSQL, 4)
+	rows, err := s.pool.Query(ctx, reapSQL, 4, gantry.CrashesToFail)
 	if err == nil {
 		lanes, err = pgx.CollectRows(rows, pgx.RowTo[int32])
 	}

@@ -143,6 +143,7 @@ func TestPlans(t *testing.T) {
 			p.holdResults(645)
 			p.holdIntents(645)
 			p.holdChildren(645)
+			p.holdRepairs(645)
 			if analyzed {
 				p.joinScans()
 			}

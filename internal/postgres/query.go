@@ -27,6 +27,8 @@ type TaskRow struct {
 	CreatedAt  time.Time  `json:"created_at"`
 	FinishedAt *time.Time `json:"finished_at"`
 	Error      *TaskError `json:"error"`
+	Leg        int        `json:"leg"` // 0 is the first
+	Paused     *Pausing   `json:"paused"`
 	Key        int64      `json:"-"`
 }
 
@@ -97,13 +99,13 @@ const kindNameSQL = `(array['transient','timeout','unavailable','bad_response','
 
 var listTasksSQL = `
 select t.public_id, pv.name, encode(pv.version, 'hex'), ` + fmt.Sprintf(stateNameSQL, `coalesce(h.state, t.final_state)`) + ` as state,
-  coalesce((array['ready','owned','delayed','waiting'])[h.phase + 1], ''), coalesce(h.stage, 0)::int, coalesce(h.attempt, 0)::int,
-  coalesce(a.source, ''), (select count(*)::int from item i where i.task_id = t.id),
+  coalesce((array['ready','owned','delayed','waiting','paused'])[h.phase + 1], ''), coalesce(h.stage, 0)::int, coalesce(h.attempt, 0)::int,
+  coalesce(a.source, ''), (select count(*)::int from item i where i.task_id = t.id and i.leg = t.leg),
   coalesce((select p.public_id from task p where p.id = t.parent), ''), (array['','shard','member'])[t.role + 1],
-  (select count(*)::int from task c where c.parent = t.id), coalesce(h.open_children, 0), t.created_at, t.finished_at,
-  coalesce(t.error_code, ''), coalesce(` + fmt.Sprintf(kindNameSQL, `t.error_kind`) + `, ''), coalesce(t.error, ''), t.id
+  (select count(*)::int from task c where c.parent = t.id and c.leg = t.leg), coalesce(h.open_children, 0), t.created_at, t.finished_at,
+  coalesce(t.error_code, ''), coalesce(` + fmt.Sprintf(kindNameSQL, `t.error_kind`) + `, ''), coalesce(t.error, ''), t.id, t.leg::int, coalesce(u.by, ''), coalesce(u.reason, ''), coalesce(u.at, 'epoch')
 from task t join pipeline_version pv on pv.id = t.pipeline
-left join task_hot h on h.id = t.id left join arrival a on a.id = t.arrival
+left join task_hot h on h.id = t.id left join arrival a on a.id = t.arrival left join task_pause u on u.task_id = t.id and h.phase = 4
 where ($1 = '' or t.public_id like $1 || '%') and ($2 = '' or pv.name = $2)
   and ($3 = '' or ` + fmt.Sprintf(stateNameSQL, `coalesce(h.state, t.final_state)`) + ` = $3)
   and t.created_at >= $4 and ($6::text[] is null or t.public_id = any ($6))
@@ -117,8 +119,12 @@ func (s *Store) Tasks(ctx context.Context, f Filter) ([]TaskRow, error) {
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (t TaskRow, err error) {
 		var e TaskError
+		var p Pausing
 		err = row.Scan(&t.ID, &t.Pipeline, &t.Version, &t.State, &t.Phase, &t.Stage, &t.Attempt, &t.Source, &t.Items,
-			&t.Parent, &t.Role, &t.Children, &t.Open, &t.CreatedAt, &t.FinishedAt, &e.Code, &e.Kind, &e.Message, &t.Key)
+			&t.Parent, &t.Role, &t.Children, &t.Open, &t.CreatedAt, &t.FinishedAt, &e.Code, &e.Kind, &e.Message, &t.Key, &t.Leg, &p.By, &p.Reason, &p.At)
+		if p.By != "" {
+			t.Paused = &p
+		}
 		if e.Code != "" {
 			t.Error = &e
 		}
@@ -143,7 +149,7 @@ func (s *Store) Task(ctx context.Context, id string) (TaskRow, error) {
 // Events lists a task's transitions in order.
 func (s *Store) Events(ctx context.Context, key int64) ([]EventRow, error) {
 	rows, err := s.ask.Query(ctx, `select seq, at, `+fmt.Sprintf(stateNameSQL, `from_state`)+`, `+fmt.Sprintf(stateNameSQL, `to_state`)+`,
-		stage, case change when 8 then 'reopened' else coalesce((array['advance','retry','park','release','end','wait'])[change + 1], 'rescued') end, attempt, worker,
+		stage, case change when 8 then 'reopened' when 12 then 'resumed' else coalesce((array['advance','retry','park','release','end','wait','move','pause'])[change + 1], 'rescued') end, attempt, worker,
 		coalesce(code, ''), coalesce(detail, '')
 		from task_event where task_id = $1 order by seq`, key)
 	if err != nil {
@@ -175,7 +181,7 @@ type TaskCount struct {
 
 // Census counts the tasks that have not ended.
 func (s *Store) Census(ctx context.Context) ([]TaskCount, error) {
-	rows, err := s.ask.Query(ctx, `select l.pipeline, `+fmt.Sprintf(stateNameSQL, `h.state`)+`, (array['ready','owned','delayed','waiting'])[h.phase + 1], count(*)
+	rows, err := s.ask.Query(ctx, `select l.pipeline, `+fmt.Sprintf(stateNameSQL, `h.state`)+`, (array['ready','owned','delayed','waiting','paused'])[h.phase + 1], count(*)
 		from task_hot h join lane l on l.id = h.lane group by 1, 2, 3 order by 1, 2, 3`)
 	if err != nil {
 		return nil, fmt.Errorf("count tasks: %w", err)

@@ -9,9 +9,9 @@
 -- section: leases. $1 worker, $2 task ids, $3 seqs
 with me as materialized (select id from worker where id = $1 and expires_at > now() for key share),
 f as materialized (
-  select array_agg(coalesce(t.id, 0) order by w.n) as ids
+  select array_agg(coalesce(t.id, 0) order by w.n) as ids, array_agg(t.leg order by w.n) as legs
   from unnest($2::bigint[], $3::int[]) with ordinality as w(id, seq, n)
-  left join lateral (select h.id from me, task_hot h where h.id = w.id and h.seq = w.seq and h.owner = me.id) t on true)
+  left join lateral (select h.id, h.leg from me, task_hot h where h.id = w.id and h.seq = w.seq and h.owner = me.id) t on true)
 
 -- section: cursors, by lease; 0 leaves it
 k as (
@@ -31,13 +31,13 @@ i as (
        (lease, id, parent, origin, ordinal, part, leg, stage, processor, generation, rejected, size,
         media, transform, locator, location, reason, name, sha, body)
   where f.ids[r.lease] > 0
-    and not exists (select from item x where x.task_id = f.ids[r.lease] and x.id = r.id offset 0))
+    and not exists (select from item x where x.task_id = f.ids[r.lease] and x.leg = r.leg and x.id = r.id offset 0))
 
--- section: marks on items. Those of a child are on the items of the task that it is a part of: owner, or 0 for its own.
+-- section: marks on items of the task's leg. Those of a child are on the items of the task that it is a part of: owner, or 0 for its own.
 m as (
   update item set sha = coalesce(item.sha, r.sha), size = r.size, reason = r.reason, rejected = r.rejected
   from f, unnest($1::int[], $2::bigint[], $3::int[], $4::bytea[], $5::bigint[], $6::text[], $7::bool[]) as r(lease, owner, id, sha, size, reason, rejected)
-  where f.ids[r.lease] > 0 and item.task_id = coalesce(nullif(r.owner, 0), f.ids[r.lease]) and item.id = r.id)
+  where f.ids[r.lease] > 0 and item.task_id = coalesce(nullif(r.owner, 0), f.ids[r.lease]) and item.leg = f.legs[r.lease] and item.id = r.id)
 
 -- section: plans of parts. To plan again changes nothing.
 n as (

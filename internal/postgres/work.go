@@ -23,9 +23,10 @@ func (s *Store) Original(ctx context.Context, task gantry.TaskID) (gantry.Arriva
 	return a, nil
 }
 
-// Items reads all items of a task in the order of their ids.
+// Items reads the items of a task's leg in the order of their ids.
 func (s *Store) Items(ctx context.Context, task gantry.TaskID) ([]gantry.Item, error) {
-	rows, err := s.pool.Query(ctx, `select `+itemColumns+` from item where task_id = $1 order by id`, int64(task))
+	rows, err := s.pool.Query(ctx, `select `+itemColumns+` from item where task_id = $1
+		and leg = (select leg from task where id = $1) order by id`, int64(task))
 	if err != nil {
 		return nil, fmt.Errorf("read items of task %d: %w", task, err)
 	}

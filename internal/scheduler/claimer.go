@@ -29,6 +29,7 @@ type claimer struct {
 	readAt time.Time
 	turn   int
 	look   bool // a wake-up did not say where
+	apart  apart
 }
 
 func newClaimer(s *Session) *claimer {
@@ -66,7 +67,8 @@ func (c *claimer) nudge() {
 func (c *claimer) finished(t gantry.Task) {
 	c.mu.Lock()
 	c.count--
-	again := len(c.hot) > 0
+	c.apart.ended(t)
+	again := len(c.hot) > 0 || c.apart.quiet()
 	limiter := c.limiterOf(t.Lane)
 	c.mu.Unlock()
 	if b := c.bucket(limiter); b != nil {
@@ -126,6 +128,9 @@ func (c *claimer) round(ctx context.Context, polled bool, start func(gantry.Task
 	if err := c.refresh(ctx); err != nil {
 		return 0, err
 	}
+	if quiet, err := c.nextAlone(ctx, start); quiet {
+		return 0, err
+	}
 	room := c.s.opts.Tasks - c.running()
 	if room <= 0 {
 		return 0, nil
@@ -150,7 +155,9 @@ func (c *claimer) round(ctx context.Context, polled bool, start func(gantry.Task
 	}
 	c.settle(lanes, want, got, err != nil)
 	for _, t := range tasks {
-		start(t)
+		if !c.setAside(t) {
+			start(t)
+		}
 	}
 	return len(tasks), err
 }

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"context"
+	"slices"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
@@ -25,16 +26,22 @@ func (s *Session) hold(t gantry.TaskID, cancel context.CancelCauseFunc) (letGo f
 	}
 }
 
-// obey breaks off the tasks of this process that an operator has cancelled. Each ends by a transition
-// of its own, once its calls are on record.
+// obey breaks off the tasks of this process that an operator has cancelled, moved or paused. Each goes by a
+// transition of its own, once its calls are on record.
 func (s *Session) obey(ctx context.Context) {
-	tasks, err := s.store.Obey(ctx, s.Worker)
+	asked, err := s.store.Obey(ctx, s.Worker)
 	s.report(ctx, "read commands", err)
+	if s.claims.handBack(ctx, func(t gantry.TaskID) bool {
+		return slices.ContainsFunc(asked, func(o gantry.Order) bool { return o.Task == t })
+	}) {
+		_, err = s.store.Obey(ctx, s.Worker) // nobody holds them any more
+		s.report(ctx, "read commands", err)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, t := range tasks {
-		if g := s.held[t]; g != nil {
-			g.cancel(gantry.ErrCancelled)
+	for _, o := range asked {
+		if g := s.held[o.Task]; g != nil {
+			g.cancel(o.Cause())
 		}
 	}
 }

@@ -12,12 +12,12 @@ import (
 // orders is a store that asks for the end of tasks; nothing else is asked of it.
 type orders struct {
 	Store
-	tasks []gantry.TaskID
+	tasks []gantry.Order
 	err   error
 }
 
 // Obey gives the tasks.
-func (o orders) Obey(context.Context, gantry.WorkerID) ([]gantry.TaskID, error) {
+func (o orders) Obey(context.Context, gantry.WorkerID) ([]gantry.Order, error) {
 	return o.tasks, o.err
 }
 
@@ -25,7 +25,8 @@ func (o orders) Obey(context.Context, gantry.WorkerID) ([]gantry.TaskID, error) 
 // took up again before it had forgotten it.
 func TestObey(t *testing.T) {
 	t.Parallel()
-	s := &Session{held: map[gantry.TaskID]*grip{}, store: orders{tasks: []gantry.TaskID{1, 2, 9}}, opts: Options{Log: slog.New(slog.DiscardHandler)}}
+	s := &Session{held: map[gantry.TaskID]*grip{}, store: orders{tasks: []gantry.Order{{Task: 1, Verb: gantry.VerbCancel}, {Task: 2}, {Task: 9}}}, opts: Options{Log: slog.New(slog.DiscardHandler)}}
+	s.claims = newClaimer(s)
 	first, cancelFirst := context.WithCancelCause(t.Context())
 	letGo := s.hold(1, cancelFirst)
 	again, cancelAgain := context.WithCancelCause(t.Context())

@@ -152,6 +152,7 @@ func (s *Session) work(ctx, loops context.Context, setUp func(context.Context, *
 	defer fence()
 
 	s.claims.run(claiming, func(t gantry.Task) { s.start(tasks, t, begin) })
+	s.claims.handBack(loops, func(gantry.TaskID) bool { return true })
 	grace := time.AfterFunc(s.opts.Grace, func() { cancelTasks(ErrStopping) })
 	defer grace.Stop()
 	s.tasks.Wait()
@@ -222,6 +223,9 @@ func (s *Session) run(ctx context.Context, t gantry.Task, step Step) {
 		}
 		if tr.Change == gantry.Wait || tr.Change == gantry.End && t.Parent != 0 {
 			s.Wake(t.Lane) // the children, or the parent if this was the last
+		}
+		if tr.Change == gantry.Move {
+			s.Wake(tr.Passage.Lane)
 		}
 		if tr.Change != gantry.Advance {
 			return

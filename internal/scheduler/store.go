@@ -12,11 +12,12 @@ import (
 type Store interface {
 	Register(ctx context.Context, host string, pid int, ttl time.Duration) (gantry.WorkerID, error)
 	Heartbeat(ctx context.Context, w gantry.WorkerID, ttl time.Duration) (bool, error)
-	Obey(ctx context.Context, w gantry.WorkerID) ([]gantry.TaskID, error)
+	Obey(ctx context.Context, w gantry.WorkerID) ([]gantry.Order, error)
 	Resign(ctx context.Context, w gantry.WorkerID) error
 	Lanes(ctx context.Context, w gantry.WorkerID, private bool) ([]gantry.Lane, error)
 	ReadyLanes(ctx context.Context, lanes []int32) ([]int32, error)
 	Claim(ctx context.Context, w gantry.WorkerID, want []gantry.Want) ([]gantry.Task, error)
+	Alone(ctx context.Context, w gantry.WorkerID, l gantry.Lease) (bool, error)
 	Commit(ctx context.Context, w gantry.WorkerID, writes []*gantry.Write) ([]bool, error)
 	Landed(ctx context.Context, w gantry.WorkerID, writes []*gantry.Write) ([]bool, error)
 	Reap(ctx context.Context) ([]int32, error)
