@@ -47,6 +47,7 @@ type Plan struct {
 	Sources []Source
 	Calls   [][]Call // by stage, then as in the stage's list
 	Sinks   []Sink
+	States  map[gantry.State]int32 // the limiters of states that have one
 }
 
 // Call is one processor as a stage uses it.
@@ -78,8 +79,10 @@ type Options struct {
 	Plans     Plans
 	Rand      func() float64
 	Namespace [16]byte // of the UIDs of results: the same in the whole deployment
-	Scratch   string   // a folder for caches that may be lost at any time
-	Log       *slog.Logger
+	// Acquire waits for a unit of a state's limit; nil if no plan has any.
+	Acquire func(ctx context.Context, limiter int32, priority int16) (release func(), err error)
+	Scratch string // a folder for caches that may be lost at any time
+	Log     *slog.Logger
 }
 
 // Engine runs the effects of one session. It may be used concurrently.
@@ -135,7 +138,7 @@ func (w *work) step(ctx context.Context, t gantry.Task) gantry.Transition {
 	var event gantry.Event
 	err := w.load(ctx)
 	if err == nil && ctx.Err() == nil {
-		event, err = effects[t.State](w, ctx)
+		event, err = w.effect(ctx)
 	}
 	if err == nil && event == "" {
 		err = context.Cause(ctx)
@@ -147,6 +150,19 @@ func (w *work) step(ctx context.Context, t gantry.Task) gantry.Transition {
 		return w.leave(event)
 	}
 	return w.settle(ctx, err)
+}
+
+// effect runs that of the task's state, under a unit of the state's limit if the pipeline has one.
+func (w *work) effect(ctx context.Context) (gantry.Event, error) {
+	if w.halting() {
+		return "", errStop
+	}
+	leave, err := w.enterState(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer leave()
+	return effects[w.task.State](w, ctx)
 }
 
 // leave makes the transition of an event.
@@ -238,6 +254,16 @@ func (e *Engine) stopping() bool {
 		return true
 	default:
 		return false
+	}
+}
+
+// halting tells whether the task is to begin nothing new: the process stops, or the pipeline was paused.
+func (w *work) halting() bool {
+	select {
+	case <-w.held:
+		return true
+	default:
+		return w.e.stopping()
 	}
 }
 

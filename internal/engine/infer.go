@@ -65,7 +65,7 @@ func (w *work) runCalls(ctx context.Context, call Call, units []unit) error {
 		if u.Status != gantry.PartPlanned || u.DueIn > 0 {
 			continue
 		}
-		if w.e.stopping() || gctx.Err() != nil {
+		if w.halting() || gctx.Err() != nil {
 			break
 		}
 		g.Go(func() error {
@@ -73,7 +73,7 @@ func (w *work) runCalls(ctx context.Context, call Call, units []unit) error {
 				return nil // the wait below says why
 			}
 			defer room.Release(1)
-			if w.e.stopping() {
+			if w.halting() {
 				return nil
 			}
 			return w.runPart(gctx, call, u)
@@ -102,7 +102,7 @@ func (w *work) endOfStage(units []unit) error {
 		}
 	}
 	switch {
-	case next >= 0 && w.e.stopping():
+	case next >= 0 && w.halting():
 		return errStop
 	case next >= 0:
 		return parked{after: max(next, time.Millisecond)}

@@ -62,6 +62,7 @@ const (
 	CodeConflict          Code = "conflict"
 	CodeFenced            Code = "fenced"
 	CodeCancelled         Code = "cancelled"
+	CodeHeld              Code = "held"     // no failure: the pipeline was paused before the call left
 	CodeFiltered          Code = "filtered" // no failure: the pipeline's when does not hold
 )
 
