@@ -93,7 +93,7 @@ func (b *bucket) saw(x gantry.Showing) {
 	now := time.Now()
 	poke := b.temper.saw(x, b.spec.Breaker, now)
 	if b.spec.Adaptive {
-		most := b.granted
+		most := b.spec.MaxUnits
 		if b.spec.MaxUnits < 0 {
 			most = ample
 		}
