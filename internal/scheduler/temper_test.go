@@ -104,8 +104,9 @@ func (s *target) call(ctx context.Context, k *keeper) error {
 	s.now++
 	s.most = max(s.most, s.now)
 	x := s.answer(n)
+	took := s.took
 	s.mu.Unlock()
-	time.Sleep(s.took)
+	time.Sleep(took)
 	s.mu.Lock()
 	s.now--
 	s.mu.Unlock()
