@@ -81,6 +81,8 @@ type Options struct {
 	Namespace [16]byte // of the UIDs of results: the same in the whole deployment
 	// Acquire waits for a unit of a state's limit; nil if no plan has any.
 	Acquire func(ctx context.Context, limiter int32, priority int16) (release func(), err error)
+	// Units says how many units a limit has now, below 0 without one, if it is known; nil: as the plan says.
+	Units   func(limiter int32) (units int, ok bool)
 	Scratch string // a folder for caches that may be lost at any time
 	Log     *slog.Logger
 }
@@ -267,19 +269,36 @@ func (w *work) halting() bool {
 	}
 }
 
+// roomSize is that of every room; a part takes the more of it the fewer may be there.
+const roomSize = 256 * 64
+
 // room bounds the parts between intent and outcome to 2.5 times the target's units: enough that the
 // next is ready when a unit comes back, few enough that a crash leaves few intents behind.
-func (e *Engine) room(limiter int32, units int) *semaphore.Weighted {
+func (e *Engine) room(limiter int32) *semaphore.Weighted {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := e.flight[limiter]
 	if s == nil {
-		n := 256
-		if units > 0 {
-			n = min(n, max(2, units*5/2))
-		}
-		s = semaphore.NewWeighted(int64(n))
+		s = semaphore.NewWeighted(roomSize)
 		e.flight[limiter] = s
 	}
 	return s
+}
+
+// weight is what a part takes of the room of its call's target, as many units as that has now.
+func (e *Engine) weight(c Call) int64 {
+	units := c.Units
+	if units == 0 {
+		units = -1
+	}
+	if e.Units != nil {
+		if n, ok := e.Units(c.Limiter); ok {
+			units = n
+		}
+	}
+	n := 256
+	if units >= 0 {
+		n = min(n, max(2, units*5/2))
+	}
+	return roomSize / int64(n)
 }

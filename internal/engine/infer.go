@@ -58,7 +58,7 @@ func (w *work) runParts(ctx context.Context, units []unit) error {
 
 // runCalls calls one processor for its parts.
 func (w *work) runCalls(ctx context.Context, call Call, units []unit) error {
-	room := w.e.room(call.Limiter, call.Units)
+	room := w.e.room(call.Limiter)
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(maxSide)
 	for _, u := range units {
@@ -69,10 +69,11 @@ func (w *work) runCalls(ctx context.Context, call Call, units []unit) error {
 			break
 		}
 		g.Go(func() error {
-			if err := room.Acquire(gctx, 1); err != nil {
+			weight := w.e.weight(call)
+			if err := room.Acquire(gctx, weight); err != nil {
 				return nil // the wait below says why
 			}
-			defer room.Release(1)
+			defer room.Release(weight)
 			if w.halting() {
 				return nil
 			}

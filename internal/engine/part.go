@@ -112,7 +112,7 @@ func (w *work) afterFailure(p gantry.Part, err error) gantry.Part {
 	p.Reason = gantry.CodeOf(err)
 	if wait := gantry.RetryAfterOf(err); wait > 0 && gantry.KindOf(err) == gantry.Unavailable {
 		p.Asked = min(p.Asked, math.MaxInt16-2) + 1
-		p.Attempt = max(p.Attempt, p.Asked) // it never runs over
+		p.Attempt = max(p.Attempt, p.Asked)                              // it never runs over
 		p.DueIn = w.plan.Retry.Pause(1, w.e.Rand(), wait).Microseconds() // and no longer than the fleet leaves it alone
 		return p
 	}

@@ -167,6 +167,9 @@ func (s *Session) Acquire(ctx context.Context, limiter int32, priority int16) (r
 	return s.keeper.Acquire(ctx, limiter, priority)
 }
 
+// Units says how many units a limiter has now, below 0 without a limit; ok is false for one that was not met.
+func (s *Session) Units(limiter int32) (units int, ok bool) { return s.keeper.units(limiter) }
+
 // Saw tells what a call showed of its target: a request to come back later, an answer, a failure.
 func (s *Session) Saw(limiter int32, x gantry.Showing) { s.keeper.saw(limiter, x) }
 

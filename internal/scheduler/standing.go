@@ -20,6 +20,19 @@ func (k *keeper) saw(limiter int32, x gantry.Showing) {
 	}
 }
 
+// units is how many units a limiter has, if it was met.
+func (k *keeper) units(limiter int32) (int, bool) {
+	k.mu.Lock()
+	b := k.buckets[limiter]
+	k.mu.Unlock()
+	if b == nil {
+		return 0, false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.spec.MaxUnits, true
+}
+
 // reread has the rows of these limiters read again, or of all.
 func (k *keeper) reread(limiters ...int32) {
 	k.mu.Lock()
