@@ -48,6 +48,9 @@ type cli struct {
 	Samples  samplesCmd  `cmd:"" help:"Write computed inputs to try pipelines with."`
 	Task     taskCmd     `cmd:"" help:"Look at tasks, cancel them, try them again."`
 	Call     callCmd     `cmd:"" help:"Look at the record of calls."`
+	Limits   limitsCmd   `cmd:"" help:"Show the limits of pipelines and targets, and set them."`
+	Pause    pauseCmd    `cmd:"" help:"Let nothing more begin of pipelines, or at processors; calls under way go on."`
+	Resume   resumeCmd   `cmd:"" help:"End a pause, the rest that a target asked for, and an open breaker."`
 	Health   healthCmd   `cmd:"" help:"Ask a process on this machine whether it is ready."`
 	Doctor   doctorCmd   `cmd:"" help:"Look at the installation, and say what is wrong and what to do."`
 	Migrate  migrateCmd  `cmd:"" help:"Bring the database to this version's schema."`

@@ -94,6 +94,10 @@ func (p *plans) build(ctx context.Context, id int32, x *gantry.Pipeline, declare
 		}
 		plan.Calls = append(plan.Calls, calls)
 	}
+	var err error
+	if plan.States, err = p.states(ctx, x, declare); err != nil {
+		return nil, err
+	}
 	sinks := x.Sinks
 	if p.sinks != nil {
 		sinks = p.sinks
@@ -124,7 +128,8 @@ func (p *plans) call(ctx context.Context, x *gantry.Pipeline, name string, decla
 	if units == 0 {
 		units = gantry.DefaultConcurrency
 	}
-	spec := gantry.LimiterSpec{MaxUnits: units, Rate: proc.Limits.Rate, Burst: float64(proc.Limits.Burst), Hold: proc.Timeout}
+	spec := gantry.LimiterSpec{MaxUnits: units, Rate: proc.Limits.Rate, Burst: float64(proc.Limits.Burst), Hold: proc.Timeout,
+		Breaker: proc.Limits.Breaker, Adaptive: proc.Limits.Adaptive}
 	target := targetOf(proc.Config)
 	limiter, err := p.app.Store.EnsureLimiter(ctx, target.Key(), spec, declare)
 	if err != nil {
@@ -139,6 +144,29 @@ func (p *plans) call(ctx context.Context, x *gantry.Pipeline, name string, decla
 		return engine.Call{}, fmt.Errorf("processor %s: %w", name, err)
 	}
 	return engine.Call{Name: name, Limiter: limiter, Timeout: proc.Timeout, Units: units, Processor: p.told(name, driver)}, nil
+}
+
+// states gives the limits of a pipeline's states. Each has a row, also one that the file does not limit: an
+// operator may set a limit at any time, and processes that never saw the file know of it.
+func (p *plans) states(ctx context.Context, x *gantry.Pipeline, declare bool) (map[gantry.State]int32, error) {
+	var keys []string
+	var specs []gantry.LimiterSpec
+	for s := gantry.Extracting; s <= gantry.Responding; s++ {
+		spec := gantry.LimiterSpec{MaxUnits: -1}
+		if n := x.States[s]; n > 0 {
+			spec.MaxUnits = n
+		}
+		keys, specs = append(keys, "pipeline:"+x.Name+":"+s.String()), append(specs, spec)
+	}
+	ids, err := p.app.Store.EnsureLimiters(ctx, keys, specs, declare)
+	if err != nil {
+		return nil, err
+	}
+	limits := map[gantry.State]int32{}
+	for i, id := range ids {
+		limits[gantry.Extracting+gantry.State(i)] = id
+	}
+	return limits, nil
 }
 
 // told makes a processor whose calls are told of, if anybody wants to know.

@@ -42,7 +42,7 @@ func (a *App) work(ctx context.Context, opts scheduler.Options, beside life) err
 		g := gate.New(s, a.ids, time.Now)
 		g.Ended = a.ended
 		in := newIntake(a, g, blobs, s.Wake)
-		e := engine.New(engine.Options{Store: a.Store, Session: s, Caller: g, Blobs: blobs, Plans: a.plans, Rand: a.rand, Scratch: scratch,
+		e := engine.New(engine.Options{Store: a.Store, Session: s, Caller: g, Blobs: blobs, Plans: a.plans, Rand: a.rand, Acquire: s.Acquire, Units: s.Units, Scratch: scratch,
 			Namespace: a.namespace(), Log: a.Log, Passage: a.plans.Passage})
 		in.made = e
 		living, end := context.WithCancel(loops)

@@ -47,6 +47,7 @@ type Plan struct {
 	Sources []Source
 	Calls   [][]Call // by stage, then as in the stage's list
 	Sinks   []Sink
+	States  map[gantry.State]int32 // the limiters of states that have one
 }
 
 // Call is one processor as a stage uses it.
@@ -78,8 +79,12 @@ type Options struct {
 	Plans     Plans
 	Rand      func() float64
 	Namespace [16]byte // of the UIDs of results: the same in the whole deployment
-	Scratch   string   // a folder for caches that may be lost at any time
-	Log       *slog.Logger
+	// Acquire waits for a unit of a state's limit; nil if no plan has any.
+	Acquire func(ctx context.Context, limiter int32, priority int16) (release func(), err error)
+	// Units says how many units a limit has now, below 0 without one, if it is known; nil: as the plan says.
+	Units   func(limiter int32) (units int, ok bool)
+	Scratch string // a folder for caches that may be lost at any time
+	Log     *slog.Logger
 	// Passage finds where tasks go that are moved to a pipeline; nil where none may go elsewhere. An error says
 	// why this task cannot.
 	Passage func(ctx context.Context, to string, task gantry.TaskID) (gantry.Passage, error)
@@ -138,7 +143,7 @@ func (w *work) step(ctx context.Context, t gantry.Task) gantry.Transition {
 	var event gantry.Event
 	err := w.load(ctx)
 	if err == nil && ctx.Err() == nil {
-		event, err = effects[t.State](w, ctx)
+		event, err = w.effect(ctx)
 	}
 	if err == nil && event == "" {
 		err = context.Cause(ctx)
@@ -150,6 +155,19 @@ func (w *work) step(ctx context.Context, t gantry.Task) gantry.Transition {
 		return w.leave(event)
 	}
 	return w.settle(ctx, err)
+}
+
+// effect runs that of the task's state, under a unit of the state's limit if the pipeline has one.
+func (w *work) effect(ctx context.Context) (gantry.Event, error) {
+	if w.halting() {
+		return "", errStop
+	}
+	leave, err := w.enterState(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer leave()
+	return effects[w.task.State](w, ctx)
 }
 
 // leave makes the transition of an event.
@@ -248,19 +266,46 @@ func (e *Engine) stopping() bool {
 	}
 }
 
+// halting tells whether the task is to begin nothing new: the process stops, or the pipeline was paused.
+func (w *work) halting() bool {
+	select {
+	case <-w.held:
+		return true
+	default:
+		return w.e.stopping()
+	}
+}
+
+// roomSize is that of every room; a part takes the more of it the fewer may be there.
+const roomSize = 256 * 64
+
 // room bounds the parts between intent and outcome to 2.5 times the target's units: enough that the
 // next is ready when a unit comes back, few enough that a crash leaves few intents behind.
-func (e *Engine) room(limiter int32, units int) *semaphore.Weighted {
+func (e *Engine) room(limiter int32) *semaphore.Weighted {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := e.flight[limiter]
 	if s == nil {
-		n := 256
-		if units > 0 {
-			n = min(n, max(2, units*5/2))
-		}
-		s = semaphore.NewWeighted(int64(n))
+		s = semaphore.NewWeighted(roomSize)
 		e.flight[limiter] = s
 	}
 	return s
+}
+
+// weight is what a part takes of the room of its call's target, as many units as that has now.
+func (e *Engine) weight(c Call) int64 {
+	units := c.Units
+	if units == 0 {
+		units = -1
+	}
+	if e.Units != nil {
+		if n, ok := e.Units(c.Limiter); ok {
+			units = n
+		}
+	}
+	n := 256
+	if units >= 0 {
+		n = min(n, max(2, units*5/2))
+	}
+	return roomSize / int64(n)
 }

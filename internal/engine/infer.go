@@ -58,22 +58,23 @@ func (w *work) runParts(ctx context.Context, units []unit) error {
 
 // runCalls calls one processor for its parts.
 func (w *work) runCalls(ctx context.Context, call Call, units []unit) error {
-	room := w.e.room(call.Limiter, call.Units)
+	room := w.e.room(call.Limiter)
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(maxSide)
 	for _, u := range units {
 		if u.Status != gantry.PartPlanned || u.DueIn > 0 {
 			continue
 		}
-		if w.e.stopping() || gctx.Err() != nil {
+		if w.halting() || gctx.Err() != nil {
 			break
 		}
 		g.Go(func() error {
-			if err := room.Acquire(gctx, 1); err != nil {
+			weight := w.e.weight(call)
+			if err := room.Acquire(gctx, weight); err != nil {
 				return nil // the wait below says why
 			}
-			defer room.Release(1)
-			if w.e.stopping() {
+			defer room.Release(weight)
+			if w.halting() {
 				return nil
 			}
 			return w.runPart(gctx, call, u)
@@ -102,7 +103,7 @@ func (w *work) endOfStage(units []unit) error {
 		}
 	}
 	switch {
-	case next >= 0 && w.e.stopping():
+	case next >= 0 && w.halting():
 		return errStop
 	case next >= 0:
 		return parked{after: max(next, time.Millisecond)}

@@ -23,7 +23,7 @@ func (w *work) ingest(ctx context.Context) (gantry.Event, error) {
 	}
 	leaves := w.leaves()
 	for len(leaves) > 0 {
-		if w.e.stopping() {
+		if w.halting() {
 			return "", errStop
 		}
 		n := min(chunk, len(leaves))

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"hash"
 	"io"
+	"math"
 	"slices"
 	"sync"
 
@@ -83,6 +84,9 @@ func (w *work) runPart(ctx context.Context, call Call, u unit) error {
 	if gone := w.gone(); err != nil && gone != nil {
 		return gone
 	}
+	if errors.Is(err, gantry.ErrHeld) {
+		return nil // the stage is left as it is once the calls under way have ended
+	}
 	if err == nil || p != u.Part {
 		w.setPart(p)
 		w.addItems(made...)
@@ -95,17 +99,25 @@ func (w *work) runPart(ctx context.Context, call Call, u unit) error {
 }
 
 // halted tells an end of the try that says nothing about the part: the lease is lost, the process
-// stops, or the state's time is up.
+// stops, the pipeline is paused, or the state's time is up.
 func halted(ctx context.Context, err error) bool {
-	return errors.Is(err, gantry.ErrFenced) || ctx.Err() != nil
+	return errors.Is(err, gantry.ErrFenced) || errors.Is(err, gantry.ErrHeld) || ctx.Err() != nil
 }
 
-// afterFailure is the part after a try that failed: due again after a pause, or failed for good.
+// afterFailure is the part after a try that failed: due again after a pause, or failed for good. A target
+// that asks to be left alone for a time is asked again after it, however often that is: the part is not at
+// fault, and the state's time bounds it.
 func (w *work) afterFailure(p gantry.Part, err error) gantry.Part {
 	p.Attempt++
 	p.Reason = gantry.CodeOf(err)
-	if w.plan.Retry.MayRetry(gantry.KindOf(err), int(p.Attempt)) {
-		p.DueIn = w.plan.Retry.Pause(int(p.Attempt), w.e.Rand(), gantry.RetryAfterOf(err)).Microseconds()
+	if wait := gantry.RetryAfterOf(err); wait > 0 && gantry.KindOf(err) == gantry.Unavailable {
+		p.Asked = min(p.Asked, math.MaxInt16-2) + 1
+		p.Attempt = max(p.Attempt, p.Asked)                              // it never runs over
+		p.DueIn = w.plan.Retry.Pause(1, w.e.Rand(), wait).Microseconds() // and no longer than the fleet leaves it alone
+		return p
+	}
+	if w.plan.Retry.MayRetry(gantry.KindOf(err), int(p.Attempt-p.Asked)) {
+		p.DueIn = w.plan.Retry.Pause(int(p.Attempt-p.Asked), w.e.Rand(), gantry.RetryAfterOf(err)).Microseconds()
 		return p
 	}
 	p.Status, p.DueIn = gantry.PartFailed, -1

@@ -203,10 +203,10 @@ func suffix(kind string) string {
 func (w *work) deliverAll(ctx context.Context, sink int16, outputs []delivered) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(deliverSide)
+	halted := false
 	for i, x := range outputs {
-		if w.e.stopping() {
-			g.Go(func() error { return errStop })
-			break
+		if halted = w.halting(); halted {
+			break // what is under way goes on
 		}
 		g.Go(func() error {
 			d := gantry.Delivery{Path: x.path, Media: x.Media, Size: x.Size, SHA: x.SHA,
@@ -214,7 +214,10 @@ func (w *work) deliverAll(ctx context.Context, sink int16, outputs []delivered) 
 			return w.deliver(ctx, sink, gantry.OpPut, int32(i), []gantry.Item{x.Item}, d)
 		})
 	}
-	return g.Wait()
+	if err := g.Wait(); err != nil || !halted {
+		return err
+	}
+	return errStop
 }
 
 // deliver makes one recorded call of a sink.
@@ -224,7 +227,7 @@ func (w *work) deliver(ctx context.Context, sink int16, op gantry.Op, ordinal in
 		Lease: w.task.Lease, Boundary: gantry.AtSink, Op: op, Limiter: s.Limiter, Pipeline: w.plan.ID,
 		Part: gantry.PartKey{Leg: w.task.Leg, Stage: w.task.Stage, Processor: s.Index, Ordinal: ordinal},
 		Try:  w.task.Attempt + 1, ItemCount: int32(len(items)), ItemsSHA: itemsDigest(items)}}
-	return w.e.Caller.Call(ctx, spec, func(ctx context.Context) error {
+	return w.e.Caller.Call(gantry.WithHold(ctx, nil), spec, func(ctx context.Context) error {
 		if s.Count != nil {
 			open := d.Open
 			d.Open = func(ctx context.Context) (body, error) {
@@ -249,7 +252,7 @@ func (w *work) digests(ctx context.Context) error {
 		if x.Rejected || !x.SHA.IsZero() {
 			continue
 		}
-		if w.e.stopping() {
+		if w.halting() {
 			return errStop
 		}
 		sha, size, err := w.digest(ctx, x)

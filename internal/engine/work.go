@@ -27,7 +27,8 @@ type work struct {
 	shelf *shelf
 	alone *shelf // of a task whose original was not copied: it is read under this task's lease, and shared with nobody
 
-	ready bool // it was read
+	ready bool            // it was read
+	held  <-chan struct{} // closed once the pipeline is paused
 	scope atomic.Pointer[scope]
 
 	opening sync.Mutex

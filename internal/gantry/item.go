@@ -90,6 +90,7 @@ type Part struct {
 	PartKey
 	Status  PartStatus
 	Attempt int16
+	Asked   int16  // how many of these tries the target answered with a request to come back later
 	First   ItemID // the origin that it is about; the original, for a stage that calls once per task
 	Count   int32  // how many origins
 	DueIn   int64  // microseconds until it may be tried again; below 0: no such time

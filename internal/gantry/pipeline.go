@@ -19,7 +19,8 @@ type Pipeline struct {
 	When        Condition // which tasks go on after ingesting; nil: all
 	Group       GroupBy   // what an archive is divided by into children
 	Extract     Extract
-	InProgress  int // how many tasks at once, over all processes; 0: no limit
+	InProgress  int           // how many tasks at once, over all processes; 0: no limit
+	States      map[State]int // how many of these may be in a state at once; states without an entry have no limit
 	Timeouts    Timeouts
 	Retry       RetryPolicy
 	OnError     ErrorPolicy // of bad entries of an archive
@@ -139,6 +140,8 @@ type Limits struct {
 	Concurrency int     // calls at once; 0: DefaultConcurrency
 	Rate        float64 // calls begun per second; 0: no limit
 	Burst       int     // calls that may begin at once after a pause; 0: 1
+	Breaker     Breaker
+	Adaptive    bool // fewer at once while the target is slow or refuses, never more than Concurrency
 }
 
 // DefaultConcurrency is the number of calls at once to a target that declares none.

@@ -145,4 +145,8 @@ type LimiterSpec struct {
 	Rate     float64       // starts per second; 0: no limit
 	Burst    float64       // at least 1
 	Hold     time.Duration // how long calls of a dead process may still run
+	Breaker  Breaker
+	Adaptive bool // each process uses fewer units while the target is slow or refuses
+
+	Standing // as it stands now; nobody declares it
 }

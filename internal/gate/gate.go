@@ -15,6 +15,9 @@ import (
 type Session interface {
 	Commit(ctx context.Context, w *gantry.Write) error
 	Acquire(ctx context.Context, limiter int32, priority int16) (release func(), err error)
+	// Saw is told what each call that had its unit showed of its target, before the unit goes back if the
+	// target refused.
+	Saw(limiter int32, x gantry.Showing)
 	Alive() bool
 }
 
@@ -83,13 +86,20 @@ func notRecorded(ctx context.Context, err error) error {
 	return fmt.Errorf("%w: %w", gantry.ErrNotRecorded, err)
 }
 
-func (g *Gate) send(ctx context.Context, spec gantry.CallSpec, m *Meter, send func(context.Context) error) error {
+func (g *Gate) send(ctx context.Context, spec gantry.CallSpec, m *Meter, send func(context.Context) error) (err error) {
+	outer := ctx
 	release, err := g.session.Acquire(ctx, spec.Intent.Limiter, spec.Priority)
 	if err != nil {
 		return err
 	}
 	defer release()
-	m.OnLastByte = release
+	began := g.now()
+	defer func() { g.session.Saw(spec.Intent.Limiter, showing(outer, began, g.now(), m, err)) }()
+	m.OnLastByte = func() {
+		if !m.refused() {
+			release() // else once the fleet knows: a call that began now would be refused too
+		}
+	}
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}

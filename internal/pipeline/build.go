@@ -162,6 +162,7 @@ func (d *decoder) build(f *file) *gantry.Pipeline {
 			MaxEntries: f.Extract.MaxEntries, MaxRatio: f.Extract.MaxRatio, Shard: f.Extract.Shard,
 		},
 		InProgress: f.Limits.InProgress,
+		States:     f.Limits.states(),
 		Timeouts:   gantry.Timeouts(f.Timeouts),
 		Retry:      gantry.RetryPolicy(f.Retry),
 		OnError:    gantry.ErrorPolicy(f.OnError),
@@ -178,7 +179,8 @@ func (d *decoder) build(f *file) *gantry.Pipeline {
 		x := f.Processors[name]
 		p.Processors = append(p.Processors, gantry.Processing{
 			Endpoint: x.build(name, f.Auth), Timeout: x.Timeout,
-			Limits: gantry.Limits{Concurrency: x.Limits.Concurrency, Rate: float64(x.Limits.Rate), Burst: x.Limits.Burst},
+			Limits: gantry.Limits{Concurrency: x.Limits.Concurrency, Rate: float64(x.Limits.Rate), Burst: x.Limits.Burst,
+				Breaker: gantry.Breaker(x.Limits.Breaker), Adaptive: x.Limits.Adaptive},
 		})
 	}
 	for i, s := range f.Stages {

@@ -64,9 +64,16 @@ type process struct {
 }
 
 type callLimits struct {
-	Concurrency int  `yaml:"concurrency" default:"4" min:"1" max:"100000" doc:"Calls at once."`
-	Rate        Rate `yaml:"rate" doc:"Calls begun per second, minute or hour: 20/s, 100/m. Without it there is no such limit."`
-	Burst       int  `yaml:"burst" min:"1" max:"100000" doc:"Calls that may begin at once after a pause; 1 without it."`
+	Concurrency int     `yaml:"concurrency" default:"4" min:"1" max:"100000" doc:"Calls at once."`
+	Rate        Rate    `yaml:"rate" doc:"Calls begun per second, minute or hour: 20/s, 100/m. Without it there is no such limit."`
+	Burst       int     `yaml:"burst" min:"1" max:"100000" doc:"Calls that may begin at once after a pause; 1 without it."`
+	Breaker     breaker `yaml:"breaker" doc:"When calls to a target that fails are stopped."`
+	Adaptive    bool    `yaml:"adaptive" doc:"Fewer calls at once while the target answers slowly or has no room, and up to concurrency again when it has."`
+}
+
+type breaker struct {
+	Failures int           `yaml:"failures" default:"10" min:"0" max:"100000" doc:"Failures in a row, of one process, after which no process calls it; 0 is never."`
+	Open     time.Duration `yaml:"open" default:"10s" min:"1ms" max:"24h" doc:"Until one call, of all processes, tries it again."`
 }
 
 // Check refuses a burst that nothing refers to.
@@ -79,8 +86,28 @@ func (l callLimits) Check() []gantry.FieldProblem {
 
 type fileLimits struct {
 	InProgress int `yaml:"in_progress" min:"1" max:"1000000" doc:"Tasks at once. Without it there is no limit."`
+	Extracting int `yaml:"extracting" min:"1" max:"1000000" doc:"Of these, being taken apart at once."`
+	Ingesting  int `yaml:"ingesting" min:"1" max:"1000000" doc:"Whose media are looked at."`
+	Inferring  int `yaml:"inferring" min:"1" max:"1000000" doc:"In the stages."`
+	Responding int `yaml:"responding" min:"1" max:"1000000" doc:"Delivering."`
 
-	_ struct{} `later:"queued extracting ingesting inferring responding"`
+	_ struct{} `later:"queued"`
+}
+
+// states gives the limits of states; nil without any.
+func (l fileLimits) states() map[gantry.State]int {
+	var out map[gantry.State]int
+	for s, n := range map[gantry.State]int{gantry.Extracting: l.Extracting, gantry.Ingesting: l.Ingesting,
+		gantry.Inferring: l.Inferring, gantry.Responding: l.Responding} {
+		if n == 0 {
+			continue
+		}
+		if out == nil {
+			out = map[gantry.State]int{}
+		}
+		out[s] = n
+	}
+	return out
 }
 
 type extract struct {

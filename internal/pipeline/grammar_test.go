@@ -29,7 +29,7 @@ func TestLater(t *testing.T) {
 	t.Parallel()
 	for where, keys := range map[string][]string{
 		"file":      {"deidentify", "keep_input", "notify"},
-		"limits":    {"extracting", "inferring"},
+		"limits":    {"queued"},
 		"sink":      {"send", "commit"},
 		"processor": {"send", "async", "await"},
 		"source":    {"discover"},
@@ -82,6 +82,7 @@ func TestBounds(t *testing.T) {
 		{"extract", "max_entries: 1", "max_entries: 0"}, {"extract", "max_entries: 10000000", "max_entries: 10000001"},
 		{"extract", "max_ratio: 1", "max_ratio: 0"}, {"extract", "max_ratio: 1000000", "max_ratio: 1000001"},
 		{"limits", "in_progress: 1", "in_progress: 0"}, {"limits", "in_progress: 1000000", "in_progress: 1000001"},
+		{"limits", "extracting: 1", "extracting: 0"}, {"limits", "responding: 1000000", "responding: 1000001"},
 		{"timeouts", "queued: 1ms", "queued: 1us"}, {"timeouts", "extracting: 1ms", "extracting: 0s"},
 		{"timeouts", "ingesting: 1ms", "ingesting: 0s"}, {"timeouts", "inferring: 3650d", "inferring: 3651d"},
 		{"timeouts", "responding: 1ms", "responding: -1s"},
@@ -93,6 +94,8 @@ func TestBounds(t *testing.T) {
 		{"processor", "limits: {concurrency: 100000}", "limits: {concurrency: 100001}"},
 		{"processor", "limits: {rate: 1000000/s}", "limits: {rate: 1000001/s}"},
 		{"processor", "limits: {rate: 1/s, burst: 1}", "limits: {rate: 1/s, burst: 0}"},
+		{"processor", "limits: {breaker: {failures: 0}}", "limits: {breaker: {failures: -1}}"},
+		{"processor", "limits: {breaker: {open: 1ms}}", "limits: {breaker: {open: 25h}}"},
 		{"stage", "each: task", "each: tasks"}, {"stage", "on_error: skip", "on_error: Skip"},
 		{"stage", "mode: sequential", "mode: parallel"},
 		{"stage", "each: batch, max: 1", "each: batch, max: 0"}, {"stage", "mode: fanout, need: 1", "mode: fanout, need: 2"}, {"stage", "mode: fanout, need: all", "mode: fanout, need: 0"},

@@ -20,7 +20,7 @@ sources:
   abroad: {kind: dir, path: "${env:ROOT}/in", auth: door}
 when: 'dicom.Modality == "US"'
 extract: {archives: [], depth: 2, max_bytes: 512MiB, max_entries: 7, max_ratio: 9, frames: npy, video: jpeg, window: 40/400, sample: 300/m}
-limits: {in_progress: 20}
+limits: {in_progress: 20, extracting: 2, inferring: 9}
 timeouts: {queued: 30d, extracting: 1m, ingesting: 2m, inferring: 1h30m, responding: 90s}
 retry: {attempts: 2, initial: 500ms, factor: 1.5, max: 1m}
 on_error: skip
@@ -64,10 +64,10 @@ func TestParseFull(t *testing.T) {
 			{Endpoint: gantry.Endpoint{Name: "finder", Kind: "http",
 				Config: &httpProcessor{URL: "http://a.local/v1?x=1&y=<2>", Body: "zip", Headers: map[string]string{"X-Site": "north", "X-Route": "v1"}},
 				Auth:   &gantry.Credential{Name: "model", Kind: "bearer", Token: "${file:/run/secrets/model}"}},
-				Timeout: 10 * time.Second, Limits: gantry.Limits{Concurrency: 8, Rate: 2, Burst: 40}},
+				Timeout: 10 * time.Second, Limits: gantry.Limits{Concurrency: 8, Rate: 2, Burst: 40, Breaker: gantry.DefaultBreaker}},
 			{Endpoint: gantry.Endpoint{Name: "other", Kind: "http", Config: &httpProcessor{URL: "http://b.local", Body: "raw"},
 				Auth: &gantry.Credential{Name: "desk", Kind: "header", Header: "X-API-Key", Value: "${env:DESK}"}},
-				Timeout: time.Minute, Limits: gantry.Limits{Concurrency: gantry.DefaultConcurrency}},
+				Timeout: time.Minute, Limits: gantry.Limits{Concurrency: gantry.DefaultConcurrency, Breaker: gantry.DefaultBreaker}},
 		},
 		Stages: []gantry.Stage{
 			{Name: "find", Mode: gantry.Sequential, Each: gantry.EachTask, Call: []string{"finder"}, OnError: gantry.OnErrorSkip, Pass: gantry.PassBoth},
@@ -78,7 +78,7 @@ func TestParseFull(t *testing.T) {
 		When: &condition{text: `dicom.Modality == "US"`},
 		Extract: gantry.Extract{Archives: []string{}, Depth: 2, MaxBytes: 512 << 20, MaxEntries: 7, MaxRatio: 9,
 			Frames: gantry.RenderNPY, Video: gantry.RenderJPEG, Window: "40/400", Sample: 5, Shard: 512},
-		InProgress: 20,
+		InProgress: 20, States: map[gantry.State]int{gantry.Extracting: 2, gantry.Inferring: 9},
 		Timeouts: gantry.Timeouts{Queued: 30 * 24 * time.Hour, Extracting: time.Minute, Ingesting: 2 * time.Minute,
 			Inferring: 90 * time.Minute, Responding: 90 * time.Second},
 		Retry:   gantry.RetryPolicy{Attempts: 2, Initial: 500 * time.Millisecond, Factor: 1.5, Max: time.Minute},

@@ -17,6 +17,7 @@ func Reference(k Kinds) string {
 	r.section("An entry of `sources`", reflect.ValueOf(new(endpoint)).Elem(), "source")
 	r.section("An entry of `processors`", reflect.ValueOf(new(process)).Elem(), "processor")
 	r.section("`limits` of a processor", reflect.ValueOf(new(callLimits)).Elem(), "")
+	r.section("`breaker` of these", reflect.ValueOf(new(breaker)).Elem(), "")
 	r.section("An entry of `sinks`", reflect.ValueOf(new(outlet)).Elem(), "sink")
 	r.section("An entry of `auth`", reflect.ValueOf(new(auth)).Elem(), "auth")
 	r.section("`limits`", reflect.ValueOf(new(fileLimits)).Elem(), "")

@@ -35,10 +35,10 @@ func roundTripOf(t *testing.T, p *gantry.Pipeline, k Kinds) {
 		t.Fatalf("written again (%v):\n%s\n%s", err, p.Resolved, rewritten)
 	}
 	want := *p
-	want.Description, want.Priority, want.InProgress, want.Tests = "", gantry.PriorityNormal, 0, nil
+	want.Description, want.Priority, want.InProgress, want.States, want.Tests = "", gantry.PriorityNormal, 0, nil, nil
 	want.Processors = slices.Clone(p.Processors)
 	for i := range want.Processors {
-		want.Processors[i].Limits = gantry.Limits{Concurrency: gantry.DefaultConcurrency}
+		want.Processors[i].Limits = gantry.Limits{Concurrency: gantry.DefaultConcurrency, Breaker: gantry.DefaultBreaker}
 	}
 	if diff := cmp.Diff(&want, again, sameText); diff != "" {
 		t.Fatalf("-parsed +read back\n%s", diff)
@@ -83,6 +83,8 @@ func TestVersion(t *testing.T) {
 		"description":              {"Everything, once.", "Something else", true},
 		"priority":                 {"urgent", "offpeak", true},
 		"in_progress":              {"in_progress: 20", "in_progress: 21", true},
+		"a state's limit":          {"extracting: 2", "extracting: 3", true},
+		"a breaker":                {"rate: 120/m", "rate: 120/m, breaker: {failures: 0}", true},
 		"limits of a processor":    {"rate: 120/m", "rate: 3/s", true},
 		"other unit of a duration": {"timeout: 10s", "timeout: 10000ms", true},
 		"minutes for seconds":      {"responding: 90s", "responding: 1m30s", true},

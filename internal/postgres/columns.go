@@ -66,6 +66,7 @@ type resultColumns struct {
 		status, attempt []int16
 		due             []int64
 		reason          []string
+		asked           []int16
 	}
 	outcome struct {
 		lease             []int32
@@ -155,6 +156,7 @@ func (c *resultColumns) addPart(lease int32, x *gantry.Part) {
 	t.add(lease, x)
 	t.status, t.attempt = append(t.status, int16(x.Status)), append(t.attempt, x.Attempt)
 	t.due, t.reason = append(t.due, x.DueIn), append(t.reason, string(x.Reason))
+	t.asked = append(t.asked, x.Asked)
 }
 
 func (c *resultColumns) addOutcome(lease int32, x *gantry.Outcome) {
@@ -177,7 +179,7 @@ func (c *resultColumns) statement(of *sections, w gantry.WorkerID) (string, []an
 			i.rejected, i.size, i.media, i.transform, i.locator, i.location, i.reason, i.name, i.sha, i.body}},
 		section{"marks", len(m.id), []any{m.lease, m.owner, m.id, m.sha, m.size, m.reason, m.rejected}},
 		section{"plans", len(n.ordinal), []any{n.lease, n.leg, n.stage, n.processor, n.ordinal, n.gen, n.first, n.count}},
-		section{"parts", len(p.ordinal), []any{p.lease, p.leg, p.stage, p.processor, p.ordinal, p.gen, p.status, p.attempt, p.due, p.reason}},
+		section{"parts", len(p.ordinal), []any{p.lease, p.leg, p.stage, p.processor, p.ordinal, p.gen, p.status, p.attempt, p.due, p.reason, p.asked}},
 		section{"outcomes", len(o.id), []any{o.lease, o.task, o.id, o.sent, o.ttfb, o.took, o.reqSize, o.respSize, o.limiter, o.status,
 			o.result, o.kind, o.reqSHA, o.respSHA, o.code}})
 }

@@ -178,7 +178,7 @@ e as (
     and (l.source = split_part(a.source, '/', 2) or t.leg > 0 and l.source = '(moved)') order by l.source <> '(moved)' desc limit 1) lane on true
   join lateral (select seq, from_state, stage from task_event where task_id = t.id order by seq desc limit 1) l on true),
 p as (
-  update part set status = 0, attempt = 0, due = null, reason = null
+  update part set status = 0, attempt = 0, asked = 0, due = null, reason = null
   from e where e.state = 3 and part.task_id = e.id and part.leg = e.leg and part.stage = e.stage and part.status in (0, 4)),
 v as (
   insert into task_event(task_id, seq, leg, from_state, to_state, stage, attempt, worker, change, detail)

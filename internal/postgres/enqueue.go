@@ -86,6 +86,18 @@ func (s *Store) ResolvedPipeline(ctx context.Context, id int32) ([]byte, error) 
 	return []byte(text), nil
 }
 
+// LastVersion finds the last version of a pipeline that was recorded; ok is false if there is none.
+func (s *Store) LastVersion(ctx context.Context, name string) (id int32, ok bool, err error) {
+	err = s.ask.QueryRow(ctx, `select id from pipeline_version where name = $1 order by id desc limit 1`, name).Scan(&id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, fmt.Errorf("read pipeline %s: %w", name, err)
+	}
+	return id, true, nil
+}
+
 // EnsureLane makes or finds the lane of a pipeline and a source; private lanes, of one process
 // alone, are always new.
 func (s *Store) EnsureLane(ctx context.Context, pipeline, source string, limiter int32, private gantry.WorkerID) (int32, error) {

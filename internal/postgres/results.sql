@@ -51,11 +51,11 @@ n as (
 
 -- section: parts that were planned, as they are now. One that has ended stays as it is.
 p as (
-  update part p set status = r.status, attempt = r.attempt, reason = nullif(r.reason, ''),
+  update part p set status = r.status, attempt = r.attempt, asked = r.asked, reason = nullif(r.reason, ''),
     due = case when r.due_us >= 0 then now() + r.due_us * interval '1 us' end
   from f, unnest($1::int[], $2::smallint[], $3::smallint[], $4::smallint[], $5::int[], $6::smallint[], $7::smallint[],
-                 $8::smallint[], $9::bigint[], $10::text[]) as r
-       (lease, leg, stage, processor, ordinal, generation, status, attempt, due_us, reason)
+                 $8::smallint[], $9::bigint[], $10::text[], $11::smallint[]) as r
+       (lease, leg, stage, processor, ordinal, generation, status, attempt, due_us, reason, asked)
   where p.task_id = f.ids[r.lease] and p.leg = r.leg and p.stage = r.stage and p.processor = r.processor
     and p.ordinal = r.ordinal and p.generation = r.generation and p.status < 2)
 

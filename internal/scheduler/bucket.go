@@ -3,6 +3,7 @@ package scheduler
 import (
 	"container/heap"
 	"context"
+	"math"
 	"sync"
 	"time"
 
@@ -27,6 +28,10 @@ type bucket struct {
 	idle    time.Time // when a unit last came back that nobody waited for
 	granter func()    // told when units came
 	hope    int       // units wanted by the claimer beyond those in use
+	temper  temper
+	ease    ease
+	held    chan struct{} // closed while an operator pauses it
+	stale   bool          // somebody changed the row
 
 	turn     chan struct{} // held by the caller that looks at slots
 	slots    []time.Time   // booked starts, in order
@@ -38,24 +43,25 @@ type waiter struct {
 	serial   int64
 	index    int
 	ready    chan struct{}
+	probe    bool // set before ready is closed
 }
 
 func newBucket(id int32, spec gantry.LimiterSpec) *bucket {
-	return &bucket{id: id, spec: spec, poke: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
+	b := &bucket{id: id, poke: make(chan struct{}, 1), turn: make(chan struct{}, 1), held: make(chan struct{})}
+	b.temper.jitter = func() float64 { return 0.5 }
+	b.setSpec(spec)
+	return b
 }
 
-// acquire waits for one unit.
-func (b *bucket) acquire(ctx context.Context, priority int16) error {
+// acquire waits for one unit, and says whether it is for the probe of a breaker.
+func (b *bucket) acquire(ctx context.Context, priority int16) (probe bool, err error) {
 	b.mu.Lock()
-	if b.spec.MaxUnits < 0 {
-		b.inUse++
-		b.mu.Unlock()
-		return nil
-	}
 	if len(b.queue) == 0 && b.free() > 0 {
-		b.inUse++
-		b.mu.Unlock()
-		return nil
+		defer b.mu.Unlock()
+		if b.inUse == 0 {
+			b.nudge() // the row may not have been read for long
+		}
+		return b.use(), nil
 	}
 	w := &waiter{priority: priority, serial: b.serial, ready: make(chan struct{})}
 	b.serial++
@@ -64,27 +70,47 @@ func (b *bucket) acquire(ctx context.Context, priority int16) error {
 	b.nudge()
 	select {
 	case <-w.ready:
-		return nil
+		return w.probe, nil
+	case <-gantry.Held(ctx):
+		err = gantry.ErrHeld
 	case <-ctx.Done():
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		select {
-		case <-w.ready: // it was handed over at this moment: give it back
-			b.put(1)
-		default:
-			heap.Remove(&b.queue, w.index)
-		}
-		return context.Cause(ctx)
+		err = context.Cause(ctx)
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	select {
+	case <-w.ready: // it was handed over at this moment: give it back
+		b.giveUp(w.probe)
+	default:
+		heap.Remove(&b.queue, w.index)
+	}
+	return false, err
+}
+
+// use takes a unit that is free, and says whether it is for the probe; mu is held.
+func (b *bucket) use() (probe bool) {
+	b.inUse++
+	if b.temper.probes > 0 && b.temper.state != gantry.BreakerClosed {
+		b.temper.probes = 0
+		return true
+	}
+	return false
+}
+
+// giveUp gives back a unit whose call did not begin; mu is held.
+func (b *bucket) giveUp(probe bool) {
+	if probe {
+		b.temper.forgo(time.Now())
+		b.nudge()
+	}
+	b.put(1)
 }
 
 // take gives at most n units without waiting, as the claimer does before it claims.
 func (b *bucket) take(n int) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.spec.MaxUnits >= 0 {
-		n = min(n, max(0, b.free()-len(b.queue)))
-	}
+	n = min(n, max(0, b.free()-len(b.queue)))
 	b.inUse += n
 	return n
 }
@@ -108,16 +134,22 @@ func (b *bucket) put(n int) {
 // free is how many units may be taken now; mu is held.
 func (b *bucket) free() int {
 	top := b.granted
-	if b.frozen {
+	switch {
+	case b.spec.MaxUnits < 0:
+		top = b.inUse + math.MaxInt32
+	case b.frozen:
 		top = min(top, b.cap)
 	}
-	return top - b.inUse
+	if b.spec.Adaptive {
+		top = min(top, b.ease.top())
+	}
+	return b.temper.top(top, b.inUse, time.Now()) - b.inUse
 }
 
 func (b *bucket) handOver() {
-	for len(b.queue) > 0 && (b.spec.MaxUnits < 0 || b.free() > 0) {
+	for len(b.queue) > 0 && b.free() > 0 {
 		w := heap.Pop(&b.queue).(*waiter)
-		b.inUse++
+		w.probe = b.use()
 		close(w.ready)
 	}
 }
@@ -182,11 +214,27 @@ func (b *bucket) waiting() int {
 	return len(b.queue)
 }
 
+// setSpec takes what stands in the row.
 func (b *bucket) setSpec(s gantry.LimiterSpec) {
 	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s.Paused != b.spec.Paused {
+		if s.Paused {
+			close(b.held)
+		} else {
+			b.held = make(chan struct{})
+		}
+	}
 	b.spec = s
+	b.temper.read(s.Standing, time.Now())
 	b.handOver()
-	b.mu.Unlock()
+}
+
+// hold is closed once an operator pauses the limit.
+func (b *bucket) hold() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.held
 }
 
 // waitQueue orders waiters by priority, then by arrival.

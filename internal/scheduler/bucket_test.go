@@ -31,7 +31,7 @@ func TestUnitsGoByPriorityThenArrival(t *testing.T) {
 		var order []int
 		for i, priority := range []int16{5, 8, 1, 5, 1, 8} {
 			go func() {
-				if err := b.acquire(t.Context(), priority); err != nil {
+				if _, err := b.acquire(t.Context(), priority); err != nil {
 					t.Error(err)
 				}
 				order = append(order, i) // one at a time: there is one unit
@@ -78,10 +78,10 @@ func TestCancelledWaiterLeavesNothing(t *testing.T) {
 		b.take(1)
 		ctx, cancel := context.WithCancelCause(t.Context())
 		var first error
-		go func() { first = b.acquire(ctx, 1) }()
+		go func() { _, first = b.acquire(ctx, 1) }()
 		synctest.Wait()
 		served := false
-		go func() { served = b.acquire(t.Context(), 5) == nil }()
+		go func() { _, err := b.acquire(t.Context(), 5); served = err == nil }()
 		synctest.Wait()
 		cancel(gone)
 		synctest.Wait()
@@ -105,7 +105,7 @@ func TestCancelAtHandOver(t *testing.T) {
 		b.take(1)
 		ctx, cancel := context.WithCancel(t.Context())
 		got := make(chan error)
-		go func() { got <- b.acquire(ctx, 5) }()
+		go func() { _, err := b.acquire(ctx, 5); got <- err }()
 		for b.waiting() == 0 {
 		}
 		// With the lock held the waiter sees its context end, then finds itself served.
@@ -128,7 +128,7 @@ func TestPausedAndUnlimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBucket(1, limited(-1))
 		for range 100 {
-			if err := b.acquire(t.Context(), 5); err != nil {
+			if _, err := b.acquire(t.Context(), 5); err != nil {
 				t.Fatal(err)
 			}
 		}

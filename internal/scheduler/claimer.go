@@ -88,6 +88,17 @@ func (c *claimer) limiterOf(lane int32) int32 {
 	return 0
 }
 
+// underHold gives a ctx whose work begins nothing new once the lane's pipeline is paused.
+func (c *claimer) underHold(ctx context.Context, lane int32) context.Context {
+	c.mu.Lock()
+	limiter := c.limiterOf(lane)
+	c.mu.Unlock()
+	if b := c.bucket(limiter); b != nil {
+		return gantry.WithHold(ctx, b.hold())
+	}
+	return ctx
+}
+
 func (c *claimer) bucket(limiter int32) *bucket {
 	c.s.keeper.mu.Lock()
 	defer c.s.keeper.mu.Unlock()

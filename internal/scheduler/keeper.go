@@ -15,7 +15,8 @@ import (
 const (
 	surplusAfter = 50 * time.Millisecond  // how long unused units are kept
 	shareEvery   = 250 * time.Millisecond // how often a full bucket looks whether others wait
-	specEvery    = 2 * time.Second        // how often limits are read again
+	specEvery    = 2 * time.Second        // how often limits are read again that somebody uses, if nobody says that they changed
+	idleEvery    = 30 * time.Second       // and those that nobody uses
 	askMin       = 10 * time.Millisecond  // between two asks for units that were not to be had
 	askMax       = 100 * time.Millisecond
 	bookAhead    = 250 * time.Millisecond // how much of a rate is booked at a time
@@ -31,31 +32,40 @@ type keeper struct {
 	log    *slog.Logger
 	group  *errgroup.Group
 	ctx    context.Context // of the tending goroutines
+	rand   func() float64
+	notify func(limiter int32) // tells other processes that a row changed
 
 	mu      sync.Mutex
 	buckets map[int32]*bucket
 }
 
 func newKeeper(ctx context.Context, g *errgroup.Group, store Store, w gantry.WorkerID, log *slog.Logger) *keeper {
-	return &keeper{store: store, worker: w, log: log, group: g, ctx: ctx, buckets: map[int32]*bucket{}}
+	return &keeper{store: store, worker: w, log: log, group: g, ctx: ctx, buckets: map[int32]*bucket{},
+		rand: func() float64 { return 0.5 }, notify: func(int32) {}}
 }
 
 // Acquire waits for one unit of a limiter and for its next start, and gives the function that gives
-// the unit back. That function may be called more than once.
+// the unit back. That function may be called more than once. While the target rests, or its breaker is open,
+// nobody gets a unit: a target that was found so while its start was waited for is waited for again.
 func (k *keeper) Acquire(ctx context.Context, limiter int32, priority int16) (release func(), err error) {
 	b, err := k.bucket(ctx, limiter)
 	if err != nil {
 		return nil, err
 	}
-	if err := b.acquire(ctx, priority); err != nil {
-		return nil, err
+	for {
+		probe, err := b.acquire(ctx, priority)
+		if err != nil {
+			return nil, err
+		}
+		err = k.start(ctx, b)
+		if err == nil && b.mayBegin(probe) {
+			return sync.OnceFunc(func() { b.release(1) }), nil
+		}
+		b.forgo(probe)
+		if err != nil {
+			return nil, err
+		}
 	}
-	release = sync.OnceFunc(func() { b.release(1) })
-	if err := k.start(ctx, b); err != nil {
-		release()
-		return nil, err
-	}
-	return release, nil
 }
 
 // load counts the callers that wait for units of any limit, and the units in use.
@@ -99,6 +109,7 @@ func (k *keeper) bucket(ctx context.Context, id int32) (*bucket, error) {
 		return b, nil
 	}
 	b = newBucket(id, spec)
+	b.temper.jitter = k.rand
 	k.buckets[id] = b
 	k.group.Go(func() error { k.tend(b); return nil })
 	return b, nil
@@ -117,17 +128,22 @@ func (k *keeper) tend(b *bucket) {
 		case <-b.poke:
 		case <-timer.C:
 		}
-		if time.Since(read) > specEvery {
+		k.tell(b)
+		if since := time.Since(read); b.outdated() || since > b.readEvery() {
 			k.readSpec(b)
 			read = time.Now()
 		}
+		b.passOn()
 		if time.Since(shared) > shareEvery {
 			k.share(b)
 			shared = time.Now()
 		}
-		next := specEvery
+		next := b.readEvery()
 		switch d := b.demand(); {
 		case b.unlimited():
+			k.leave(b)
+		case d.want > d.granted && d.granted == d.booked && b.resting():
+			next = shareEvery // nobody may begin
 		case d.want > d.granted && d.granted == d.booked && time.Now().Before(again):
 			next = time.Until(again) // demand that comes call by call must not become a grant a call
 		case d.granted < d.booked && d.inUse <= d.granted, d.want > d.granted && d.granted == d.booked:
@@ -145,7 +161,8 @@ func (k *keeper) tend(b *bucket) {
 		case d.granted > 0:
 			next = shareEvery
 		}
-		timer.Reset(next)
+		next = min(next, k.probe(b))
+		timer.Reset(min(next, b.soon()))
 	}
 }
 
@@ -193,7 +210,10 @@ func (k *keeper) start(ctx context.Context, b *bucket) error {
 		if err := sleepUntil(ctx, at); err != nil {
 			return err
 		}
-		if time.Since(at) < late(b.rate()) {
+		if gantry.IsHeld(ctx) {
+			return gantry.ErrHeld
+		}
+		if b.rate() <= 0 || time.Since(at) < late(b.rate()) {
 			return nil
 		}
 	}
@@ -247,6 +267,8 @@ func sleepUntil(ctx context.Context, at time.Time) error {
 	select {
 	case <-t.C:
 		return nil
+	case <-gantry.Held(ctx):
+		return gantry.ErrHeld
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}

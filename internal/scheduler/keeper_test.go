@@ -25,6 +25,12 @@ type books struct {
 	tat    time.Time
 	grants int
 	fail   func(grants int) bool
+
+	notBefore, until time.Time
+	prober           gantry.WorkerID
+	probes           []time.Time
+	writes           int
+	deaf             bool // Limit says nothing of how the target stands
 }
 
 func newBooks(spec gantry.LimiterSpec) *books {
@@ -34,7 +40,11 @@ func newBooks(spec gantry.LimiterSpec) *books {
 func (b *books) Limit(context.Context, int32) (gantry.LimiterSpec, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.spec, nil
+	x := b.spec
+	if x.Standing = b.standing(); b.deaf {
+		x.Standing = gantry.Standing{}
+	}
+	return x, nil
 }
 
 func (b *books) others(w gantry.WorkerID) (units, want int, short, none bool) {

@@ -105,6 +105,7 @@ func Run(ctx context.Context, store Store, opts Options, setUp func(context.Cont
 	defer endLoops(nil)
 	g, gctx := errgroup.WithContext(loops)
 	s.keeper = newKeeper(gctx, g, store, w, opts.Log)
+	s.keeper.rand, s.keeper.notify = opts.Rand, func(limiter int32) { s.waker.tellLimit(limiter) }
 	s.commits = newCommitter(store, w, opts.Log, s.keeper.load)
 	s.commits.committed = opts.Committed
 	s.heart = newHeart(store, w, opts.TTL, beat)
@@ -167,6 +168,12 @@ func (s *Session) Acquire(ctx context.Context, limiter int32, priority int16) (r
 	return s.keeper.Acquire(ctx, limiter, priority)
 }
 
+// Units says how many units a limiter has now, below 0 without a limit; ok is false for one that was not met.
+func (s *Session) Units(limiter int32) (units int, ok bool) { return s.keeper.units(limiter) }
+
+// Saw tells what a call showed of its target: a request to come back later, an answer, a failure.
+func (s *Session) Saw(limiter int32, x gantry.Showing) { s.keeper.saw(limiter, x) }
+
 // Alive tells whether the lease surely still runs: no call may begin once it does not.
 func (s *Session) Alive() bool { return s.heart.alive() }
 
@@ -194,6 +201,7 @@ func (s *Session) start(ctx context.Context, t gantry.Task, begin Begin) {
 		defer s.claims.finished(t)
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
+		ctx = s.claims.underHold(ctx, t.Lane)
 		defer s.hold(t.Task, cancel)()
 		step, end := begin(t)
 		defer end()

@@ -26,6 +26,8 @@ type Store interface {
 	Grant(ctx context.Context, w gantry.WorkerID, limiter int32, want, inUse int) (int, error)
 	Share(ctx context.Context, w gantry.WorkerID, limiter int32, want int) (int, error)
 	Reserve(ctx context.Context, limiter int32, n int) (first, step time.Duration, err error)
+	Rest(ctx context.Context, limiter int32, d time.Duration) error
+	Breaker(ctx context.Context, w gantry.WorkerID, limiter int32, news gantry.BreakerNews) (bool, error)
 	MakePartitions(ctx context.Context) error
 	Notify(ctx context.Context, lanes string) error
 	Listen(ctx context.Context, wake func(lanes string)) error

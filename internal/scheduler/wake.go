@@ -19,12 +19,13 @@ type waker struct {
 	log   *slog.Logger
 	poke  chan struct{}
 
-	mu    sync.Mutex
-	lanes map[int32]bool
+	mu     sync.Mutex
+	lanes  map[int32]bool
+	limits map[int32]bool
 }
 
 func newWaker(store Store, log *slog.Logger) *waker {
-	return &waker{store: store, log: log, poke: make(chan struct{}, 1), lanes: map[int32]bool{}}
+	return &waker{store: store, log: log, poke: make(chan struct{}, 1), lanes: map[int32]bool{}, limits: map[int32]bool{}}
 }
 
 func (w *waker) tell(lanes ...int32) {
@@ -33,6 +34,18 @@ func (w *waker) tell(lanes ...int32) {
 		w.lanes[l] = true
 	}
 	w.mu.Unlock()
+	w.nudge()
+}
+
+// tellLimit says that the row of a limiter changed.
+func (w *waker) tellLimit(limiter int32) {
+	w.mu.Lock()
+	w.limits[limiter] = true
+	w.mu.Unlock()
+	w.nudge()
+}
+
+func (w *waker) nudge() {
 	select {
 	case w.poke <- struct{}{}:
 	default:
@@ -47,11 +60,15 @@ func (w *waker) run(ctx context.Context) {
 		case <-w.poke:
 		}
 		w.mu.Lock()
-		names := make([]string, 0, len(w.lanes))
+		names := make([]string, 0, len(w.lanes)+len(w.limits))
 		for l := range w.lanes {
 			names = append(names, strconv.Itoa(int(l)))
 		}
+		for l := range w.limits {
+			names = append(names, limitMark+strconv.Itoa(int(l)))
+		}
 		clear(w.lanes)
+		clear(w.limits)
 		w.mu.Unlock()
 		if len(names) == 0 {
 			continue
@@ -69,7 +86,7 @@ func (w *waker) run(ctx context.Context) {
 // listen hears of work from other processes. While it cannot, polling finds it.
 func (s *Session) listen(ctx context.Context) {
 	for ctx.Err() == nil {
-		err := s.store.Listen(ctx, func(lanes string) { s.claims.wake(parseLanes(lanes)...) })
+		err := s.store.Listen(ctx, s.hear)
 		if err == nil || ctx.Err() != nil {
 			return
 		}
@@ -78,6 +95,34 @@ func (s *Session) listen(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// hear takes a notification: lanes that have work, limits whose rows changed, or, empty, that some may have
+// been missed.
+func (s *Session) hear(payload string) {
+	limits := parseLimits(payload)
+	if len(limits) > 0 || payload == "" {
+		s.keeper.reread(limits...)
+	}
+	if lanes := parseLanes(payload); len(lanes) > 0 || len(limits) == 0 {
+		s.claims.wake(lanes...)
+	}
+}
+
+// limitMark stands before the number of a limiter, which tells it from that of a lane.
+const limitMark = "l"
+
+// parseLimits reads the limiters of a notification.
+func parseLimits(payload string) []int32 {
+	var out []int32
+	for f := range strings.SplitSeq(payload, ",") {
+		if id, ok := strings.CutPrefix(f, limitMark); ok {
+			if n, err := strconv.ParseInt(id, 10, 32); err == nil {
+				out = append(out, int32(n))
+			}
+		}
+	}
+	return out
 }
 
 // parseLanes reads a notification; what it does not understand it leaves out.

@@ -1,0 +1,410 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+// Rest and Breaker do for the books what the database does for the row.
+func (b *books) Rest(_ context.Context, _ int32, d time.Duration) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.writes++
+	if b.fail != nil && b.fail(b.writes) {
+		return errLine
+	}
+	if at := time.Now().Add(d); at.After(b.notBefore) {
+		b.notBefore = at
+	}
+	return nil
+}
+
+func (b *books) Breaker(_ context.Context, w gantry.WorkerID, _ int32, news gantry.BreakerNews) (bool, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	due := !time.Now().Before(b.until)
+	mine := b.spec.State == gantry.BreakerHalfOpen && b.prober == w
+	switch {
+	case news == gantry.BreakerTrip && b.spec.State == gantry.BreakerClosed:
+		b.spec.State, b.until = gantry.BreakerOpen, time.Now().Add(b.spec.Breaker.Open)
+	case news == gantry.BreakerProbe && b.spec.State != gantry.BreakerClosed && due:
+		b.spec.State, b.until, b.prober = gantry.BreakerHalfOpen, time.Now().Add(time.Minute), w
+		b.probes = append(b.probes, time.Now())
+	case news == gantry.BreakerAnswered && mine:
+		b.spec.State = gantry.BreakerClosed
+	case news == gantry.BreakerFailed && mine:
+		b.spec.State, b.until = gantry.BreakerOpen, time.Now().Add(b.spec.Breaker.Open)
+	case news == gantry.BreakerForgone && mine:
+		b.spec.State, b.until = gantry.BreakerOpen, time.Now()
+	default:
+		return false, nil
+	}
+	return true, nil
+}
+
+// standing is the target as the row has it; mu is held.
+func (b *books) standing() gantry.Standing {
+	x := gantry.Standing{Paused: b.spec.Paused, State: b.spec.State}
+	if x.State == gantry.BreakerHalfOpen && !time.Now().Before(b.until) {
+		x.State = gantry.BreakerOpen
+	}
+	at := b.notBefore
+	if x.State == gantry.BreakerOpen && b.until.After(at) {
+		at = b.until
+	}
+	x.Rest = max(0, time.Until(at))
+	return x
+}
+
+// fleet is some processes on one set of books that hear of each other's news at once.
+func fleet(t *testing.T, b *books, n int) []*keeper {
+	t.Helper()
+	var all []*keeper
+	for i := range n {
+		k := process(t, b, gantry.WorkerID(i+1))
+		k.rand = func() float64 { return float64(i) / float64(n) }
+		k.notify = func(limiter int32) {
+			for _, o := range all {
+				o.reread(limiter)
+			}
+		}
+		all = append(all, k)
+	}
+	return all
+}
+
+// target is a service that answers as it is told, and notes when it was called.
+type target struct {
+	mu     sync.Mutex
+	starts []time.Time
+	now    int
+	most   int
+	answer func(n int) gantry.Showing // of the n-th call, from 0
+	took   time.Duration
+}
+
+// call makes one call as the gate does.
+func (s *target) call(ctx context.Context, k *keeper) error {
+	release, err := k.Acquire(ctx, 1, 5)
+	if err != nil {
+		return err
+	}
+	defer release()
+	began := time.Now()
+	s.mu.Lock()
+	n := len(s.starts)
+	s.starts = append(s.starts, began)
+	s.now++
+	s.most = max(s.most, s.now)
+	x := s.answer(n)
+	took := s.took
+	s.mu.Unlock()
+	time.Sleep(took)
+	s.mu.Lock()
+	s.now--
+	s.mu.Unlock()
+	x.Began, x.Took = began, time.Since(began)
+	k.saw(1, x)
+	return nil
+}
+
+// load calls from so many callers of each process until ctx ends.
+func (s *target) load(ctx context.Context, all []*keeper, callers int) {
+	var wg sync.WaitGroup
+	for _, k := range all {
+		for range callers {
+			wg.Go(func() {
+				for ctx.Err() == nil {
+					if s.call(ctx, k) != nil {
+						return
+					}
+				}
+			})
+		}
+	}
+	wg.Wait()
+}
+
+// between counts the starts from one moment to another.
+func (s *target) between(from, to time.Time) (n int) {
+	for _, at := range s.starts {
+		if !at.Before(from) && at.Before(to) {
+			n++
+		}
+	}
+	return n
+}
+
+var alive, failing = gantry.Showing{Verdict: gantry.Alive}, gantry.Showing{Verdict: gantry.Failing}
+
+func busyFor(d time.Duration) gantry.Showing {
+	return gantry.Showing{Verdict: gantry.Alive, Wait: d, Busy: true}
+}
+
+// TestTheFleetRests has a target ask one process for two seconds: of three processes, with a rate and
+// without one, none calls it meanwhile. Then they begin a few at a time, and all units are used again.
+func TestTheFleetRests(t *testing.T) {
+	t.Parallel()
+	for name, rate := range map[string]float64{"units alone": 0, "a rate": 100} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBooks(gantry.LimiterSpec{MaxUnits: 12, Rate: rate, Burst: 20})
+			s := &target{took: 40 * time.Millisecond, answer: func(n int) gantry.Showing {
+				if n == 30 {
+					return busyFor(2 * time.Second)
+				}
+				return alive
+			}}
+			ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second)
+			defer cancel()
+			s.load(ctx, fleet(t, b, 3), 8)
+			slices.SortFunc(s.starts, time.Time.Compare)
+			told := s.starts[30].Add(s.took)
+			if n := s.between(told.Add(time.Millisecond), told.Add(2*time.Second)); n != 0 {
+				t.Errorf("%s: %d calls while the target was to be left alone", name, n)
+			}
+			if n := s.between(told.Add(2*time.Second), told.Add(2020*time.Millisecond)); n > 6 {
+				t.Errorf("%s: %d calls within 20 ms of the end of the rest", name, n)
+			}
+			full := 2 * 12 / s.took.Seconds()
+			if rate > 0 {
+				full = 2 * rate
+			}
+			if n := s.between(told.Add(2500*time.Millisecond), told.Add(4500*time.Millisecond)); float64(n) < full*0.95 {
+				t.Errorf("%s: %d calls in the two seconds after, want %g", name, n, full)
+			}
+		})
+	}
+}
+
+// TestDeafProcessesCall is the control: processes that do not read from the row that the target rests go on.
+func TestDeafProcessesCall(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBooks(limited(12))
+		b.deaf = true
+		s := &target{took: 40 * time.Millisecond, answer: func(n int) gantry.Showing {
+			if n == 30 {
+				return busyFor(2 * time.Second)
+			}
+			return alive
+		}}
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		s.load(ctx, fleet(t, b, 3), 8)
+		told := s.starts[30].Add(s.took)
+		if n := s.between(told.Add(time.Millisecond), told.Add(2*time.Second)); n < 100 {
+			t.Errorf("%d calls of processes that were not told", n)
+		}
+	})
+}
+
+// TestRestThatCouldNotBeTold fails to write the rest twice: here it holds at once, elsewhere once it is written.
+func TestRestThatCouldNotBeTold(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBooks(limited(4))
+		b.fail = func(int) bool { return b.writes > 0 && b.writes <= 2 }
+		s := &target{took: 40 * time.Millisecond, answer: func(n int) gantry.Showing {
+			if n == 10 {
+				return busyFor(5 * time.Second)
+			}
+			return alive
+		}}
+		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+		defer cancel()
+		s.load(ctx, fleet(t, b, 2), 4)
+		told := s.starts[10].Add(s.took)
+		if n := s.between(told.Add(time.Second), told.Add(5*time.Second)); n != 0 || b.writes < 3 {
+			t.Errorf("%d calls, %d tries to write", n, b.writes)
+		}
+	})
+}
+
+// TestRestOnlyGrows asks for a long rest, then for a short one; and for one that is too long.
+func TestRestOnlyGrows(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBooks(limited(2))
+		k := fleet(t, b, 1)[0]
+		s := &target{answer: func(n int) gantry.Showing {
+			return busyFor([]time.Duration{10 * time.Second, 100 * time.Hour}[min(n, 1)])
+		}}
+		if err := s.call(t.Context(), k); err != nil {
+			t.Fatal(err)
+		}
+		k.saw(1, busyFor(time.Second))
+		if err := s.call(t.Context(), k); err != nil || s.starts[1].Sub(s.starts[0]) < 10*time.Second {
+			t.Errorf("the second call came after %s (%v)", s.starts[1].Sub(s.starts[0]), err)
+		}
+		s.call(t.Context(), k)
+		if d := s.starts[2].Sub(s.starts[1]); d < gantry.MaxRest || d > gantry.MaxRest+2*time.Second {
+			t.Errorf("a hundred hours became %s", d)
+		}
+	})
+}
+
+// TestRestIsLifted ends a rest from outside.
+func TestRestIsLifted(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBooks(limited(2))
+		all := fleet(t, b, 2)
+		s := &target{answer: func(n int) gantry.Showing {
+			if n == 0 {
+				return busyFor(10 * time.Minute)
+			}
+			return alive
+		}}
+		s.call(t.Context(), all[0])
+		time.AfterFunc(time.Minute, func() {
+			b.mu.Lock()
+			b.notBefore = time.Time{}
+			b.mu.Unlock()
+			all[0].notify(1)
+		})
+		for _, k := range all {
+			s.call(t.Context(), k)
+		}
+		if d := s.starts[2].Sub(s.starts[0]); d < time.Minute || d > time.Minute+time.Second {
+			t.Errorf("both processes went on after %s", d)
+		}
+	})
+}
+
+// TestBreaker has a target fail for twelve seconds. The fleet stops calling it, sends one probe each time it
+// has been left alone for long enough, and goes on when one is answered.
+func TestBreaker(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		spec := limited(6)
+		spec.Breaker = gantry.Breaker{Failures: 5, Open: 5 * time.Second}
+		b := newBooks(spec)
+		begun := time.Now()
+		s := &target{took: 20 * time.Millisecond, answer: func(int) gantry.Showing {
+			if d := time.Since(begun); d > time.Second && d < 13*time.Second {
+				return failing
+			}
+			return alive
+		}}
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		s.load(ctx, fleet(t, b, 3), 4)
+		after := func(d time.Duration) time.Time { return begun.Add(d) }
+		if n := s.between(after(1001*time.Millisecond), after(5*time.Second)); n > 3*5+6 {
+			t.Errorf("%d calls before all processes had stopped", n)
+		}
+		if n := s.between(after(2*time.Second), after(16*time.Second)); n != len(b.probes)-1 || n != 2 {
+			t.Errorf("%d calls to a target that failed, %d probes", n, len(b.probes))
+		}
+		if n := s.between(after(19*time.Second), after(29*time.Second)); float64(n) < 10*6/s.took.Seconds()*0.95 {
+			t.Errorf("%d calls in ten seconds after it had come back", n)
+		}
+	})
+}
+
+// TestFailuresInARow: one answer between failures keeps the breaker closed, and so does a refusal of what was
+// sent or a request to wait.
+func TestFailuresInARow(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		spec := limited(1)
+		spec.Breaker = gantry.Breaker{Failures: 3, Open: time.Hour}
+		b := newBooks(spec)
+		k := fleet(t, b, 1)[0]
+		row := []gantry.Showing{failing, failing, alive, failing, failing, busyFor(time.Second), failing, {}, failing}
+		s := &target{answer: func(n int) gantry.Showing { return row[n] }}
+		for range row {
+			if err := s.call(t.Context(), k); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if b.spec.State != gantry.BreakerClosed {
+			t.Errorf("the breaker is %s", b.spec.State)
+		}
+		row = append(row, failing)
+		s.call(t.Context(), k)
+		synctest.Wait()
+		if b.spec.State != gantry.BreakerOpen {
+			t.Errorf("after three failures in a row the breaker is %s", b.spec.State)
+		}
+	})
+}
+
+// TestProbeIsForgone takes the caller away that was to be the probe, and loses a process with its probe out.
+func TestProbeIsForgone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		spec := gantry.LimiterSpec{MaxUnits: 4, Rate: 0.2, Burst: 1, Breaker: gantry.Breaker{Failures: 1, Open: 2 * time.Second}}
+		b := newBooks(spec)
+		all := fleet(t, b, 2)
+		s := &target{answer: func(n int) gantry.Showing {
+			if n == 0 {
+				return failing
+			}
+			return alive
+		}}
+		s.call(t.Context(), all[0])
+		ctx, cancel := context.WithCancelCause(t.Context())
+		gone := errors.New("gone")
+		time.AfterFunc(3*time.Second, func() { cancel(gone) }) // it has the probe and waits for its start
+		if err := s.call(ctx, all[0]); !errors.Is(err, gone) {
+			t.Errorf("the caller that went: %v", err)
+		}
+		if err := s.call(t.Context(), all[1]); err != nil || s.starts[1].Sub(s.starts[0]) > 15*time.Second {
+			t.Errorf("the next probe came after %s (%v)", s.starts[1].Sub(s.starts[0]), err)
+		}
+		synctest.Wait()
+		if b.spec.State != gantry.BreakerClosed || len(b.probes) < 2 {
+			t.Errorf("the breaker is %s after %d probes", b.spec.State, len(b.probes))
+		}
+	})
+}
+
+// TestPauseHoldsCallers pauses a limit while callers wait: they end as held, and what runs goes on.
+func TestPauseHoldsCallers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBooks(limited(1))
+		k := fleet(t, b, 1)[0]
+		release, err := k.Acquire(t.Context(), 1, 5)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bu, _ := k.bucket(t.Context(), 1)
+		ctx := gantry.WithHold(t.Context(), bu.hold())
+		got := make(chan error, 1)
+		go func() { _, err := k.Acquire(ctx, 1, 5); got <- err }()
+		synctest.Wait()
+		set := func(units int, paused bool) {
+			b.mu.Lock()
+			b.spec.MaxUnits, b.spec.Paused = units, paused
+			b.mu.Unlock()
+			k.reread(1)
+			synctest.Wait()
+		}
+		set(0, true)
+		if err := <-got; !errors.Is(err, gantry.ErrHeld) || !gantry.IsHeld(ctx) {
+			t.Errorf("the caller that waited: %v", err)
+		}
+		release()
+		time.Sleep(time.Second)
+		if n, _ := b.figures(1); n != 0 {
+			t.Errorf("%d units are kept of a limit that is paused", n)
+		}
+		set(1, false)
+		if gantry.IsHeld(gantry.WithHold(t.Context(), bu.hold())) {
+			t.Error("what begins after the pause is held")
+		}
+		if release, err = k.Acquire(t.Context(), 1, 5); err != nil {
+			t.Fatal(err)
+		}
+		release()
+	})
+}
