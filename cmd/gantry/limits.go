@@ -164,7 +164,7 @@ type pauseCmd struct {
 // Run is called by the parser.
 func (p *pauseCmd) Run(ctx context.Context, c console, x *cli) error {
 	return changeLimit(ctx, c, x, p.JSON, p.Names, func(db *app.Database, key string) error {
-		_, err := db.Pause(ctx, key, whoever(p.By))
+		_, err := db.PauseLimit(ctx, key, whoever(p.By))
 		return err
 	})
 }
@@ -174,7 +174,7 @@ type resumeCmd struct{ pauseFlags }
 // Run is called by the parser.
 func (r *resumeCmd) Run(ctx context.Context, c console, x *cli) error {
 	return changeLimit(ctx, c, x, r.JSON, r.Names, func(db *app.Database, key string) error {
-		_, err := db.Resume(ctx, key)
+		_, err := db.ResumeLimit(ctx, key)
 		return err
 	})
 }

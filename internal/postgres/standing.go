@@ -127,15 +127,15 @@ func (s *Store) ResetLimit(ctx context.Context, key string) (bool, error) {
 		where key = $1 returning id`)
 }
 
-// Pause lets nothing more begin under the limit of a key, in any process, until Resume. Calls that run
+// PauseLimit lets nothing more begin under the limit of a key, in any process, until ResumeLimit. Calls that run
 // go on. False means that there is no such key.
-func (s *Store) Pause(ctx context.Context, key, by string) (bool, error) {
+func (s *Store) PauseLimit(ctx context.Context, key, by string) (bool, error) {
 	return s.operate(ctx, key, `update limiter set paused_by = $2, paused_at = clock_timestamp() where key = $1 returning id`, by)
 }
 
-// Resume ends a pause, and what else holds calls back: the rest that the target asked for, and an open
+// ResumeLimit ends a pause, and what else holds calls back: the rest that the target asked for, and an open
 // breaker. False means that there is no such key.
-func (s *Store) Resume(ctx context.Context, key string) (bool, error) {
+func (s *Store) ResumeLimit(ctx context.Context, key string) (bool, error) {
 	return s.operate(ctx, key, `update limiter set paused_by = null, paused_at = null, not_before = null, breaker_state = 0, breaker_until = null,
 		breaker_worker = null where key = $1 returning id`)
 }

@@ -51,7 +51,7 @@ func TestRestNeverShrinks(t *testing.T) {
 	if row := b.row(); row.NotBefore == nil || time.Until(*row.NotBefore) < gantry.MaxRest-time.Minute {
 		t.Errorf("not before %v", row.NotBefore)
 	}
-	if ok := must(b.Resume(t.Context(), "http://h:1"))(t); !ok || must(b.Limit(t.Context(), id))(t).Rest != 0 {
+	if ok := must(b.ResumeLimit(t.Context(), "http://h:1"))(t); !ok || must(b.Limit(t.Context(), id))(t).Rest != 0 {
 		t.Error("resume did not end the rest")
 	}
 }
@@ -133,14 +133,14 @@ func TestOperatorsLimitsOutliveDeclarations(t *testing.T) {
 	if first, step, err := b.Reserve(t.Context(), id, 1); first != 0 || step != 0 || err != nil {
 		t.Errorf("a start without a rate is at %s, %s (%v)", first, step, err)
 	}
-	must(b.Pause(t.Context(), "http://h:1", "bob"))(t)
+	must(b.PauseLimit(t.Context(), "http://h:1", "bob"))(t)
 	if x := must(b.Limit(t.Context(), id))(t); !x.Paused || x.MaxUnits != 0 {
 		t.Errorf("paused it is %+v", x)
 	}
 	if x := b.row(); x.PausedBy != "bob" || x.SetBy != "ann" || x.Units != 0 || x.Declared != (postgres.Declared{Units: 8, Rate: 20, Burst: 4}) {
 		t.Errorf("shown as %+v", x)
 	}
-	must(b.Resume(t.Context(), "http://h:1"))(t)
+	must(b.ResumeLimit(t.Context(), "http://h:1"))(t)
 	must(b.ResetLimit(t.Context(), "http://h:1"))(t)
 	if diff := cmp.Diff(declared, must(b.Limit(t.Context(), id))(t)); diff != "" {
 		t.Errorf("after a reset (-want +got):\n%s", diff)
@@ -148,7 +148,7 @@ func TestOperatorsLimitsOutliveDeclarations(t *testing.T) {
 	for name, f := range map[string]func() (bool, error){
 		"set":   func() (bool, error) { return b.SetLimit(t.Context(), "nobody", "ann", postgres.Setting{Units: &n}) },
 		"reset": func() (bool, error) { return b.ResetLimit(t.Context(), "nobody") },
-		"pause": func() (bool, error) { return b.Pause(t.Context(), "nobody", "ann") },
+		"pause": func() (bool, error) { return b.PauseLimit(t.Context(), "nobody", "ann") },
 	} {
 		if ok, err := f(); ok || err != nil {
 			t.Errorf("%s of an unknown key: %t, %v", name, ok, err)

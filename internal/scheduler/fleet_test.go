@@ -237,9 +237,9 @@ func TestFleetOnPostgres(t *testing.T) {
 			quiet("a request to wait", at, 1490*time.Millisecond)
 			lively("its end", at.Add(1500*time.Millisecond), time.Second)
 
-			at = must(r.Pause(ctx, "http://h:1", "ann"))
+			at = must(r.PauseLimit(ctx, "http://h:1", "ann"))
 			quiet("a pause", at, time.Second)
-			lively("its end", must(r.Resume(ctx, "http://h:1")), time.Second)
+			lively("its end", must(r.ResumeLimit(ctx, "http://h:1")), time.Second)
 
 			none, few := 0, 2
 			quiet("none", must(r.SetLimit(ctx, "http://h:1", "ann", postgres.Setting{Units: &none})), time.Second)
