@@ -43,6 +43,7 @@ func NewProcessor(_ context.Context, c ProcessorConfig, egress gantry.Egress) (g
 	}
 	c.Body, c.Answer = cmp.Or(c.Body, bodyRaw), cmp.Or(c.Answer, answerAuto)
 	c.Field, c.KeyHeader = cmp.Or(c.Field, defaultField), cmp.Or(c.KeyHeader, defaultKeyHeader)
+	c.Async = c.Async.withDefaults()
 	h := staticHeader(c.Headers)
 	h.Set("Accept", c.accept())
 	return &processor{config: c, url: u, header: h, rt: egress.Transport(), now: time.Now, drain: drainTime}, nil
@@ -83,7 +84,7 @@ func (p *processor) Process(ctx context.Context, req *gantry.Request) error {
 		return err
 	}
 	defer resp.Body.Close()
-	return p.answer(ctx, cancel, resp, in, req)
+	return p.answer(ctx, cancel, resp, in.arrived, req)
 }
 
 // exchange sends a request whose body is in. An error of reading that comes before one of the
