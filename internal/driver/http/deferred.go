@@ -105,29 +105,32 @@ func (p *processor) Collect(ctx context.Context, t gantry.Ticket, req *gantry.Re
 	if err != nil {
 		return err
 	}
-	resp, err := p.ask(ctx, http.MethodGet, u, p.config.accept())
+	resp, err := p.fetch(ctx, u)
 	if err != nil {
 		return err
 	}
-	defer func() { resp.Body.Close() }()
-	if elsewhere(resp.StatusCode) && p.config.Async.Result == "" {
-		id, err := p.refer(resp.Header.Get("Location"))
-		p.forget(cancel, resp)
-		if err != nil {
-			return err
-		}
-		if u, err = p.at(id); err != nil {
-			return err
-		}
-		resp.Body.Close()
-		if resp, err = p.ask(ctx, http.MethodGet, u, p.config.accept()); err != nil {
-			return err
-		}
-	}
+	defer resp.Body.Close()
 	if err := p.refused(cancel, resp); err != nil {
 		return err
 	}
 	return p.answer(ctx, cancel, resp, nil, req)
+}
+
+// fetch asks for an answer at a job's URL, and where that says that it is elsewhere, there.
+func (p *processor) fetch(ctx context.Context, u *url.URL) (*http.Response, error) {
+	resp, err := p.ask(ctx, http.MethodGet, u, p.config.accept())
+	if err != nil || !elsewhere(resp.StatusCode) || p.config.Async.Result != "" {
+		return resp, err
+	}
+	resp.Body.Close() // one request of a call comes after the other
+	id, err := p.refer(resp.Header.Get("Location"))
+	if err != nil {
+		return nil, err
+	}
+	if u, err = p.at(id); err != nil {
+		return nil, err
+	}
+	return p.ask(ctx, http.MethodGet, u, p.config.accept())
 }
 
 // resultURL is where the answer of a job is. Where the job's URL says it, that is asked.
