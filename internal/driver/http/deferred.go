@@ -57,12 +57,12 @@ func (p *processor) Submit(ctx context.Context, req *gantry.Request, callback st
 	return gantry.Ticket{ID: id, After: retryAfter(resp.Header.Get("Retry-After"), p.now())}, nil
 }
 
-// Poll looks at a job's URL. A job without one is at work until its service calls.
+// Poll looks at a job's URL, for 30 seconds at most. A job without one is at work until its service calls.
 func (p *processor) Poll(ctx context.Context, t gantry.Ticket) (gantry.Progress, error) {
 	if t.ID == uncalled {
 		return gantry.Progress{}, nil
 	}
-	ctx, cancel := context.WithCancel(gantry.AllowElsewhere(ctx))
+	ctx, cancel := context.WithTimeout(gantry.AllowElsewhere(ctx), p.look)
 	defer cancel()
 	u, err := p.at(t.ID)
 	if err != nil {
@@ -193,7 +193,7 @@ func (p *processor) Abandon(ctx context.Context, t gantry.Ticket) error {
 	if !p.config.Async.Cancel || t.ID == uncalled {
 		return nil
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithTimeout(ctx, p.look)
 	defer cancel()
 	u, err := p.at(t.ID)
 	if err != nil {

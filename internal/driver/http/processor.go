@@ -22,6 +22,9 @@ const (
 // can be used again.
 const drainTime = 2 * time.Second
 
+// lookTime is how long a look at a job, or its deletion, may take: nothing else bounds control traffic.
+const lookTime = 30 * time.Second
+
 // processor is a service behind one URL.
 type processor struct {
 	config ProcessorConfig // its empty fields filled, but for metadata
@@ -30,6 +33,7 @@ type processor struct {
 	rt     http.RoundTripper
 	now    func() time.Time
 	drain  time.Duration
+	look   time.Duration
 }
 
 // NewProcessor makes a processor. A config that does not Check is Illegal with code bad_config.
@@ -46,7 +50,7 @@ func NewProcessor(_ context.Context, c ProcessorConfig, egress gantry.Egress) (g
 	c.Async = c.Async.withDefaults()
 	h := staticHeader(c.Headers)
 	h.Set("Accept", c.accept())
-	return &processor{config: c, url: u, header: h, rt: egress.Transport(), now: time.Now, drain: drainTime}, nil
+	return &processor{config: c, url: u, header: h, rt: egress.Transport(), now: time.Now, drain: drainTime, look: lookTime}, nil
 }
 
 // staticHeader is what every request of a driver has.
