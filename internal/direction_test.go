@@ -41,7 +41,7 @@ var mayImport = map[string][]string{
 	"internal/audit":                      {"internal/postgres"},
 	"internal/postgres/postgrestest":      {"internal/postgres", "internal/localpg", "migrations"},
 	"internal/postgres/postgrestest/stop": {"internal/localpg"},
-	"internal/models":                     {"internal/gantry", "internal/dicom"},
+	"internal/models":                     {"internal/gantry", "internal/dicom", "internal/auth"},
 	"internal/sample":                     {"internal/gantry", "internal/dicom"},
 	"internal/app":                        {"*"},
 	"cmd/gantry":                          {"*"},

@@ -3,11 +3,15 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/netip"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"time"
 
 	"github.com/gantry-imaging/gantry/internal/app"
+	"github.com/gantry-imaging/gantry/internal/auth"
+	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/localpg"
 	"github.com/gantry-imaging/gantry/internal/models"
 )
@@ -76,11 +80,22 @@ type modelsServeCmd struct {
 	Latency time.Duration `help:"Wait so long before each answer."`
 	Fail    float64       `help:"Share of calls that are refused, from 0 to 1."`
 	Status  int           `help:"Status of refused calls." default:"503"`
+
+	CallbackSecret string         `help:"What callbacks are signed with, as a reference: $${env:NAME} or $${file:/path}. Without it none are sent."`
+	CallbackTo     []netip.Prefix `help:"Networks that callbacks may go to beside this machine." placeholder:"CIDR"`
 }
 
 // Run is called by the parser.
 func (m *modelsServeCmd) Run(ctx context.Context, c console) error {
-	return models.Serve(ctx, m.Listen, models.Options{Latency: m.Latency, Fail: m.Fail, Status: m.Status}, func(address string) {
+	o := models.Options{Latency: m.Latency, Fail: m.Fail, Status: m.Status, Callbacks: m.CallbackTo}
+	if m.CallbackSecret != "" {
+		secret, err := auth.Resolve(gantry.SecretRef(m.CallbackSecret), os.LookupEnv)
+		if err != nil {
+			return usageError{err}
+		}
+		o.Secret = secret
+	}
+	return models.Serve(ctx, m.Listen, o, func(address string) {
 		fmt.Fprintf(c.err, "reference models on http://%s/v1/ enhance, quality, mask, report, identity\n", address)
 	})
 }

@@ -1,6 +1,7 @@
 // Package auth signs outbound requests with the credentials that a pipeline names. Read auth.go
 // first (the RoundTripper), then secret.go (where
-// secrets come from and how they stay hidden) and aws.go (AWS Signature Version 4).
+// secrets come from and how they stay hidden), aws.go (AWS Signature Version 4) and callback.go (what
+// services send on their own, held to its signature).
 package auth
 
 import (

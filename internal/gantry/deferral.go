@@ -65,3 +65,24 @@ const (
 	CallbackDone    CallbackStatus = "done"
 	CallbackFailed  CallbackStatus = "failed"
 )
+
+// Codes of jobs that bring no answer any more, whatever their kind: asking again is of no use, only a
+// new request may be. Every other error of Poll and Collect is one of asking.
+const (
+	CodeJobFailed Code = "job_failed" // the service gave it up: Permanent, or Transient where it says so
+	CodeJobLost   Code = "job_lost"   // the service knows nothing of it any more: NotFound
+)
+
+type elsewhereKey struct{}
+
+// AllowElsewhere gives a ctx in which Egress hands on the answers 302 and 303 to a GET: what was asked for
+// lies elsewhere (RFC 9110 section 15.4.4). Nothing follows them but the driver, to its declared target.
+func AllowElsewhere(ctx context.Context) context.Context {
+	return context.WithValue(ctx, elsewhereKey{}, true)
+}
+
+// MayBeElsewhere tells whether AllowElsewhere made ctx.
+func MayBeElsewhere(ctx context.Context) bool {
+	ok, _ := ctx.Value(elsewhereKey{}).(bool)
+	return ok
+}

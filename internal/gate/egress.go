@@ -289,6 +289,8 @@ func (d door) refuseAnswer(resp *http.Response) error {
 	switch code := resp.StatusCode; {
 	case code == http.StatusSwitchingProtocols:
 		return gantry.Errorf(gantry.BadResponse, CodeMalformedAnswer, "read the answer of %s: it switches protocols", d.name)
+	case (code == http.StatusFound || code == http.StatusSeeOther) && resp.Request.Method == http.MethodGet && gantry.MayBeElsewhere(resp.Request.Context()):
+		return nil
 	case code >= 300 && code < 400 && code != http.StatusNotModified:
 		return gantry.Errorf(gantry.BadResponse, CodeRedirect, "read the answer of %s: a redirect, status %d", d.name, code)
 	case resp.ContentLength > d.policy.MaxBody && resp.Request.Method != http.MethodHead:

@@ -48,8 +48,8 @@ func (g *Gate) Call(ctx context.Context, spec gantry.CallSpec, send func(context
 	in := spec.Intent
 	in.ID = g.ids.New()
 	m := NewMeter(g.now)
-	if in.Boundary != gantry.AtProcessor {
-		m.Several() // pages and pieces
+	if in.Boundary != gantry.AtProcessor || in.Op == gantry.OpCollect {
+		m.Several() // pages and pieces; where an answer is, and then the answer
 	}
 	if err := g.session.Commit(ctx, &gantry.Write{Intent: &in}); err != nil {
 		return notRecorded(ctx, err)

@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/netip"
 	"runtime"
 	"strconv"
 	"sync"
 	"time"
 
+	"github.com/gantry-imaging/gantry/internal/auth"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
@@ -29,6 +31,9 @@ type Options struct {
 	Status  int           // of those answers, 400 to 599; 0: 503
 	Seed    uint64        // chooses which calls fail: call n of a handler fails or not by Seed and n alone
 	MaxBody int64         // bytes of a request; 0: DefaultMaxBody
+
+	Secret    auth.Secret    // what callbacks are signed with; without it there are none
+	Callbacks []netip.Prefix // where callbacks may go beside this machine
 }
 
 // Model names what made a result.
@@ -53,6 +58,13 @@ type service struct {
 	buffers   sync.Pool     // *bytes.Buffer
 	scratch   sync.Pool     // *scratch
 	encoders  pngBuffers
+	jobs      *jobs
+}
+
+// closing is a handler with work of its own, which Close ends.
+type closing struct {
+	http.Handler
+	*jobs
 }
 
 // Handler serves, by POST, /v1/enhance (an image in, a PNG out), /v1/quality (an image in, a
@@ -65,8 +77,16 @@ type service struct {
 // same answer.
 // Errors are JSON problems (RFC 9457): 413 for a body over MaxBody, 415 for what is no image, 422
 // for one that is broken or has a layout or size that is not served.
+//
+// Below /async/ the same services answer later: a POST gives 202 and a Location under /async/jobs/, which
+// says how the work goes (GET) and takes it back (DELETE); docs/models.md has the query that shapes it. Where the
+// request has a Callback-Url, and Options a Secret, the result is sent there, signed (auth.SignCallback). The
+// handler is an io.Closer, which ends the work.
 // It may be called concurrently; as many images are worked on at once as there are processors.
-func Handler(o Options) http.Handler { return newService(o).routes() }
+func Handler(o Options) http.Handler {
+	s := newService(o)
+	return closing{s.routes(), s.jobs}
+}
 
 func newService(o Options) *service {
 	if o.MaxBody <= 0 {
@@ -83,6 +103,7 @@ func newService(o Options) *service {
 	}
 	s.buffers.New = func() any { return new(bytes.Buffer) }
 	s.scratch.New = func() any { return new(scratch) }
+	s.jobs = newJobs(s, newCaller(o.Secret, o.Callbacks))
 	return s
 }
 
@@ -94,7 +115,12 @@ func (s *service) routes() http.Handler {
 	} {
 		mux.HandleFunc("POST "+path, s.model(run))
 		mux.HandleFunc(path, allow(http.MethodPost))
+		mux.HandleFunc("POST /async"+path, s.jobs.submit(run))
+		mux.HandleFunc("/async"+path, allow(http.MethodPost))
 	}
+	mux.HandleFunc("GET /async/jobs/{id}", s.jobs.poll)
+	mux.HandleFunc("DELETE /async/jobs/{id}", s.jobs.cancel)
+	mux.HandleFunc("GET /async/jobs/{id}/result", s.jobs.collect)
 	mux.HandleFunc("GET /healthz", health)
 	mux.HandleFunc("/healthz", allow("GET, HEAD"))
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {

@@ -1,6 +1,7 @@
 package models
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
 
@@ -30,9 +31,22 @@ func problemOf(err error) problem {
 		return problem{Status: http.StatusUnsupportedMediaType, Code: gantry.CodeUnsupportedFormat, Detail: err.Error()}
 	}
 	if e, ok := errors.AsType[*gantry.Error](err); ok {
+		if e.Kind == gantry.Denied {
+			return problem{Status: http.StatusForbidden, Code: gantry.CodeOf(err), Detail: e.Error()}
+		}
 		return problem{Status: http.StatusUnprocessableEntity, Code: gantry.CodeOf(err), Detail: e.Error()}
 	}
 	return problem{Status: http.StatusInternalServerError, Code: "internal"}
+}
+
+// bytes is the problem as JSON.
+func (p problem) bytes() []byte {
+	p.Title = http.StatusText(p.Status)
+	b, err := json.Marshal(p)
+	if err != nil { // never for these types
+		panic(err)
+	}
+	return b
 }
 
 func (p problem) write(w http.ResponseWriter) {

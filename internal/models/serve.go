@@ -41,6 +41,9 @@ func Serve(ctx context.Context, addr string, o Options, ready func(address strin
 }
 
 func serve(ctx context.Context, l net.Listener, h http.Handler, ready func(address string)) error {
+	if c, ok := h.(io.Closer); ok {
+		defer c.Close()
+	}
 	srv := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: headerTimeout,

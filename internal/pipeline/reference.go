@@ -42,8 +42,8 @@ func (r *reference) section(title string, v reflect.Value, role string) {
 	r.line("### %s\n", title)
 	s := schemaOf(v)
 	r.table(s.fields)
-	if len(s.later) > 0 {
-		r.line("In a later release: `%s`.\n", strings.Join(s.later, "`, `"))
+	if later := r.later(s, role); len(later) > 0 {
+		r.line("In a later release: `%s`.\n", strings.Join(later, "`, `"))
 	}
 	if role == "" {
 		return
@@ -54,8 +54,32 @@ func (r *reference) section(title string, v reflect.Value, role string) {
 			continue
 		}
 		r.line("#### `kind: %s`\n", kind)
-		r.table(schemaOf(reflect.ValueOf(config).Elem()).fields)
+		fields := schemaOf(reflect.ValueOf(config).Elem()).fields
+		r.table(fields)
+		for _, f := range fields {
+			if f.v.Kind() == reflect.Struct && !scalar(f.v.Type()) {
+				r.line("##### `%s` of `kind: %s`\n", f.name, kind)
+				r.table(schemaOf(f.v).fields)
+			}
+		}
 	}
+}
+
+// later lists the keys of a later release, without those that a kind has already.
+func (r *reference) later(s schema, role string) []string {
+	if role == "" {
+		return s.later
+	}
+	return slices.DeleteFunc(slices.Clone(s.later), func(name string) bool {
+		for _, kind := range r.kinds.names(role) {
+			if config, ok := r.kinds.config(role, kind); ok {
+				if _, has := schemaOf(reflect.ValueOf(config).Elem()).field(name); has {
+					return true
+				}
+			}
+		}
+		return false
+	})
 }
 
 func (r *reference) table(fields []field) {

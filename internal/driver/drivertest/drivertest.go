@@ -1,5 +1,5 @@
 // Package drivertest says what every driver must do, as suites that a driver's own tests call with
-// a way to open it. Read source.go, processor.go, batch.go and sink.go; egress.go is a way to
+// a way to open it. Read source.go, processor.go, batch.go, deferring.go and sink.go; egress.go is a way to
 // the network without policy or record. A case answers with an error, so that this package's own
 // tests can show that it finds a driver that does wrong.
 package drivertest

@@ -31,12 +31,11 @@ const (
 	maxRetryAfter = 10 * time.Minute
 )
 
-// answer judges an answer and hands its body on. cancel ends the request.
-func (p *processor) answer(ctx context.Context, cancel func(), resp *http.Response, in *input, req *gantry.Request) error {
+// answer judges an answer and hands its body on. cancel ends the request; sent, if there is one, says whether
+// an answer may be there already.
+func (p *processor) answer(ctx context.Context, cancel func(), resp *http.Response, sent func(context.Context) error, req *gantry.Request) error {
 	if err := refusal("post", resp, p.now()); err != nil {
-		stop := time.AfterFunc(p.drain, cancel)
-		defer stop.Stop()
-		io.CopyN(io.Discard, resp.Body, drainLimit)
+		p.forget(cancel, resp)
 		return err
 	}
 	body := &answerBody{ctx: ctx, r: resp.Body}
@@ -50,16 +49,33 @@ func (p *processor) answer(ctx context.Context, cancel func(), resp *http.Respon
 	if err != nil && err != io.EOF {
 		return err
 	}
-	if failed := in.failure(ctx); failed != nil {
-		return failed
-	}
-	if !in.isWhole() {
-		return gantry.Errorf(gantry.BadResponse, CodeAnsweredEarly, "read answer: it came before the input was sent")
+	if sent != nil {
+		if early := sent(ctx); early != nil {
+			return early
+		}
 	}
 	if err == io.EOF { // nothing to say, as with 204
 		return nil
 	}
 	return p.hand(ctx, resp, peeked{buffered, body}, req)
+}
+
+// forget reads a little of an answer that nobody wants, so that its connection can be used again.
+func (p *processor) forget(cancel func(), resp *http.Response) {
+	stop := time.AfterFunc(p.drain, cancel)
+	defer stop.Stop()
+	io.CopyN(io.Discard, resp.Body, drainLimit)
+}
+
+// arrived says why an answer cannot be there yet: the input broke off, or is not all sent.
+func (i *input) arrived(ctx context.Context) error {
+	if failed := i.failure(ctx); failed != nil {
+		return failed
+	}
+	if !i.isWhole() {
+		return gantry.Errorf(gantry.BadResponse, CodeAnsweredEarly, "read answer: it came before the input was sent")
+	}
+	return nil
 }
 
 // buffers hold the beginning of an answer.

@@ -2,8 +2,9 @@
 // media or JSON, and delivers results to a web server. Read config.go first (what a pipeline file
 // may say of a processor), then processor.go (one call), body.go and form.go (what is sent),
 // answer.go (what comes back), json.go (a JSON answer, checked as it passes), parts.go and
-// outputs.go (answers that hold several outputs), digest.go (bytes held to their digests), sink.go
-// (deliveries) and source.go (uploads, whose API is another package).
+// outputs.go (answers that hold several outputs), digest.go (bytes held to their digests), async.go,
+// deferred.go and ticket.go (answers that come later), sink.go (deliveries) and source.go (uploads, whose
+// API is another package).
 package http
 
 import (
@@ -29,6 +30,7 @@ type ProcessorConfig struct {
 	KeyHeader string            `yaml:"key_header" default:"Idempotency-Key" doc:"The header that carries a key which is the same for every try of the same work."`
 	Answer    string            `yaml:"answer" default:"auto" doc:"auto: one output, or one for each part of a multipart answer. multipart: a multipart answer and nothing else. base64: a JSON object whose outputs hold media in base64."`
 	Accept    string            `yaml:"accept" doc:"The Accept header; without it, what answer takes."`
+	Async     AsyncConfig       `yaml:"async" doc:"How answers that come later are waited for. Without it every answer comes at once."`
 }
 
 // The values of ProcessorConfig.Body.
@@ -99,6 +101,10 @@ func (c ProcessorConfig) Check() []gantry.FieldProblem {
 		found.add("accept", "holds a control character")
 	}
 	found.add("key_header", c.checkKeyHeader())
+	for _, p := range c.Async.Check() {
+		found.add(strings.TrimSuffix("async."+p.Key, "."), p.Text)
+	}
+	found.add("async.callback_header", c.checkCallbackHeader())
 	return append(found, checkHeaders(c.Headers)...)
 }
 

@@ -44,6 +44,11 @@ func TestRequestsOfTheDocumentation(t *testing.T) {
 		want = append(want, got.asText())
 	}
 	var got seen
+	later := patient(func(a *AsyncConfig) { a.Callback, a.Secret = "hmac", "${env:S}" })
+	if _, err := openProcessor(t, later, capture(&got)).Submit(t.Context(), request(nil, "DICM…"), "https://gantry.local/callbacks/s7q2b4m6c3x5k1z9"); err != nil {
+		t.Fatal(err)
+	}
+	want = append(want, got.asText())
 	if err := openSink(t, SinkConfig{URL: "/results"}, capture(&got)).Deliver(t.Context(), delivery("k3m/outline/000001.png", "hello")); err != nil {
 		t.Fatal(err)
 	}
@@ -69,6 +74,7 @@ func TestCodesOfTheDocumentation(t *testing.T) {
 	for _, code := range []gantry.Code{
 		CodeBadMultipart, CodeTooManyOutputs, CodeBadOutputs, CodeBadBase64, CodeChecksumMismatch, CodeMediaType, CodeEncoded, CodeBadJSON,
 		CodeJSONTooDeep, CodeJSONTooLarge, CodeAnsweredEarly, CodeBadPath, CodeSizeMismatch, gantry.CodeConflict,
+		gantry.CodeJobFailed, gantry.CodeJobLost, CodeNoTicket, CodeBadTicket, CodeUndeclared, CodeNoState, CodeNotReady,
 	} {
 		if !strings.Contains(string(doc), "`"+string(code)+"`") {
 			t.Errorf("%s is not there", code)

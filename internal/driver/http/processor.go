@@ -22,6 +22,9 @@ const (
 // can be used again.
 const drainTime = 2 * time.Second
 
+// lookTime is how long a look at a job, or its deletion, may take: nothing else bounds control traffic.
+const lookTime = 30 * time.Second
+
 // processor is a service behind one URL.
 type processor struct {
 	config ProcessorConfig // its empty fields filled, but for metadata
@@ -30,6 +33,7 @@ type processor struct {
 	rt     http.RoundTripper
 	now    func() time.Time
 	drain  time.Duration
+	look   time.Duration
 }
 
 // NewProcessor makes a processor. A config that does not Check is Illegal with code bad_config.
@@ -43,9 +47,10 @@ func NewProcessor(_ context.Context, c ProcessorConfig, egress gantry.Egress) (g
 	}
 	c.Body, c.Answer = cmp.Or(c.Body, bodyRaw), cmp.Or(c.Answer, answerAuto)
 	c.Field, c.KeyHeader = cmp.Or(c.Field, defaultField), cmp.Or(c.KeyHeader, defaultKeyHeader)
+	c.Async = c.Async.withDefaults()
 	h := staticHeader(c.Headers)
 	h.Set("Accept", c.accept())
-	return &processor{config: c, url: u, header: h, rt: egress.Transport(), now: time.Now, drain: drainTime}, nil
+	return &processor{config: c, url: u, header: h, rt: egress.Transport(), now: time.Now, drain: drainTime, look: lookTime}, nil
 }
 
 // staticHeader is what every request of a driver has.
@@ -83,7 +88,7 @@ func (p *processor) Process(ctx context.Context, req *gantry.Request) error {
 		return err
 	}
 	defer resp.Body.Close()
-	return p.answer(ctx, cancel, resp, in, req)
+	return p.answer(ctx, cancel, resp, in.arrived, req)
 }
 
 // exchange sends a request whose body is in. An error of reading that comes before one of the

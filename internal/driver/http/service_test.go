@@ -46,42 +46,46 @@ func serve(m *drivertest.Model, answer string) http.HandlerFunc {
 		if err != nil {
 			return // not a whole request
 		}
-		a := m.Ask(drivertest.Posted{Key: r.Header.Get("Idempotency-Key"), Items: items})
-		status := map[drivertest.Fault]int{
-			drivertest.Busy: 503, drivertest.Broken: 500, drivertest.Refusing: 422, drivertest.Denying: 401, drivertest.Missing: 404,
-		}[a.Fault]
-		if len(a.Body) > 0 && status == 0 {
-			a.Media, a.Body = worded(answer, a)
+		speak(w, r, answer, m.Ask(drivertest.Posted{Key: r.Header.Get("Idempotency-Key"), Items: items}))
+	}
+}
+
+// speak answers a request as a model says, or goes wrong as it says.
+func speak(w http.ResponseWriter, r *http.Request, answer string, a drivertest.Answer) {
+	status := map[drivertest.Fault]int{
+		drivertest.Busy: 503, drivertest.Broken: 500, drivertest.Refusing: 422, drivertest.Denying: 401, drivertest.Missing: 404,
+	}[a.Fault]
+	if len(a.Body) > 0 && status == 0 {
+		a.Media, a.Body = worded(answer, a)
+	}
+	switch a.Fault {
+	case drivertest.Silent:
+		<-r.Context().Done()
+		return
+	case drivertest.Resetting:
+		panic(http.ErrAbortHandler)
+	case drivertest.Babbling:
+		a.Media = "text/html; charset=utf-8"
+	case drivertest.Busy:
+		if a.RetryAfter > 0 {
+			w.Header().Set("Retry-After", strconv.Itoa(int(a.RetryAfter/time.Second)))
 		}
-		switch a.Fault {
-		case drivertest.Silent:
-			<-r.Context().Done()
-			return
-		case drivertest.Resetting:
-			panic(http.ErrAbortHandler)
-		case drivertest.Babbling:
-			a.Media = "text/html; charset=utf-8"
-		case drivertest.Busy:
-			if a.RetryAfter > 0 {
-				w.Header().Set("Retry-After", strconv.Itoa(int(a.RetryAfter/time.Second)))
-			}
-		case drivertest.Cutting:
-			w.Header().Set("Content-Length", strconv.Itoa(len(a.Body)+1))
-			if answer != "" { // within an output: those that came whole before are received
-				a.Body = a.Body[:len(a.Body)-100]
-			}
+	case drivertest.Cutting:
+		w.Header().Set("Content-Length", strconv.Itoa(len(a.Body)+1))
+		if answer != "" { // within an output: those that came whole before are received
+			a.Body = a.Body[:len(a.Body)-100]
 		}
-		if a.Media != "" {
-			w.Header().Set("Content-Type", a.Media)
-		}
-		if status != 0 {
-			w.WriteHeader(status)
-		}
-		w.Write(a.Body)
-		if a.Fault == drivertest.Cutting {
-			w.(http.Flusher).Flush()
-			panic(http.ErrAbortHandler)
-		}
+	}
+	if a.Media != "" {
+		w.Header().Set("Content-Type", a.Media)
+	}
+	if status != 0 {
+		w.WriteHeader(status)
+	}
+	w.Write(a.Body)
+	if a.Fault == drivertest.Cutting {
+		w.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
 	}
 }
 
@@ -228,4 +232,57 @@ func request(out *[]output, bodies ...string) *gantry.Request {
 		req.Items = append(req.Items, gantry.Item{Media: gantry.MediaDICOM, Size: int64(len(b))})
 	}
 	return req
+}
+
+// serveJobs is the fake service of jobs: their URLs say how they go, and below them is the answer.
+func serveJobs(j *drivertest.Jobs) http.HandlerFunc {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/jobs", func(w http.ResponseWriter, r *http.Request) {
+		items, err := taken(r)
+		if err != nil {
+			return
+		}
+		id, after, a := j.Submit(drivertest.Posted{Key: r.Header.Get("Idempotency-Key"), Items: items})
+		if id == "" {
+			speak(w, r, "", a)
+			return
+		}
+		if after > 0 {
+			w.Header().Set("Retry-After", strconv.Itoa(int(after/time.Second)))
+		}
+		w.Header().Set("Location", "/v1/jobs/"+id)
+		w.WriteHeader(http.StatusAccepted)
+	})
+	mux.HandleFunc("GET /v1/jobs/{id}", func(w http.ResponseWriter, r *http.Request) {
+		look := j.Look(r.PathValue("id"))
+		switch {
+		case look.State == drivertest.Unknown:
+			look.Fault = drivertest.Missing
+		case look.After > 0:
+			w.Header().Set("Retry-After", strconv.Itoa(int(look.After/time.Second)))
+		}
+		states := map[drivertest.JobState]string{drivertest.AtWork: "running", drivertest.Ended: "succeeded", drivertest.GivenUp: "failed"}
+		speak(w, r, "", drivertest.Answer{Fault: look.Fault, Media: gantry.MediaJSON, Body: []byte(`{"status":"` + states[look.State] + `","error":"` + secret + `"}`)})
+	})
+	mux.HandleFunc("GET /v1/jobs/{id}/result", func(w http.ResponseWriter, r *http.Request) {
+		speak(w, r, "", j.Fetch(r.PathValue("id")))
+	})
+	mux.HandleFunc("DELETE /v1/jobs/{id}", func(w http.ResponseWriter, r *http.Request) {
+		if !j.Drop(r.PathValue("id")) {
+			w.WriteHeader(http.StatusNotFound)
+		}
+	})
+	return mux.ServeHTTP
+}
+
+// Answers that come later are waited for as every driver must.
+func TestDeferring(t *testing.T) {
+	t.Parallel()
+	drivertest.Deferring(t, func(t *testing.T, j *drivertest.Jobs) func() gantry.Deferring {
+		server := httptest.NewServer(serveJobs(j))
+		t.Cleanup(server.Close)
+		c := patient(func(a *AsyncConfig) { a.Status, a.Result = "/status", "{ticket}/result" })
+		c.URL = server.URL + c.URL
+		return func() gantry.Deferring { return openAt(t, c) }
+	})
 }
