@@ -38,7 +38,7 @@ var mayImport = map[string][]string{
 	"internal/trace":                      {"internal/gantry"},
 	"internal/metrics":                    {"internal/gantry"},
 	"internal/doctor":                     {"internal/gantry", "internal/postgres", "internal/blob", "internal/localpg", "internal/gate"},
-	"internal/audit":                      {"internal/postgres"},
+	"internal/audit":                      {"internal/gantry", "internal/postgres"},
 	"internal/postgres/postgrestest":      {"internal/postgres", "internal/localpg", "migrations"},
 	"internal/postgres/postgrestest/stop": {"internal/localpg"},
 	"internal/models":                     {"internal/gantry", "internal/dicom"},

@@ -48,6 +48,7 @@ type cli struct {
 	Samples  samplesCmd  `cmd:"" help:"Write computed inputs to try pipelines with."`
 	Task     taskCmd     `cmd:"" help:"Look at tasks, cancel them, try them again."`
 	Call     callCmd     `cmd:"" help:"Look at the record of calls."`
+	Verify   verifyCmd   `cmd:"" help:"Prove from the record that rules and limits were kept."`
 	Health   healthCmd   `cmd:"" help:"Ask a process on this machine whether it is ready."`
 	Doctor   doctorCmd   `cmd:"" help:"Look at the installation, and say what is wrong and what to do."`
 	Migrate  migrateCmd  `cmd:"" help:"Bring the database to this version's schema."`

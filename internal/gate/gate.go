@@ -45,6 +45,7 @@ func (g *Gate) Call(ctx context.Context, spec gantry.CallSpec, send func(context
 	in := spec.Intent
 	in.ID = g.ids.New()
 	m := NewMeter(g.now)
+	m.madeAt(in.ID.Time())
 	if in.Boundary != gantry.AtProcessor {
 		m.Several() // pages and pieces
 	}

@@ -71,6 +71,14 @@ func NewMeter(now func() time.Time) *Meter {
 	return &Meter{now: now, start: now(), sent: flow{sum: sha256.New()}, got: flow{sum: sha256.New()}}
 }
 
+// madeAt sets the making of the intent back to the moment that its id holds, so that the two give the moment
+// of the first byte, however long the process stood still between them. A clock that disagrees is ignored.
+func (m *Meter) madeAt(t time.Time) {
+	if d := m.start.Sub(t); d > 0 && d < time.Second {
+		m.start = m.start.Add(-d)
+	}
+}
+
 type meterKey struct{}
 
 // WithMeter gives a ctx in which m's call runs. Cancel it when the call is over: that releases the
