@@ -48,7 +48,7 @@ func TestLimitsFromTheRecord(t *testing.T) {
 	b.sent(b.limiter, from, ms(990), ms(2), gantry.ResultFenced) // within it
 	want.Calls, want.Starts, want.Broken = 12, 7, 2
 	want.Note = "the limit as it stands now; if it was higher before, that is not on record"
-	b.limits(want, audit.RuleStarts, audit.RuleStarts) // its own, and that of the one before it in this list
+	b.limits(want, audit.RuleStarts, audit.RuleStarts)        // its own, and that of the one before it in this list
 	b.sent(b.limiter, from, ms(350), ms(20), gantry.ResultOK) // beside two others
 	want.Calls, want.AtOnce, want.Starts, want.Broken = 13, 3, 8, 4
 	b.limits(want, audit.RuleAtOnce, audit.RuleStarts, audit.RuleStarts, audit.RuleStarts)
