@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/gantry-imaging/gantry/internal/fail"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
@@ -49,11 +50,14 @@ func (g *Gate) Call(ctx context.Context, spec gantry.CallSpec, send func(context
 	if in.Boundary != gantry.AtProcessor {
 		m.Several() // pages and pieces
 	}
+	fail.Point("before_intent")
 	if err := g.session.Commit(ctx, &gantry.Write{Intent: &in}); err != nil {
 		return notRecorded(ctx, err)
 	}
+	fail.Point("after_intent")
 	err := g.send(ctx, spec, m, send)
 	m.Close()
+	fail.Point("after_response")
 	out := outcome(&in, m, err)
 	w := &gantry.Write{}
 	if seal != nil {
@@ -67,10 +71,12 @@ func (g *Gate) Call(ctx context.Context, spec gantry.CallSpec, send func(context
 		}
 	}
 	w.Lease, w.Outcome = in.Lease, out
+	fail.Point("before_outcome")
 	// The call was made: its record is written whatever became of ctx meanwhile.
 	if cerr := g.session.Commit(context.WithoutCancel(ctx), w); cerr != nil {
 		return notRecorded(context.WithoutCancel(ctx), cerr)
 	}
+	fail.Point("after_outcome")
 	if g.Ended != nil {
 		g.Ended(ctx, in, *out)
 	}
@@ -91,6 +97,7 @@ func (g *Gate) send(ctx context.Context, spec gantry.CallSpec, m *Meter, send fu
 	}
 	defer release()
 	m.OnLastByte = release
+	fail.Point("after_unit")
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}

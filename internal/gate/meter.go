@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/gantry-imaging/gantry/internal/fail"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
@@ -246,6 +247,7 @@ func (r *requestReader) Read(p []byte) (int, error) {
 			return 0, io.ErrClosedPipe
 		}
 		r.m.Began()
+		fail.Point("while_sending")
 	}
 	return n, err
 }
@@ -263,6 +265,7 @@ func (r *responseReader) Read(p []byte) (int, error) {
 	n, err := r.r.Read(p)
 	if n > 0 {
 		r.m.Answered()
+		fail.Point("while_receiving")
 		if !r.m.got.add(p[:n]) {
 			return 0, io.ErrClosedPipe
 		}

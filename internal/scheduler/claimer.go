@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gantry-imaging/gantry/internal/fail"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
@@ -147,6 +148,9 @@ func (c *claimer) round(ctx context.Context, polled bool, start func(gantry.Task
 	got := map[int32]int{}
 	for _, t := range tasks {
 		got[t.Lane]++
+	}
+	if len(tasks) > 0 {
+		fail.Point("after_claim")
 	}
 	c.settle(lanes, want, got, err != nil)
 	for _, t := range tasks {

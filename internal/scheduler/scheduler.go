@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/gantry-imaging/gantry/internal/fail"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
@@ -99,6 +100,7 @@ func Run(ctx context.Context, store Store, opts Options, setUp func(context.Cont
 	if err != nil {
 		return err
 	}
+	fail.Point("after_register")
 	s := &Session{Worker: w, store: store, opts: opts, stop: make(chan struct{}), held: map[gantry.TaskID]*grip{}}
 	// Loops outlive ctx: tasks still need them while they are handed back.
 	loops, endLoops := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -218,9 +220,11 @@ func (s *Session) run(ctx context.Context, t gantry.Task, step Step) {
 			return
 		}
 		if tr.Change == gantry.End {
+			fail.Point("after_end")
 			s.opts.Ended(t, tr)
 		}
 		if tr.Change == gantry.Wait || tr.Change == gantry.End && t.Parent != 0 {
+			fail.Point("before_family_wakes")
 			s.Wake(t.Lane) // the children, or the parent if this was the last
 		}
 		if tr.Change != gantry.Advance {
@@ -237,7 +241,9 @@ func (s *Session) run(ctx context.Context, t gantry.Task, step Step) {
 // them: a task that nobody can move would be owned for ever.
 func (s *Session) land(ctx context.Context, tr *gantry.Transition) error {
 	ctx = context.WithoutCancel(ctx)
+	fail.Point("before_transition")
 	err := s.commits.Commit(ctx, &gantry.Write{Lease: tr.Lease, Transition: tr})
+	fail.Point("after_transition")
 	if err == nil || errors.Is(err, gantry.ErrFenced) {
 		return err
 	}
