@@ -57,7 +57,7 @@ var closeSQL = `
 update command c set done_at = clock_timestamp(), result = ` + fmt.Sprintf(stateNameSQL, `t.final_state`) + `
 from task t where c.done_at is null and t.id = c.task_id and t.final_state is not null`
 
-const ownedSQL = `
+const cancelledSQL = `
 select distinct h.id from command c join task_hot h on h.id = c.task_id
 where c.done_at is null and c.verb = 'cancel' and h.phase = 1 and h.owner = $1`
 
@@ -87,7 +87,7 @@ func (s *Store) Obey(ctx context.Context, w gantry.WorkerID) ([]gantry.TaskID, e
 	if err := s.endIdle(ctx); err != nil {
 		return nil, err
 	}
-	rows, err := s.pool.Query(ctx, ownedSQL, int64(w))
+	rows, err := s.pool.Query(ctx, cancelledSQL, int64(w))
 	if err != nil {
 		return nil, fmt.Errorf("read commands: %w", err)
 	}

@@ -30,6 +30,9 @@ type claimer struct {
 	readAt time.Time
 	turn   int
 	look   bool // a wake-up did not say where
+
+	adrift  time.Time // until then this process may own tasks that it does not run
+	checked time.Time // when that was last looked at
 }
 
 func newClaimer(s *Session) *claimer {
@@ -127,6 +130,9 @@ func (c *claimer) round(ctx context.Context, polled bool, start func(gantry.Task
 	if err := c.refresh(ctx); err != nil {
 		return 0, err
 	}
+	if err := c.handBack(ctx); err != nil {
+		return 0, err
+	}
 	room := c.s.opts.Tasks - c.running()
 	if room <= 0 {
 		return 0, nil
@@ -145,6 +151,9 @@ func (c *claimer) round(ctx context.Context, polled bool, start func(gantry.Task
 		return 0, err
 	}
 	tasks, err := c.s.store.Claim(ctx, c.s.Worker, want)
+	if err != nil {
+		c.suspect()
+	}
 	got := map[int32]int{}
 	for _, t := range tasks {
 		got[t.Lane]++

@@ -191,11 +191,12 @@ func (s *Session) Commits() (flushes, writes int64) {
 }
 
 func (s *Session) start(ctx context.Context, t gantry.Task, begin Begin) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	letGo := s.hold(t.Task, cancel) // before the claimer looks for tasks that nobody runs
 	s.tasks.Go(func() {
 		defer s.claims.finished(t)
-		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
-		defer s.hold(t.Task, cancel)()
+		defer letGo()
 		step, end := begin(t)
 		defer end()
 		s.run(ctx, t, step)
@@ -210,10 +211,12 @@ func (s *Session) run(ctx context.Context, t gantry.Task, step Step) {
 		tr := step(sctx, t)
 		cancel()
 		if tr.Task == 0 {
+			s.claims.suspect()
 			return
 		}
 		tr.Parent = t.Parent
 		if err := s.land(ctx, &tr); err != nil {
+			s.claims.suspect()
 			if !errors.Is(err, gantry.ErrFenced) {
 				s.opts.Log.Error("commit transition", "task", t.PublicID, "to", tr.To.String(), "err", err)
 			}
