@@ -51,6 +51,7 @@ type cli struct {
 	Limits   limitsCmd   `cmd:"" help:"Show the limits of pipelines and targets, and set them."`
 	Pause    pauseCmd    `cmd:"" help:"Let nothing more begin of pipelines, or at processors; calls under way go on."`
 	Resume   resumeCmd   `cmd:"" help:"End a pause, the rest that a target asked for, and an open breaker."`
+	Verify   verifyCmd   `cmd:"" help:"Prove from the record that rules and limits were kept."`
 	Health   healthCmd   `cmd:"" help:"Ask a process on this machine whether it is ready."`
 	Doctor   doctorCmd   `cmd:"" help:"Look at the installation, and say what is wrong and what to do."`
 	Migrate  migrateCmd  `cmd:"" help:"Bring the database to this version's schema."`

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/gantry-imaging/gantry/internal/engine"
+	"github.com/gantry-imaging/gantry/internal/fail"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/gate"
 )
@@ -201,7 +202,9 @@ func (in *intake) flush(ctx context.Context, batch []*admission) {
 			rows = append(rows, a.Admission)
 		}
 	}
+	fail.Point("before_arrival")
 	_, err := in.app.Store.Enqueue(ctx, rows)
+	fail.Point("after_arrival")
 	if err != nil && len(batch) > 1 {
 		half := len(batch) / 2
 		in.flush(ctx, batch[:half])

@@ -1,5 +1,7 @@
-// Package audit hands out the record of calls in forms that other programs read. Export.go writes
-// calls as CSV, as JSON, or as one JSON object a line, each call as it comes.
+// Package audit hands out the record of calls in forms that other programs read, and proves from the record
+// that rules were kept. Export.go writes calls as CSV, as JSON, or as one JSON object a line, each call as it
+// comes; history.go holds transitions, parts and answers to the rules of the state machine; limits.go holds the
+// times of calls to the limits of their targets.
 package audit
 
 import (

@@ -5,6 +5,7 @@ import (
 	"os"
 	"sync/atomic"
 
+	"github.com/gantry-imaging/gantry/internal/fail"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
@@ -35,6 +36,8 @@ func (s *staged) Commit(ctx context.Context) (string, error) {
 	if !s.used.CompareAndSwap(false, true) {
 		return "", gantry.Errorf(gantry.Illegal, "", "commit blob: it was committed or discarded before")
 	}
+	fail.Point("before_blob_commit")
+	defer fail.Point("after_blob_commit")
 	if s.file == nil {
 		return s.dir.writer.commit(ctx, s.body, s.sha)
 	}

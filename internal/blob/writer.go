@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"unsafe"
 
+	"github.com/gantry-imaging/gantry/internal/fail"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
@@ -151,6 +152,7 @@ func (w *writer) answer(rs []*request, err error) {
 // segment is never written or synced again.
 func (w *writer) append(b []byte) error {
 	err := w.dir.env.write(w.seg.f, b, w.seg.end)
+	fail.Point("before_blob_sync")
 	if err == nil {
 		err = w.dir.env.sync(w.seg.f)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/gantry-imaging/gantry/internal/fail"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
@@ -44,6 +45,7 @@ func (w *work) planStage(ctx context.Context, stage int16) ([]unit, error) {
 		if err := w.commit(ctx, &gantry.Write{Plan: c}); err != nil {
 			return nil, err
 		}
+		fail.Point("after_plan")
 		for _, p := range c {
 			w.setPart(p)
 		}

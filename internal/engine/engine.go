@@ -116,6 +116,9 @@ var effects = map[gantry.State]func(*work, context.Context) (gantry.Event, error
 	gantry.Responding: (*work).respond,
 }
 
+// planPause is how long a task waits whose pipeline could not be read.
+const planPause = time.Second
+
 // errStop ends an effect because the process is asked to stop: nothing failed.
 var errStop = errors.New("stopping")
 
@@ -221,6 +224,10 @@ func (w *work) settle(ctx context.Context, err error) gantry.Transition {
 	}
 	kind := gantry.KindOf(err)
 	_, final := errors.AsType[ended](err)
+	if w.plan == nil && kind.Retryable() { // the database is away: nothing of the task failed, and nobody knows how often it may
+		tr.Change, tr.After = gantry.Park, planPause
+		return tr
+	}
 	if final || w.plan == nil || !w.plan.Retry.MayRetry(kind, int(t.Attempt)+1) {
 		return w.fail(ctx, err)
 	}

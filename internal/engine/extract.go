@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/gantry-imaging/gantry/internal/dicom"
+	"github.com/gantry-imaging/gantry/internal/fail"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/media"
 )
@@ -248,6 +249,7 @@ func (x *extraction) flush(ctx context.Context) error {
 		return err
 	}
 	err := x.commit(ctx, &gantry.Write{Items: x.pending, Marks: x.marks, Cursor: int64(x.last) + 1})
+	fail.Point("after_chunk")
 	x.pending, x.marks = nil, nil
 	return err
 }

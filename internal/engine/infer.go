@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/gantry-imaging/gantry/internal/fail"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
@@ -28,6 +29,7 @@ func (w *work) infer(ctx context.Context) (gantry.Event, error) {
 	if err := w.runParts(ctx, units); err != nil {
 		return "", err
 	}
+	fail.Point("after_parts")
 	if err := w.endOfStage(units); err != nil {
 		return "", err
 	}

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/gantry-imaging/gantry/internal/dicom"
+	"github.com/gantry-imaging/gantry/internal/fail"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/media"
 )
@@ -35,6 +36,7 @@ func (w *work) ingest(ctx context.Context) (gantry.Event, error) {
 			if err := w.commit(ctx, &gantry.Write{Marks: marks}); err != nil {
 				return "", err
 			}
+			fail.Point("after_marks")
 		}
 		for _, m := range marks {
 			w.mark(m)

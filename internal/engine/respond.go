@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/gantry-imaging/gantry/internal/fail"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
@@ -66,6 +67,8 @@ func (w *work) respond(ctx context.Context) (gantry.Event, error) {
 func (w *work) seal(ctx context.Context, sink int16, n int, manifest []byte) error {
 	d := gantry.Delivery{Path: w.prefix() + gantry.ManifestName, Media: gantry.MediaJSON, Size: int64(len(manifest)),
 		SHA: sha256.Sum256(manifest), Manifest: true, Open: func(context.Context) (body, error) { return bytesBody(manifest), nil }}
+	fail.Point("before_manifest")
+	defer fail.Point("after_manifest")
 	return w.deliver(ctx, sink, gantry.OpManifest, int32(n), nil, d)
 }
 
@@ -211,6 +214,8 @@ func (w *work) deliverAll(ctx context.Context, sink int16, outputs []delivered) 
 		g.Go(func() error {
 			d := gantry.Delivery{Path: x.path, Media: x.Media, Size: x.Size, SHA: x.SHA,
 				Open: func(ctx context.Context) (body, error) { return w.open(ctx, x.Item) }}
+			fail.Point("before_put")
+			defer fail.Point("after_put")
 			return w.deliver(ctx, sink, gantry.OpPut, int32(i), []gantry.Item{x.Item}, d)
 		})
 	}

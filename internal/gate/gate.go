@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/gantry-imaging/gantry/internal/fail"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
@@ -48,14 +49,18 @@ func (g *Gate) Call(ctx context.Context, spec gantry.CallSpec, send func(context
 	in := spec.Intent
 	in.ID = g.ids.New()
 	m := NewMeter(g.now)
+	m.madeAt(in.ID.Time())
 	if in.Boundary != gantry.AtProcessor || in.Op == gantry.OpCollect {
 		m.Several() // pages and pieces; where an answer is, and then the answer
 	}
+	fail.Point("before_intent")
 	if err := g.session.Commit(ctx, &gantry.Write{Intent: &in}); err != nil {
 		return notRecorded(ctx, err)
 	}
+	fail.Point("after_intent")
 	err := g.send(ctx, spec, m, send)
 	m.Close()
+	fail.Point("after_response")
 	out := outcome(&in, m, err)
 	w := &gantry.Write{}
 	if seal != nil {
@@ -69,10 +74,12 @@ func (g *Gate) Call(ctx context.Context, spec gantry.CallSpec, send func(context
 		}
 	}
 	w.Lease, w.Outcome = in.Lease, out
+	fail.Point("before_outcome")
 	// The call was made: its record is written whatever became of ctx meanwhile.
 	if cerr := g.session.Commit(context.WithoutCancel(ctx), w); cerr != nil {
 		return notRecorded(context.WithoutCancel(ctx), cerr)
 	}
+	fail.Point("after_outcome")
 	if g.Ended != nil {
 		g.Ended(ctx, in, *out)
 	}
@@ -100,6 +107,7 @@ func (g *Gate) send(ctx context.Context, spec gantry.CallSpec, m *Meter, send fu
 			release() // else once the fleet knows: a call that began now would be refused too
 		}
 	}
+	fail.Point("after_unit")
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/gantry-imaging/gantry/internal/fail"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
@@ -69,6 +70,14 @@ func (f *flow) total() (int64, gantry.Digest) {
 // NewMeter starts the meter of one call at the making of its intent.
 func NewMeter(now func() time.Time) *Meter {
 	return &Meter{now: now, start: now(), sent: flow{sum: sha256.New()}, got: flow{sum: sha256.New()}}
+}
+
+// madeAt sets the making of the intent back to the moment that its id holds, so that the two give the moment
+// of the first byte, however long the process stood still between them. A clock that disagrees is ignored.
+func (m *Meter) madeAt(t time.Time) {
+	if d := m.start.Sub(t); d > 0 && d < time.Second {
+		m.start = m.start.Add(-d)
+	}
 }
 
 type meterKey struct{}
@@ -238,6 +247,7 @@ func (r *requestReader) Read(p []byte) (int, error) {
 			return 0, io.ErrClosedPipe
 		}
 		r.m.Began()
+		fail.Point("while_sending")
 	}
 	return n, err
 }
@@ -255,6 +265,7 @@ func (r *responseReader) Read(p []byte) (int, error) {
 	n, err := r.r.Read(p)
 	if n > 0 {
 		r.m.Answered()
+		fail.Point("while_receiving")
 		if !r.m.got.add(p[:n]) {
 			return 0, io.ErrClosedPipe
 		}

@@ -419,3 +419,17 @@ func TestEndlessAnswerStaysSmall(t *testing.T) {
 		t.Errorf("read %d bytes, allocated %d", n, grown)
 	}
 }
+
+// TestMadeAt counts from the moment that the intent's id holds, unless that clock is another one.
+func TestMadeAt(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1000, 0)
+	for _, c := range []struct{ before, sent time.Duration }{{0, 0}, {3 * time.Millisecond, 3 * time.Millisecond}, {-time.Millisecond, 0}, {time.Hour, 0}} {
+		m := NewMeter(func() time.Time { return now })
+		m.madeAt(now.Add(-c.before))
+		m.Began()
+		if got := m.Snapshot().Sent; got != c.sent {
+			t.Errorf("made %s before: sent after %s", c.before, got)
+		}
+	}
+}

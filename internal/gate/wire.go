@@ -6,6 +6,8 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+
+	"github.com/gantry-imaging/gantry/internal/fail"
 )
 
 // The states of a wire while it carries a request.
@@ -48,6 +50,7 @@ func (w *wire) Write(p []byte) (int, error) {
 	m := w.meter.Swap(nil)
 	first := m.beginAt(m.now())
 	n, err := w.Conn.Write(p)
+	fail.Point("after_first_byte")
 	w.note(err)
 	if n == 0 && first {
 		m.notBegun()

@@ -56,6 +56,26 @@ func (s *Store) Claim(ctx context.Context, w gantry.WorkerID, want []gantry.Want
 	return tasks, nil
 }
 
+// ownedSQL gives the tasks of a worker as claimSQL gave them. $1 worker.
+const ownedSQL = `
+select h.id, h.seq, h.state, h.stage, h.leg, h.attempt, h.crashes, h.priority, h.lane, h.cursor,
+       coalesce(extract(epoch from h.state_until - now()), 0)::float8 as remaining,
+       t.public_id, t.pipeline, t.delivery, t.created_at, coalesce(t.parent, 0), t.role, t.ordinal
+from task_hot h cross join lateral (select * from task t where t.id = h.id offset 0) t
+where h.phase = 1 and h.owner = $1`
+
+// Owned lists the tasks that w holds by the database, also those whose claim it never heard of.
+func (s *Store) Owned(ctx context.Context, w gantry.WorkerID) ([]gantry.Task, error) {
+	rows, err := s.pool.Query(ctx, ownedSQL, int64(w))
+	if err != nil {
+		return nil, fmt.Errorf("list owned tasks: %w", err)
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (gantry.Task, error) {
+		r, err := pgx.RowToStructByPos[claimRow](row)
+		return r.task(), err
+	})
+}
+
 func (r claimRow) task() gantry.Task {
 	return gantry.Task{
 		Lease:     gantry.Lease{Task: gantry.TaskID(r.ID), Seq: r.Seq},

@@ -68,7 +68,7 @@ var closeSQL = `
 update command c set done_at = clock_timestamp(), result = ` + fmt.Sprintf(stateNameSQL, `t.final_state`) + `
 from task t where c.done_at is null and t.id = c.task_id and t.final_state is not null`
 
-const ownedSQL = `
+const askedSQL = `
 select distinct on (h.id) h.id, c.verb, c.by, coalesce((c.args->>'pipeline')::int, 0), coalesce((c.args->>'lane')::int, 0),
   coalesce((c.args->>'within_us')::bigint, 0)
 from command c join task_hot h on h.id = c.task_id
@@ -120,7 +120,7 @@ func (s *Store) Obey(ctx context.Context, w gantry.WorkerID) ([]gantry.Order, er
 	if err := s.endIdle(ctx); err != nil {
 		return nil, err
 	}
-	rows, err := s.pool.Query(ctx, ownedSQL, int64(w))
+	rows, err := s.pool.Query(ctx, askedSQL, int64(w))
 	if err != nil {
 		return nil, fmt.Errorf("read commands: %w", err)
 	}

@@ -32,9 +32,16 @@ func (s *Store) Heartbeat(ctx context.Context, w gantry.WorkerID, ttl time.Durat
 	return tag.RowsAffected() == 1, nil
 }
 
-// Resign ends a lease cleanly. The caller holds no task any more, and none of its calls run.
+// resignSQL leaves the row of a worker that owns a task, with the lease at its end, to the reaper.
+const resignSQL = `
+with g as (delete from limit_grant where worker = $1),
+d as (delete from worker where id = $1 and not exists (select from task_hot where phase = 1 and owner = $1))
+update worker set expires_at = now() where id = $1 and exists (select from task_hot where phase = 1 and owner = $1)`
+
+// Resign ends a lease cleanly. None of the caller's calls run, and it holds no task any more that it knows of: one
+// whose claim it never heard of is rescued at once.
 func (s *Store) Resign(ctx context.Context, w gantry.WorkerID) error {
-	_, err := s.pool.Exec(ctx, `with g as (delete from limit_grant where worker = $1) delete from worker where id = $1`, int64(w))
+	_, err := s.pool.Exec(ctx, resignSQL, int64(w))
 	if err != nil {
 		return fmt.Errorf("resign: %w", err)
 	}

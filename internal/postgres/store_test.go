@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/postgres"
 	"github.com/gantry-imaging/gantry/internal/postgres/postgrestest"
@@ -303,6 +305,28 @@ func TestResultsAndCalls(t *testing.T) {
 	}
 	if c := must(b.Call(t.Context(), strings.ToUpper(in.ID.String())))(t); c.RequestBytes != 9 {
 		t.Errorf("call %+v", c)
+	}
+}
+
+// TestSkippedPartStaysSkipped plans a part that a condition leaves out: another process must find it so, or it
+// would make the call. To plan it again, as one that is to be called, changes nothing.
+func TestSkippedPartStaysSkipped(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.enqueue(1)
+	task := b.claim(b.worker, 1)[0]
+	skipped := gantry.Part{PartKey: gantry.PartKey{Ordinal: 1}, Status: gantry.PartSkipped, Count: 1, DueIn: -1}
+	planned := gantry.Part{PartKey: gantry.PartKey{Ordinal: 0}, Count: 1, DueIn: -1}
+	for range 2 {
+		if got := b.commit(b.worker, &gantry.Write{Lease: task.Lease, Plan: []gantry.Part{planned, skipped}}); !got[0] {
+			t.Fatal("the plan did not land")
+		}
+		if diff := cmp.Diff([]gantry.Part{planned, skipped}, must(b.Parts(t.Context(), task.Task, 0))(t)); diff != "" {
+			t.Errorf("parts (-want +got):\n%s", diff)
+		}
+		skipped.Status = gantry.PartPlanned
+		b.commit(b.worker, &gantry.Write{Lease: task.Lease, Plan: []gantry.Part{skipped}})
+		skipped.Status = gantry.PartSkipped
 	}
 }
 

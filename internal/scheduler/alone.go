@@ -41,6 +41,13 @@ func (c *claimer) setAside(t gantry.Task) bool {
 	return true
 }
 
+// keepsAside tells whether a task waits here to run alone.
+func (c *claimer) keepsAside(t gantry.TaskID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.apart.alone == t || slices.ContainsFunc(c.apart.waiting, func(x setAside) bool { return x.Task.Task == t })
+}
+
 // nextAlone begins the next task that runs alone, if nothing else runs here any more, and tells whether
 // the process claims nothing for now.
 func (c *claimer) nextAlone(ctx context.Context, start func(gantry.Task)) (quiet bool, err error) {

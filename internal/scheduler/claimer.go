@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gantry-imaging/gantry/internal/fail"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
@@ -30,6 +31,9 @@ type claimer struct {
 	turn   int
 	look   bool // a wake-up did not say where
 	apart  apart
+
+	adrift  time.Time // until then this process may own tasks that it does not run
+	checked time.Time // when that was last looked at
 }
 
 func newClaimer(s *Session) *claimer {
@@ -139,6 +143,9 @@ func (c *claimer) round(ctx context.Context, polled bool, start func(gantry.Task
 	if err := c.refresh(ctx); err != nil {
 		return 0, err
 	}
+	if err := c.returnAdrift(ctx); err != nil {
+		return 0, err
+	}
 	if quiet, err := c.nextAlone(ctx, start); quiet {
 		return 0, err
 	}
@@ -160,9 +167,15 @@ func (c *claimer) round(ctx context.Context, polled bool, start func(gantry.Task
 		return 0, err
 	}
 	tasks, err := c.s.store.Claim(ctx, c.s.Worker, want)
+	if err != nil {
+		c.suspect()
+	}
 	got := map[int32]int{}
 	for _, t := range tasks {
 		got[t.Lane]++
+	}
+	if len(tasks) > 0 {
+		fail.Point("after_claim")
 	}
 	c.settle(lanes, want, got, err != nil)
 	for _, t := range tasks {

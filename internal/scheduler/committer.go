@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gantry-imaging/gantry/internal/fail"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
@@ -201,7 +202,9 @@ func (c *committer) commit(ctx context.Context, batch []*request) ([]bool, error
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	begun := time.Now()
+	fail.Point("before_commit")
 	landed, err := c.store.Commit(ctx, c.worker, writesOf(batch))
+	fail.Point("after_commit")
 	if err == nil && c.committed != nil {
 		c.committed(len(batch), time.Since(begun))
 	}

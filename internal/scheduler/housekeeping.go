@@ -3,6 +3,8 @@ package scheduler
 import (
 	"context"
 	"time"
+
+	"github.com/gantry-imaging/gantry/internal/fail"
 )
 
 const (
@@ -30,6 +32,7 @@ func (s *Session) keepHouse(ctx context.Context) {
 			lanes, err := s.store.Reap(ctx)
 			s.report(ctx, "reap", err)
 			if len(lanes) > 0 {
+				fail.Point("after_reap")
 				s.Wake(lanes...)
 			}
 			reap.Reset(s.jitter(min(s.opts.TTL/6, reapEvery)))
@@ -47,6 +50,7 @@ func (s *Session) promote(ctx context.Context) time.Duration {
 	lanes, next, err := s.store.Promote(ctx, promoteBatch)
 	s.report(ctx, "promote", err)
 	if len(lanes) > 0 {
+		fail.Point("after_promote")
 		s.Wake(lanes...)
 	}
 	if err != nil || next < 0 {

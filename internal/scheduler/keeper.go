@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/gantry-imaging/gantry/internal/fail"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
@@ -186,6 +187,7 @@ func (k *keeper) share(b *bucket) {
 func (k *keeper) grant(b *bucket) {
 	want, inUse := b.ask()
 	units, err := k.store.Grant(k.ctx, k.worker, b.id, want, inUse)
+	fail.Point("after_grant")
 	if err != nil {
 		// Whether it was booked is not known; the least that may be booked is what is in use.
 		if k.ctx.Err() == nil {

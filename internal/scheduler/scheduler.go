@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/gantry-imaging/gantry/internal/fail"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
@@ -99,6 +100,7 @@ func Run(ctx context.Context, store Store, opts Options, setUp func(context.Cont
 	if err != nil {
 		return err
 	}
+	fail.Point("after_register")
 	s := &Session{Worker: w, store: store, opts: opts, stop: make(chan struct{}), held: map[gantry.TaskID]*grip{}}
 	// Loops outlive ctx: tasks still need them while they are handed back.
 	loops, endLoops := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -197,12 +199,13 @@ func (s *Session) Commits() (flushes, writes int64) {
 }
 
 func (s *Session) start(ctx context.Context, t gantry.Task, begin Begin) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	letGo := s.hold(t.Task, cancel) // before the claimer looks for tasks that nobody runs
 	s.tasks.Go(func() {
 		defer s.claims.finished(t)
-		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
 		ctx = s.claims.underHold(ctx, t.Lane)
-		defer s.hold(t.Task, cancel)()
+		defer letGo()
 		step, end := begin(t)
 		defer end()
 		s.run(ctx, t, step)
@@ -217,19 +220,23 @@ func (s *Session) run(ctx context.Context, t gantry.Task, step Step) {
 		tr := step(sctx, t)
 		cancel()
 		if tr.Task == 0 {
+			s.claims.suspect()
 			return
 		}
 		tr.Parent = t.Parent
 		if err := s.land(ctx, &tr); err != nil {
+			s.claims.suspect()
 			if !errors.Is(err, gantry.ErrFenced) {
 				s.opts.Log.Error("commit transition", "task", t.PublicID, "to", tr.To.String(), "err", err)
 			}
 			return
 		}
 		if tr.Change == gantry.End {
+			fail.Point("after_end")
 			s.opts.Ended(t, tr)
 		}
 		if tr.Change == gantry.Wait || tr.Change == gantry.End && t.Parent != 0 {
+			fail.Point("before_family_wakes")
 			s.Wake(t.Lane) // the children, or the parent if this was the last
 		}
 		if tr.Change == gantry.Move {
@@ -249,7 +256,9 @@ func (s *Session) run(ctx context.Context, t gantry.Task, step Step) {
 // them: a task that nobody can move would be owned for ever.
 func (s *Session) land(ctx context.Context, tr *gantry.Transition) error {
 	ctx = context.WithoutCancel(ctx)
+	fail.Point("before_transition")
 	err := s.commits.Commit(ctx, &gantry.Write{Lease: tr.Lease, Transition: tr})
+	fail.Point("after_transition")
 	if err == nil || errors.Is(err, gantry.ErrFenced) {
 		return err
 	}

@@ -112,6 +112,18 @@ func (l *ledger) parts(t *testing.T) map[string]part {
 	return parts
 }
 
+// proven holds the whole record to its rules and to the limits, as an operator does.
+func (i installation) proven(t *testing.T) {
+	t.Helper()
+	for _, what := range []string{"history", "limits"} {
+		out, err := i.command("verify", what).CombinedOutput()
+		if err != nil {
+			t.Errorf("verify %s: %v\n%.2000s", what, err, out)
+		}
+		t.Logf("verify %s:\n%s", what, out)
+	}
+}
+
 // audit holds what the service saw against the record, and the record against itself.
 func (y *yard) audit(t *testing.T, l *ledger) {
 	t.Helper()

@@ -89,6 +89,7 @@ func (y *yard) undisturbed(t *testing.T) map[string]string {
 		t.Fatalf("%d files at the sink, want an image and a manifest for each of %d", len(got), files)
 	}
 	y.audit(t, l)
+	i.proven(t)
 	if n := len(y.model.seen()); n != files {
 		t.Errorf("the service saw %d requests for %d parts", n, files)
 	}
@@ -228,6 +229,7 @@ func (y *yard) killed(t *testing.T, want map[string]string) {
 		t.Errorf("the sink is not as without kills (-without +with):\n%s", diff)
 	}
 	y.audit(t, l)
+	i.proven(t)
 }
 
 // sound holds what lies at the sink to what has to come: nothing else, nothing partial under its true
@@ -299,6 +301,7 @@ func (y *yard) frozen(t *testing.T, want map[string]string) {
 		t.Errorf("the sink is not as without the freeze (-without +with):\n%s", diff)
 	}
 	y.audit(t, l)
+	i.proven(t)
 }
 
 // freeze stops the process while the service is at work on a call of it.

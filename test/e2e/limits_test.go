@@ -244,6 +244,7 @@ func TestLimitsHoldOverProcesses(t *testing.T) {
 	if n := log.keys(); n != parts {
 		t.Errorf("%d parts were sent, not %d", n, parts)
 	}
+	f.proven(t)
 	once, most := log.atOnce(), log.starts(time.Second)
 	if once > units {
 		t.Errorf("%d requests at once", once)
@@ -280,6 +281,7 @@ func TestUnitsAreUsed(t *testing.T) {
 	eventually(t, 40*time.Second, "the end of all tasks", func() bool { return f.done() == tasks })
 
 	log := traffic(service.seen())
+	f.proven(t)
 	if len(log) != parts {
 		t.Errorf("%d requests for %d parts", len(log), parts)
 	}

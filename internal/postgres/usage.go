@@ -1,0 +1,81 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+// Target is a limiter of calls with what its row allows now.
+type Target struct {
+	ID  int32
+	Key string
+	gantry.LimiterSpec
+}
+
+// Targets lists the limiters of calls by their keys, or the one of a key.
+func (s *Store) Targets(ctx context.Context, key string) ([]Target, error) {
+	rows, err := s.ask.Query(ctx, `select id, key, coalesce(max_units, -1), coalesce(rate, 0), burst, (extract(epoch from hold) * 1000000)::bigint
+		from limiter where key not like 'pipeline:%' and ($1 = '' or key = $1) order by key`, key)
+	if err != nil {
+		return nil, fmt.Errorf("list limits: %w", err)
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (t Target, err error) {
+		var hold int64
+		err = row.Scan(&t.ID, &t.Key, &t.MaxUnits, &t.Rate, &t.Burst, &hold)
+		t.Hold = time.Duration(hold) * time.Microsecond
+		return t, err
+	})
+}
+
+// Sent is a recorded call as it used its target.
+type Sent struct {
+	Limiter int32
+	ID      string
+	Start   time.Time     // the first byte; of a call without an outcome, the making of its intent
+	Took    time.Duration // to the last byte
+	Lost    bool          // no outcome: nobody knows whether and for how long it ran
+}
+
+// sentSQL gives the calls that left, or may have. The id holds the millisecond in which the intent was made, by
+// the clock of its process. $1 since, $2 limiters.
+const sentSQL = `
+select i.limiter, i.id::text, made.us + coalesce(o.sent_us, 0) as start_us, coalesce(o.took_us, 0), o.id is null
+from call_intent i left join call_outcome o on o.task_id = i.task_id and o.id = i.id
+cross join lateral (select ('x' || substr(replace(i.id::text, '-', ''), 1, 12))::bit(48)::bigint * 1000 as us) made
+where i.id >= u7floor($1) and i.limiter = any ($2) and o.result is distinct from 2
+order by i.limiter, start_us, i.id`
+
+// EachSent hands out the calls of limiters that left, or may have: by limiter, then in the order of their
+// starts, as they all were at one moment, in memory that does not grow with their number. It ends with the
+// first error of f.
+func (s *Store) EachSent(ctx context.Context, since time.Time, limiters []int32, f func(Sent) error) error {
+	if since.IsZero() {
+		since = time.Unix(0, 0)
+	}
+	err := pgx.BeginTxFunc(ctx, s.ask, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		// The first row comes after everything is sorted.
+		if _, err := tx.Exec(ctx, `set local statement_timeout = 0`); err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, sentSQL, since, limiters)
+		if err != nil {
+			return err
+		}
+		var x Sent
+		var start, took int64
+		_, err = pgx.ForEachRow(rows, []any{&x.Limiter, &x.ID, &start, &took, &x.Lost}, func() error {
+			x.Start, x.Took = time.UnixMicro(start).UTC(), time.Duration(took)*time.Microsecond
+			return f(x)
+		})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("read calls by their limits: %w", err)
+	}
+	return nil
+}
