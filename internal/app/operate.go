@@ -25,6 +25,8 @@ type Verdict struct {
 	Result string `json:"result"`
 	State  string `json:"state,omitempty"`  // of the task, after the command
 	Reason string `json:"reason,omitempty"` // why it was refused
+
+	Redrive *Redriven `json:"redrive,omitempty"` // what is called again
 }
 
 func refusal(id, state, reason string) Verdict {
@@ -90,8 +92,8 @@ func (d *Database) Cancel(ctx context.Context, id, by string, wait time.Duration
 }
 
 // Retry puts a failed task back into the state that failed, under the pipeline version that it began
-// with. Parts of that stage that failed, its shards' too, are tried again from the first attempt; what was
-// answered is not called again. The error is one of the database.
+// with, and those that failed with it of the tasks that it was divided into. Parts of that stage that failed
+// are tried again from the first attempt; what was answered is not called again. The error is one of the database.
 func (d *Database) Retry(ctx context.Context, id, by string, drivers *driver.Register) (Verdict, error) {
 	t, reason, err := d.find(ctx, id)
 	if err != nil || reason != "" {
@@ -105,23 +107,17 @@ func (d *Database) Retry(ctx context.Context, id, by string, drivers *driver.Reg
 		return refusal(t.ID, t.State, "only a task that failed can be tried again"), nil
 	case f.Child:
 		return refusal(t.ID, t.State, "it is a part of another task, which can be tried again"), nil
-	case f.Members:
-		return refusal(t.ID, t.State, "a task that its media were divided among failed, and cannot be tried again alone: send the input again"), nil
 	case f.Run:
 		return refusal(t.ID, t.State, "it belonged to gantry run, which is over: run the input again"), nil
 	}
 	if _, err := gantry.Failed.Next(gantry.Reopen(f.State)); err != nil {
 		return Verdict{}, gantry.Errorf(gantry.Illegal, "", "reopen task: %w", err)
 	}
-	doc, err := d.ResolvedPipeline(ctx, f.Pipeline)
+	p, err := d.version(ctx, f.Pipeline, drivers)
 	if err != nil {
 		return Verdict{}, err
 	}
-	p, err := pipeline.ParseResolved(doc, drivers)
-	if err != nil {
-		return Verdict{}, gantry.Errorf(gantry.Illegal, "bad_pipeline", "read pipeline version %d: %w", f.Pipeline, err)
-	}
-	ok, err := d.Reopen(ctx, gantry.TaskID(t.Key), p.Timeouts.Of(f.State), p.Priority, "by "+by)
+	ok, err := d.Reopen(ctx, gantry.TaskID(t.Key), p.Timeouts, p.Priority, "by "+by)
 	switch {
 	case err != nil:
 		return Verdict{}, err
@@ -129,4 +125,17 @@ func (d *Database) Retry(ctx context.Context, id, by string, drivers *driver.Reg
 		return refusal(t.ID, t.State, "somebody else reopened it, or its source is not served any more"), nil
 	}
 	return Verdict{Task: t.ID, Result: ResultReopened, State: f.State.String()}, nil
+}
+
+// version reads the pipeline version of a task.
+func (d *Database) version(ctx context.Context, id int32, drivers *driver.Register) (*gantry.Pipeline, error) {
+	doc, err := d.ResolvedPipeline(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	p, err := pipeline.ParseResolved(doc, drivers)
+	if err != nil {
+		return nil, gantry.Errorf(gantry.Illegal, "bad_pipeline", "read pipeline version %d: %w", id, err)
+	}
+	return p, nil
 }

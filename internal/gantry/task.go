@@ -51,6 +51,9 @@ const (
 	Wait                  // the same state again once all children have ended; at once if none is open
 )
 
+// CodeRedriven is the reason of a part that a redrive planned again, until it is tried.
+const CodeRedriven Code = "redriven"
+
 // Reopened is the change of an event that brings an ended task back; no process commits it as a
 // transition of its own.
 const Reopened Change = 8

@@ -60,6 +60,7 @@ type resultColumns struct {
 	plan struct {
 		partColumns
 		first, count []int32
+		status       []int16
 	}
 	part struct {
 		partColumns
@@ -119,6 +120,7 @@ func newResultColumns(writes []*gantry.Write) *resultColumns {
 			x := &w.Plan[i]
 			c.plan.add(lease, x)
 			c.plan.first, c.plan.count = append(c.plan.first, int32(x.First)), append(c.plan.count, x.Count)
+			c.plan.status = append(c.plan.status, int16(x.Status))
 		}
 		for i := range w.Parts {
 			c.addPart(lease, &w.Parts[i])
@@ -176,7 +178,7 @@ func (c *resultColumns) statement(of *sections, w gantry.WorkerID) (string, []an
 		section{"items", len(i.id), []any{i.lease, i.id, i.parent, i.origin, i.ordinal, i.part, i.leg, i.stage, i.processor, i.gen,
 			i.rejected, i.size, i.media, i.transform, i.locator, i.location, i.reason, i.name, i.sha, i.body}},
 		section{"marks", len(m.id), []any{m.lease, m.owner, m.id, m.sha, m.size, m.reason, m.rejected}},
-		section{"plans", len(n.ordinal), []any{n.lease, n.leg, n.stage, n.processor, n.ordinal, n.gen, n.first, n.count}},
+		section{"plans", len(n.ordinal), []any{n.lease, n.leg, n.stage, n.processor, n.ordinal, n.gen, n.first, n.count, n.status}},
 		section{"parts", len(p.ordinal), []any{p.lease, p.leg, p.stage, p.processor, p.ordinal, p.gen, p.status, p.attempt, p.due, p.reason}},
 		section{"outcomes", len(o.id), []any{o.lease, o.task, o.id, o.sent, o.ttfb, o.took, o.reqSize, o.respSize, o.limiter, o.status,
 			o.result, o.kind, o.reqSHA, o.respSHA, o.code}})

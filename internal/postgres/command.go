@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -116,55 +114,4 @@ func (s *Store) Failure(ctx context.Context, task gantry.TaskID) (f Failure, ok 
 		return f, false, fmt.Errorf("read failure: %w", err)
 	}
 	return f, true, nil
-}
-
-// reopenSQL puts a failed task back into the state that failed, in the lane of its source, and those of its
-// shards that failed with it: it waits for these. Parts of the stage that failed are planned again; what was
-// answered stays. Deaths of processes are counted on.
-// $1 task, $2 within (us), $3 priority, $4 why.
-const reopenSQL = `
-with f as (
-  select id from task where id = $1 and final_state = 6
-  union all
-  select s.id from task t join task s on s.parent = t.id where t.id = $1 and t.final_state = 6 and s.role = 1 and s.final_state = 6),
-t as (
-  update task set final_state = null, finished_at = null, error_code = null, error_kind = null, error = null
-  where id = any (array(select id from f)) and final_state = 6
-  returning id, leg, pipeline, arrival),
-e as (
-  select t.id, t.leg, l.seq + 1 as seq, l.from_state as state, l.stage, lane.id as lane,
-    (select count(*) from task_event x where x.task_id = t.id and x.change = 9)::smallint as crashes,
-    case when t.id = $1 then (select count(*) from t s where s.id <> $1)::int else 0 end as open
-  from t join pipeline_version pv on pv.id = t.pipeline join arrival a on a.id = t.arrival
-  join lane on lane.pipeline = pv.name and lane.source = substr(a.source, length(pv.name) + 2) and lane.private_worker is null
-  join lateral (select seq, from_state, stage from task_event where task_id = t.id order by seq desc limit 1) l on true),
-p as (
-  update part set status = 0, attempt = 0, due = null, reason = null
-  from e where e.state = 3 and part.task_id = e.id and part.leg = e.leg and part.stage = e.stage and part.status in (0, 4)),
-v as (
-  insert into task_event(task_id, seq, leg, from_state, to_state, stage, attempt, worker, change, detail)
-  select id, seq, leg, 6, state, stage, 0, 0, 8, $4 from e)
-insert into task_hot(id, seq, state, phase, stage, leg, crashes, priority, lane, state_until, open_children)
-select id, seq, state, case when open > 0 then 3 else 0 end, stage, leg, crashes, case when id = $1 then $3::smallint else greatest($3::smallint - 1, 0) end,
-       lane, now() + $2 * interval '1 us', open
-from e
-returning lane`
-
-// Reopen puts a failed task, with its shards that failed, back into the state that failed, for the time
-// within, and wakes the processes that may claim it. False means that it had not failed any more.
-func (s *Store) Reopen(ctx context.Context, task gantry.TaskID, within time.Duration, priority int16, why string) (bool, error) {
-	var lane int32
-	err := pgx.BeginFunc(ctx, s.ask, func(tx pgx.Tx) error {
-		return tx.QueryRow(ctx, reopenSQL, int64(task), micros(within), priority, why).Scan(&lane)
-	})
-	if errors.Is(err, pgx.ErrNoRows) {
-		return false, nil // and nothing was changed
-	}
-	if err == nil {
-		err = s.Notify(ctx, strconv.Itoa(int(lane)))
-	}
-	if err != nil {
-		return false, fmt.Errorf("reopen task: %w", err)
-	}
-	return true, nil
 }

@@ -60,7 +60,7 @@ func TestReopenCountsDeathsOn(t *testing.T) {
 	if err != nil || !failed || f.State != gantry.Queued || f.Pipeline != b.pipeline || f.Run || f.Child {
 		t.Fatalf("%+v %v %v", f, failed, err)
 	}
-	if !must(b.Reopen(t.Context(), task.Task, time.Hour, 2, "by tester"))(t) || must(b.Reopen(t.Context(), task.Task, time.Hour, 2, ""))(t) {
+	if !must(b.Reopen(t.Context(), task.Task, gantry.Timeouts{Queued: time.Hour, Inferring: time.Hour}, 2, "by tester"))(t) || must(b.Reopen(t.Context(), task.Task, gantry.Timeouts{Queued: time.Hour, Inferring: time.Hour}, 2, ""))(t) {
 		t.Error("a failed task is reopened once")
 	}
 	again := b.claim(b.worker, 1)
@@ -116,7 +116,7 @@ func TestReopenWithShards(t *testing.T) {
 	if err != nil || !failed || f.State != gantry.Inferring || f.Members {
 		t.Fatalf("%+v %v %v", f, failed, err)
 	}
-	if !must(b.Reopen(t.Context(), parent.Task, time.Hour, 2, "by tester"))(t) {
+	if !must(b.Reopen(t.Context(), parent.Task, gantry.Timeouts{Queued: time.Hour, Inferring: time.Hour}, 2, "by tester"))(t) {
 		t.Fatal("not reopened")
 	}
 	if p, n := b.phase(parent.Task), b.open(parent.Task); p != gantry.Waiting || n != 2 {

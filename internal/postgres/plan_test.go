@@ -234,7 +234,7 @@ func (p *plans) holdResults(n int) {
 		rows([]string{lease}, "int", "int", "int", "int", "int", "smallint", "smallint", "smallint", "smallint", "bool", "bigint",
 			"text", "text", "text", "text", "text", "text", "bytea", "bytea"),
 		rows([]string{lease}, "bigint", "int", "bytea", "bigint", "text", "bool"),
-		rows([]string{lease}, append(slices.Clone(part), "int", "int")...),
+		rows([]string{lease}, append(slices.Clone(part), "int", "int", "smallint")...),
 		rows([]string{lease}, append(slices.Clone(part), "smallint", "smallint", "bigint", "text")...),
 		rows([]string{lease, array("bigint", "", n), uuids(n)},
 			"bigint", "bigint", "bigint", "bigint", "bigint", "int", "int", "smallint", "smallint", "bytea", "bytea", "text"))

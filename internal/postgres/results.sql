@@ -40,10 +40,10 @@ m as (
 
 -- section: plans of parts. To plan again changes nothing.
 n as (
-  insert into part(task_id, leg, stage, processor, ordinal, generation, first, count)
-  select f.ids[r.lease], r.leg, r.stage, r.processor, r.ordinal, r.generation, r.first, r.count
-  from f, unnest($1::int[], $2::smallint[], $3::smallint[], $4::smallint[], $5::int[], $6::smallint[], $7::int[], $8::int[]) as r
-       (lease, leg, stage, processor, ordinal, generation, first, count)
+  insert into part(task_id, leg, stage, processor, ordinal, generation, first, count, status)
+  select f.ids[r.lease], r.leg, r.stage, r.processor, r.ordinal, r.generation, r.first, r.count, r.status
+  from f, unnest($1::int[], $2::smallint[], $3::smallint[], $4::smallint[], $5::int[], $6::smallint[], $7::int[], $8::int[], $9::smallint[]) as r
+       (lease, leg, stage, processor, ordinal, generation, first, count, status)
   where f.ids[r.lease] > 0
     and not exists (select from part x where x.task_id = f.ids[r.lease] and x.leg = r.leg and x.stage = r.stage
       and x.processor = r.processor and x.ordinal = r.ordinal and x.generation = r.generation offset 0))
