@@ -16,6 +16,8 @@ type taskCmd struct {
 	Events taskEventsCmd `cmd:"" help:"Show the recorded transitions of a task."`
 	Cancel taskCancelCmd `cmd:"" help:"End tasks as cancelled; calls under way are broken off."`
 	Retry  taskRetryCmd  `cmd:"" help:"Put failed tasks back into the state that failed."`
+
+	Redrive taskRedriveCmd `cmd:"" help:"Call parts of tasks that have ended again, and deliver anew."`
 }
 
 type listFlags struct {

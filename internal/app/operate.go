@@ -7,7 +7,6 @@ import (
 
 	"github.com/gantry-imaging/gantry/internal/driver"
 	"github.com/gantry-imaging/gantry/internal/gantry"
-	"github.com/gantry-imaging/gantry/internal/pipeline"
 	"github.com/gantry-imaging/gantry/internal/postgres"
 )
 
@@ -61,6 +60,15 @@ func (d *Database) Cancel(ctx context.Context, id, by string, wait time.Duration
 	if err != nil || reason != "" {
 		return refusal(id, "", reason), err
 	}
+	return d.Cancelling(by, wait)(ctx, t)
+}
+
+// Cancelling is Cancel for a task that was found.
+func (d *Database) Cancelling(by string, wait time.Duration) Act {
+	return func(ctx context.Context, t postgres.TaskRow) (Verdict, error) { return d.cancel(ctx, t, by, wait) }
+}
+
+func (d *Database) cancel(ctx context.Context, t postgres.TaskRow, by string, wait time.Duration) (Verdict, error) {
 	if s, _ := gantry.ParseState(t.State); s.Final() {
 		return refusal(t.ID, t.State, "it has ended"), nil
 	}
@@ -71,17 +79,16 @@ func (d *Database) Cancel(ctx context.Context, id, by string, wait time.Duration
 		return Verdict{}, err
 	}
 	for until := time.Now().Add(wait); ; {
-		if t, err = d.Task(ctx, t.ID); err != nil {
-			return Verdict{}, err
-		}
-		s, _ := gantry.ParseState(t.State)
+		s, err := d.StateOf(ctx, t.Key)
 		switch {
+		case err != nil:
+			return Verdict{}, err
 		case s == gantry.Cancelled:
-			return Verdict{Task: t.ID, Result: ResultCancelled, State: t.State}, nil
+			return Verdict{Task: t.ID, Result: ResultCancelled, State: s.String()}, nil
 		case s.Final():
-			return refusal(t.ID, t.State, "it ended before it could be cancelled"), nil
+			return refusal(t.ID, s.String(), "it ended before it could be cancelled"), nil
 		case !time.Now().Before(until):
-			return Verdict{Task: t.ID, Result: ResultCancelling, State: t.State}, nil
+			return Verdict{Task: t.ID, Result: ResultCancelling, State: s.String()}, nil
 		}
 		select {
 		case <-ctx.Done():
@@ -99,6 +106,16 @@ func (d *Database) Retry(ctx context.Context, id, by string, drivers *driver.Reg
 	if err != nil || reason != "" {
 		return refusal(id, "", reason), err
 	}
+	return d.Retrying(by, drivers)(ctx, t)
+}
+
+// Retrying is Retry for a task that was found.
+func (d *Database) Retrying(by string, drivers *driver.Register) Act {
+	v := d.versions(drivers)
+	return func(ctx context.Context, t postgres.TaskRow) (Verdict, error) { return d.retry(ctx, t, by, v) }
+}
+
+func (d *Database) retry(ctx context.Context, t postgres.TaskRow, by string, of *versions) (Verdict, error) {
 	f, failed, err := d.Failure(ctx, gantry.TaskID(t.Key))
 	switch {
 	case err != nil:
@@ -113,7 +130,7 @@ func (d *Database) Retry(ctx context.Context, id, by string, drivers *driver.Reg
 	if _, err := gantry.Failed.Next(gantry.Reopen(f.State)); err != nil {
 		return Verdict{}, gantry.Errorf(gantry.Illegal, "", "reopen task: %w", err)
 	}
-	p, err := d.version(ctx, f.Pipeline, drivers)
+	p, err := of.get(ctx, f.Pipeline)
 	if err != nil {
 		return Verdict{}, err
 	}
@@ -125,17 +142,4 @@ func (d *Database) Retry(ctx context.Context, id, by string, drivers *driver.Reg
 		return refusal(t.ID, t.State, "somebody else reopened it, or its source is not served any more"), nil
 	}
 	return Verdict{Task: t.ID, Result: ResultReopened, State: f.State.String()}, nil
-}
-
-// version reads the pipeline version of a task.
-func (d *Database) version(ctx context.Context, id int32, drivers *driver.Register) (*gantry.Pipeline, error) {
-	doc, err := d.ResolvedPipeline(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	p, err := pipeline.ParseResolved(doc, drivers)
-	if err != nil {
-		return nil, gantry.Errorf(gantry.Illegal, "bad_pipeline", "read pipeline version %d: %w", id, err)
-	}
-	return p, nil
 }

@@ -67,6 +67,16 @@ func (d *Database) Redrive(ctx context.Context, id, by string, what Selection, d
 	if err != nil || reason != "" {
 		return refusal(id, "", reason), err
 	}
+	return d.Redriving(by, what, drivers)(ctx, t)
+}
+
+// Redriving is Redrive for a task that was found.
+func (d *Database) Redriving(by string, what Selection, drivers *driver.Register) Act {
+	v := d.versions(drivers)
+	return func(ctx context.Context, t postgres.TaskRow) (Verdict, error) { return d.redrive(ctx, t, by, what, v) }
+}
+
+func (d *Database) redrive(ctx context.Context, t postgres.TaskRow, by string, what Selection, of *versions) (Verdict, error) {
 	s, _ := gantry.ParseState(t.State)
 	a, err := d.Ancestry(ctx, gantry.TaskID(t.Key))
 	switch {
@@ -83,7 +93,7 @@ func (d *Database) Redrive(ctx context.Context, id, by string, what Selection, d
 	if err != nil {
 		return Verdict{}, gantry.Errorf(gantry.Illegal, "", "redrive task: %w", err)
 	}
-	p, err := d.version(ctx, a.Pipeline, drivers)
+	p, err := of.get(ctx, a.Pipeline)
 	if err != nil {
 		return Verdict{}, err
 	}

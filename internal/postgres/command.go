@@ -98,15 +98,13 @@ type Failure struct {
 	Pipeline int32        // the row of its version
 	Child    bool         // it belongs to another task
 	Run      bool         // it belonged to one process alone
-	Members  bool         // a task that its media were divided among is not done
 }
 
 // Failure reads where a task failed; ok is false if it has not.
 func (s *Store) Failure(ctx context.Context, task gantry.TaskID) (f Failure, ok bool, err error) {
-	err = s.ask.QueryRow(ctx, `select e.from_state, t.pipeline, t.parent is not null, t.run <> '',
-			exists (select from task m where m.parent = t.id and m.role = 2 and m.final_state <> 5)
+	err = s.ask.QueryRow(ctx, `select e.from_state, t.pipeline, t.parent is not null, t.run <> ''
 		from task t join lateral (select from_state from task_event where task_id = t.id order by seq desc limit 1) e on true
-		where t.id = $1 and t.final_state = 6`, int64(task)).Scan(&f.State, &f.Pipeline, &f.Child, &f.Run, &f.Members)
+		where t.id = $1 and t.final_state = 6`, int64(task)).Scan(&f.State, &f.Pipeline, &f.Child, &f.Run)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return f, false, nil
 	}
