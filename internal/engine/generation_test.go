@@ -75,8 +75,10 @@ func liveOf(parts map[gantry.PartKey]gantry.Part) map[gantry.PartKey]gantry.Part
 
 func failedPart(p gantry.Part) bool { return p.Status == gantry.PartFailed }
 
-// counted notes what a service is asked: how often about the same, by key without generation and items.
+// counted notes what a service is asked: how often about the same, by key without generation and items. It is never sent
+// what its own stage made.
 type counted struct {
+	f     *family
 	asked map[string]int
 	of    func(context.Context, *gantry.Request) error
 }
@@ -86,10 +88,14 @@ func (c *counted) process(ctx context.Context, r *gantry.Request) error {
 	err := c.of(ctx, r)
 	if err == nil {
 		var ids []gantry.ItemID
-		for _, x := range r.Items {
-			ids = append(ids, x.ID)
-		}
 		key := strings.Split(r.Key, "/")
+		c.f.mu.Lock()
+		defer c.f.mu.Unlock()
+		for _, x := range r.Items {
+			if ids = append(ids, x.ID); x.Stage >= 0 && c.f.plan.Stages[x.Stage].Name == key[2] {
+				c.f.t.Errorf("%s is sent what its own stage made: %+v", r.Key, x)
+			}
+		}
 		c.asked[strings.Join(key[:len(key)-2], "/")+fmt.Sprint(ids)]++
 	}
 	return err
@@ -136,7 +142,7 @@ func TestRedriveIsAsIfNothingFailed(t *testing.T) {
 					t.Fatalf("ended with %+v", tr)
 				}
 				f := newFamily(t, 14, shard, c.stages...)
-				n := counted{map[string]int{}, refusing(t, c.refuse...)}
+				n := counted{f, map[string]int{}, refusing(t, c.refuse...)}
 				f.process = n.process
 				first := f.run(t.Context(), top)
 				n.of = byBody(t)
