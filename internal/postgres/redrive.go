@@ -151,7 +151,7 @@ func (s *Store) Redrive(ctx context.Context, r Redrive) (out Redriven, err error
 		return out, err
 	}
 	var lanes []string
-	err = pgx.BeginFunc(ctx, s.ask, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if lanes, err = s.redrive(ctx, tx, a.Top, r, &out); err == nil && (r.Dry || out.Refused != "") {
 			return errRefused
 		}

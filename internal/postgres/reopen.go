@@ -34,7 +34,7 @@ where (l.status = 0 or l.status = 4 and l.generation = $3) and p.task_id = l.tas
 // divided for as long again as those may take. False means that it had not failed any more.
 func (s *Store) Reopen(ctx context.Context, task gantry.TaskID, t gantry.Timeouts, priority int16, why string) (bool, error) {
 	var lanes []string
-	err := pgx.BeginFunc(ctx, s.ask, func(tx pgx.Tx) (err error) {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
 		lanes, err = reopen(ctx, tx, task, t, priority, why)
 		return err
 	})
