@@ -19,6 +19,8 @@ type taskCmd struct {
 	Move   taskMoveCmd   `cmd:"" help:"Let tasks begin anew in another pipeline, with their originals."`
 	Pause  taskPauseCmd  `cmd:"" help:"Let nothing be done for tasks, until they are resumed."`
 	Resume taskResumeCmd `cmd:"" help:"Let tasks that were paused go on."`
+
+	Redrive taskRedriveCmd `cmd:"" help:"Call parts of tasks that have ended again, and deliver anew."`
 }
 
 type listFlags struct {

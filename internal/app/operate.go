@@ -7,7 +7,6 @@ import (
 
 	"github.com/gantry-imaging/gantry/internal/driver"
 	"github.com/gantry-imaging/gantry/internal/gantry"
-	"github.com/gantry-imaging/gantry/internal/pipeline"
 	"github.com/gantry-imaging/gantry/internal/postgres"
 )
 
@@ -25,6 +24,8 @@ type Verdict struct {
 	Result string `json:"result"`
 	State  string `json:"state,omitempty"`  // of the task, after the command
 	Reason string `json:"reason,omitempty"` // why it was refused
+
+	Redrive *Redriven `json:"redrive,omitempty"` // what is called again
 }
 
 func refusal(id, state, reason string) Verdict {
@@ -59,6 +60,15 @@ func (d *Database) Cancel(ctx context.Context, id, by string, wait time.Duration
 	if err != nil || reason != "" {
 		return refusal(id, "", reason), err
 	}
+	return d.Cancelling(by, wait)(ctx, t)
+}
+
+// Cancelling is Cancel for a task that was found.
+func (d *Database) Cancelling(by string, wait time.Duration) Act {
+	return func(ctx context.Context, t postgres.TaskRow) (Verdict, error) { return d.cancel(ctx, t, by, wait) }
+}
+
+func (d *Database) cancel(ctx context.Context, t postgres.TaskRow, by string, wait time.Duration) (Verdict, error) {
 	if s, _ := gantry.ParseState(t.State); s.Final() {
 		return refusal(t.ID, t.State, "it has ended"), nil
 	}
@@ -69,17 +79,16 @@ func (d *Database) Cancel(ctx context.Context, id, by string, wait time.Duration
 		return Verdict{}, err
 	}
 	for until := time.Now().Add(wait); ; {
-		if t, err = d.Task(ctx, t.ID); err != nil {
-			return Verdict{}, err
-		}
-		s, _ := gantry.ParseState(t.State)
+		s, err := d.StateOf(ctx, t.Key)
 		switch {
+		case err != nil:
+			return Verdict{}, err
 		case s == gantry.Cancelled:
-			return Verdict{Task: t.ID, Result: ResultCancelled, State: t.State}, nil
+			return Verdict{Task: t.ID, Result: ResultCancelled, State: s.String()}, nil
 		case s.Final():
-			return refusal(t.ID, t.State, "it ended before it could be cancelled"), nil
+			return refusal(t.ID, s.String(), "it ended before it could be cancelled"), nil
 		case !time.Now().Before(until):
-			return Verdict{Task: t.ID, Result: ResultCancelling, State: t.State}, nil
+			return Verdict{Task: t.ID, Result: ResultCancelling, State: s.String()}, nil
 		}
 		select {
 		case <-ctx.Done():
@@ -90,13 +99,23 @@ func (d *Database) Cancel(ctx context.Context, id, by string, wait time.Duration
 }
 
 // Retry puts a failed task back into the state that failed, under the pipeline version that it began
-// with. Parts of that stage that failed, its shards' too, are tried again from the first attempt; what was
-// answered is not called again. The error is one of the database.
+// with, and those that failed with it of the tasks that it was divided into. Parts of that stage that failed
+// are tried again from the first attempt; what was answered is not called again. The error is one of the database.
 func (d *Database) Retry(ctx context.Context, id, by string, drivers *driver.Register) (Verdict, error) {
 	t, reason, err := d.find(ctx, id)
 	if err != nil || reason != "" {
 		return refusal(id, "", reason), err
 	}
+	return d.Retrying(by, drivers)(ctx, t)
+}
+
+// Retrying is Retry for a task that was found.
+func (d *Database) Retrying(by string, drivers *driver.Register) Act {
+	v := d.versions(drivers)
+	return func(ctx context.Context, t postgres.TaskRow) (Verdict, error) { return d.retry(ctx, t, by, v) }
+}
+
+func (d *Database) retry(ctx context.Context, t postgres.TaskRow, by string, of *versions) (Verdict, error) {
 	f, failed, err := d.Failure(ctx, gantry.TaskID(t.Key))
 	switch {
 	case err != nil:
@@ -105,23 +124,17 @@ func (d *Database) Retry(ctx context.Context, id, by string, drivers *driver.Reg
 		return refusal(t.ID, t.State, "only a task that failed can be tried again"), nil
 	case f.Child:
 		return refusal(t.ID, t.State, "it is a part of another task, which can be tried again"), nil
-	case f.Members:
-		return refusal(t.ID, t.State, "a task that its media were divided among failed, and cannot be tried again alone: send the input again"), nil
 	case f.Run:
 		return refusal(t.ID, t.State, "it belonged to gantry run, which is over: run the input again"), nil
 	}
 	if _, err := gantry.Failed.Next(gantry.Reopen(f.State)); err != nil {
 		return Verdict{}, gantry.Errorf(gantry.Illegal, "", "reopen task: %w", err)
 	}
-	doc, err := d.ResolvedPipeline(ctx, f.Pipeline)
+	p, err := of.get(ctx, f.Pipeline)
 	if err != nil {
 		return Verdict{}, err
 	}
-	p, err := pipeline.ParseResolved(doc, drivers)
-	if err != nil {
-		return Verdict{}, gantry.Errorf(gantry.Illegal, "bad_pipeline", "read pipeline version %d: %w", f.Pipeline, err)
-	}
-	ok, err := d.Reopen(ctx, gantry.TaskID(t.Key), p.Timeouts.Of(f.State), p.Priority, "by "+by)
+	ok, err := d.Reopen(ctx, gantry.TaskID(t.Key), p.Timeouts, p.Priority, "by "+by)
 	switch {
 	case err != nil:
 		return Verdict{}, err

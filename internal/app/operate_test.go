@@ -273,3 +273,13 @@ func TestRetryWithShards(t *testing.T) {
 		t.Errorf("manifest %+v", m)
 	}
 }
+
+// eventually waits until something holds.
+func (r *rig) eventually(otherwise string, holds func() bool) {
+	r.t.Helper()
+	for end := time.Now().Add(within); !holds(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			r.t.Fatalf("%s in time\n%s", otherwise, r.log.text())
+		}
+	}
+}

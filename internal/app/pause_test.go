@@ -41,12 +41,12 @@ func TestPause(t *testing.T) {
 				entries = append(entries, entry{name: fmt.Sprint(i), body: noise(30, [32]byte{byte(i)})})
 			}
 			drop(t, inbox, "x.zip", packed(t, entries...))
-			task := r.top("asked about", func(postgres.TaskRow) bool { return asked.Load() > 1 })
+			task := r.topAs("asked about", func(postgres.TaskRow) bool { return asked.Load() > 1 })
 			o := r.operator()
 			if v, err := o.Pause(t.Context(), task.ID, "tester", "the scanner is looked at", within); err != nil || v.Result != app.ResultPaused {
 				t.Fatalf("%+v %v", v, err)
 			}
-			task = r.top("paused", func(x postgres.TaskRow) bool { return x.Phase == "paused" })
+			task = r.topAs("paused", func(x postgres.TaskRow) bool { return x.Phase == "paused" })
 			if p := task.Paused; p == nil || p.By != "tester" || p.Reason != "the scanner is looked at" || time.Since(p.At) > time.Minute {
 				t.Errorf("it was paused by %+v", task.Paused)
 			}
@@ -67,7 +67,7 @@ func TestPause(t *testing.T) {
 			if v, err := o.Resume(t.Context(), task.ID, "tester"); err != nil || v.Result != app.ResultRefused || v.Reason == "" {
 				t.Errorf("a second time: %+v %v", v, err)
 			}
-			task = r.top("done", inState("done"))
+			task = r.topAs("done", inState("done"))
 			if got, _ := manifestOf(t, r.out, task.ID); len(got.Outputs) != c.files || task.Paused != nil {
 				t.Errorf("%+v, manifest %+v", task, got)
 			}
@@ -91,7 +91,7 @@ func TestPausedTaskMayEndOrMove(t *testing.T) {
 			r := newRig(t, nil)
 			inbox := r.servingTwo(oneStage(s.URL, "60s"), elsewhere(s.URL, ""))
 			drop(t, inbox, "x.png", noise(30, [32]byte{1}))
-			task := r.top("asked about", func(postgres.TaskRow) bool { return asked.Load() == 1 })
+			task := r.topAs("asked about", func(postgres.TaskRow) bool { return asked.Load() == 1 })
 			o := r.operator()
 			if v, err := o.Pause(t.Context(), task.ID, "tester", "", within); err != nil || v.Result != app.ResultPaused {
 				t.Fatalf("%+v %v", v, err)
@@ -106,13 +106,13 @@ func TestPausedTaskMayEndOrMove(t *testing.T) {
 					t.Fatalf("%+v %v", v, err)
 				}
 				time.Sleep(r.TTL)
-				task = r.top("paused", func(x postgres.TaskRow) bool {
+				task = r.topAs("paused", func(x postgres.TaskRow) bool {
 					return x.Phase == "paused" && x.State == "queued" && x.Pipeline == "second"
 				})
 				if v, err := o.Resume(t.Context(), task.ID, "tester"); err != nil || v.Result != app.ResultResumed {
 					t.Fatalf("%+v %v", v, err)
 				}
-				r.top("done", inState("done"))
+				r.topAs("done", inState("done"))
 			}
 			if n := r.count(`select count(*) from task_pause`); n != 0 {
 				t.Errorf("%d pauses are left", n)

@@ -49,8 +49,8 @@ func (r *rig) servingTwo(first, second string) (inbox string) {
 	return inbox
 }
 
-// top waits for the one task that belongs to no other to be as wanted.
-func (r *rig) top(what string, ok func(postgres.TaskRow) bool) postgres.TaskRow {
+// topAs waits for the one task that belongs to no other to be as wanted.
+func (r *rig) topAs(what string, ok func(postgres.TaskRow) bool) postgres.TaskRow {
 	r.t.Helper()
 	var last []postgres.TaskRow
 	for end := time.Now().Add(within); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
@@ -107,7 +107,7 @@ func TestMoveAtWork(t *testing.T) {
 	r := newRig(t, nil)
 	inbox := r.servingTwo(oneStage(s.URL, "60s"), elsewhere(s.URL, "extract: {max_entries: 100}\n"))
 	drop(t, inbox, "x.zip", packed(t, entry{name: "a", body: noise(30, [32]byte{1})}, entry{name: "b", body: noise(30, [32]byte{2})}))
-	task := r.top("asked about", func(x postgres.TaskRow) bool { return asked.Load() == 2 })
+	task := r.topAs("asked about", func(x postgres.TaskRow) bool { return asked.Load() == 2 })
 	o := r.operator()
 	m := app.Moving{To: "second", By: "tester", Wait: within, Drivers: all.Drivers()}
 	v, err := o.Move(t.Context(), task.ID, m)
@@ -122,7 +122,7 @@ func TestMoveAtWork(t *testing.T) {
 	if v, err = o.Move(t.Context(), task.ID, m); err != nil || v.Result != app.ResultMoved {
 		t.Fatalf("%+v %v", v, err)
 	}
-	task = r.top("done", inState("done"))
+	task = r.topAs("done", inState("done"))
 	if task.Pipeline != "second" || task.Leg != 1 || task.Items != 5 || task.Error != nil {
 		t.Errorf("%+v", task)
 	}
@@ -174,13 +174,13 @@ func TestMoveFailed(t *testing.T) {
 	r := newRig(t, nil)
 	inbox := r.servingTwo(oneStage(s.URL, "20s"), elsewhere(s.URL, ""))
 	drop(t, inbox, "x.png", noise(30, [32]byte{1}))
-	task := r.top("failed", inState("failed"))
+	task := r.topAs("failed", inState("failed"))
 	o := r.operator()
 	m := app.Moving{To: "second", By: "tester", Drivers: all.Drivers()}
 	if v, err := o.Move(t.Context(), task.ID, m); err != nil || v.Result != app.ResultMoved {
 		t.Fatalf("%+v %v", v, err)
 	}
-	task = r.top("failed again", func(x postgres.TaskRow) bool { return x.State == "failed" && x.Leg == 1 })
+	task = r.topAs("failed again", func(x postgres.TaskRow) bool { return x.State == "failed" && x.Leg == 1 })
 	if task.Pipeline != "second" || task.Error.Code != "http_400" {
 		t.Errorf("%+v", task)
 	}
@@ -188,7 +188,7 @@ func TestMoveFailed(t *testing.T) {
 	if v, err := o.Retry(t.Context(), task.ID, "tester", all.Drivers()); err != nil || v.Result != app.ResultReopened {
 		t.Fatalf("%+v %v", v, err)
 	}
-	task = r.top("done", inState("done"))
+	task = r.topAs("done", inState("done"))
 	if task.Leg != 1 || r.count(`select count(*) from part where task_id = $1 and status = 4 and leg = 0`, task.Key) != 1 ||
 		r.count(`select count(*) from part where task_id = $1 and status = 2 and leg = 1`, task.Key) != 1 {
 		t.Errorf("%+v", task)
@@ -208,7 +208,7 @@ func TestMoveDivided(t *testing.T) {
 		entries = append(entries, entry{name: fmt.Sprint(i), body: noise(30, [32]byte{byte(i)})})
 	}
 	drop(t, inbox, "x.zip", packed(t, entries...))
-	task := r.top("asked about", func(x postgres.TaskRow) bool { return asked.Load() > 0 && x.Phase == "waiting" })
+	task := r.topAs("asked about", func(x postgres.TaskRow) bool { return asked.Load() > 0 && x.Phase == "waiting" })
 	o := r.operator()
 	child := r.child()
 	m := app.Moving{To: "second", By: "tester", Stop: true, Wait: within, Drivers: all.Drivers()}
@@ -218,7 +218,7 @@ func TestMoveDivided(t *testing.T) {
 	if v, err := o.Move(t.Context(), task.ID, m); err != nil || v.Result != app.ResultMoved {
 		t.Fatalf("%+v %v", v, err)
 	}
-	task = r.top("done", inState("done"))
+	task = r.topAs("done", inState("done"))
 	if got, _ := manifestOf(t, r.out, task.ID+"/leg1"); len(got.Outputs) != 7 || len(got.Errors) != 0 || task.Children != 3 {
 		t.Errorf("%d children; manifest %+v", task.Children, got)
 	}
@@ -266,7 +266,7 @@ func TestMoveIf(t *testing.T) {
 			r := newRig(t, nil)
 			inbox := r.servingTwo(oneStage(s.URL, "20s")+fmt.Sprintf(refused, "second"), elsewhere(s.URL, c.back))
 			drop(t, inbox, "x.png", noise(30, [32]byte{1}))
-			task := r.top(c.state, inState(c.state))
+			task := r.topAs(c.state, inState(c.state))
 			if task.Leg != c.leg {
 				t.Errorf("%+v", task)
 			}

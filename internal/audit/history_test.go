@@ -187,7 +187,7 @@ func (b *bed) whole() {
 		t = b.claim(b.worker)
 	}
 	t = b.move(t, gantry.End, gantry.Failed, 0)
-	if ok := must(b.Reopen(b.t.Context(), t.Task, time.Hour, 5, "by me"))(b.t); !ok {
+	if ok := must(b.Reopen(b.t.Context(), t.Task, gantry.Timeouts{Extracting: time.Hour}, 5, "by me"))(b.t); !ok {
 		b.t.Fatal("not reopened")
 	}
 	b.move(b.claim(b.worker), gantry.Advance, gantry.Ingesting, 0)

@@ -22,35 +22,60 @@ func (w *work) planStage(ctx context.Context, stage int16) ([]unit, error) {
 		return nil, err
 	}
 	var units []unit
-	var fresh []gantry.Part
-	for i, g := range p.groups {
+	var fresh, out []gantry.Part
+	then := &stood{w: w, stage: stage}
+	for _, g := range p.groups {
 		status, asked := gantry.PartPlanned, false
 		for c := range w.plan.Stages[stage].Call {
-			k := gantry.PartKey{Leg: w.task.Leg, Stage: stage, Processor: int16(c), Ordinal: int32(i)}
-			part, known := w.part(k)
-			if !known && !asked {
+			part, known := w.live(stage, int16(c), g.ordinal)
+			if known {
+				if known, err = then.stands(ctx, p, g, part); err != nil {
+					return nil, err
+				}
+			}
+			again := known && w.redriven(part)
+			if (!known || again) && !asked {
 				if status, err = w.asked(ctx, stage, p, g); err != nil {
 					return nil, err
 				}
 				asked = true
 			}
-			if !known {
+			switch {
+			case !known:
+				k := gantry.PartKey{Leg: w.task.Leg, Stage: stage, Processor: int16(c), Ordinal: g.ordinal, Generation: w.generation}
 				part = gantry.Part{PartKey: k, Status: status, First: g.first, Count: int32(len(g.origins)), DueIn: -1}
 				fresh = append(fresh, part)
+			case again && status == gantry.PartSkipped:
+				part.Status, part.Reason = status, ""
+				out = append(out, part)
 			}
 			units = append(units, unit{Part: part, group: g})
 		}
 	}
-	for c := range slices.Chunk(fresh, chunk) {
+	return units, w.keepPlan(ctx, stage, p.groups, fresh, out)
+}
+
+// keepPlan makes parts durable: fresh ones, and some that were planned and are not to be called after all.
+func (w *work) keepPlan(ctx context.Context, stage int16, groups []group, fresh, out []gantry.Part) error {
+	gone := w.leftOver(stage, groups)
+	for c := range slices.Chunk(slices.Concat(fresh, planned(gone)), chunk) {
 		if err := w.commit(ctx, &gantry.Write{Plan: c}); err != nil {
-			return nil, err
+			return err
 		}
 		fail.Point("after_plan")
 		for _, p := range c {
 			w.setPart(p)
 		}
 	}
-	return units, nil
+	for c := range slices.Chunk(slices.Concat(out, gone), chunk) {
+		if err := w.commit(ctx, &gantry.Write{Parts: c}); err != nil {
+			return err
+		}
+		for _, p := range c {
+			w.setPart(p)
+		}
+	}
+	return nil
 }
 
 func (w *work) part(k gantry.PartKey) (gantry.Part, bool) {
@@ -64,6 +89,7 @@ func (w *work) setPart(p gantry.Part) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.parts[p.PartKey] = p
+	w.raise(p.PartKey)
 }
 
 // itemsOf finds items by their ids.

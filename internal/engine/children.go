@@ -12,6 +12,10 @@ import (
 // task at the top holds and its children share.
 const ownItems gantry.ItemID = 1 << 30
 
+// adopted is the first id under which a task reads what its shards made: above those that it gives out itself, since a
+// redrive of a shard adds to what that made.
+const adopted = ownItems + ownItems/2
+
 // waits ends an effect that has nothing to do before the task's children have ended.
 type waits struct {
 	divide *gantry.Division // the children, if they are still to be made
@@ -49,7 +53,9 @@ func (w *work) loadItems(ctx context.Context) (err error) {
 		return err
 	}
 	for _, x := range w.items {
-		w.last = max(w.last, x.ID)
+		if x.ID < adopted {
+			w.last = max(w.last, x.ID)
+		}
 	}
 	return nil
 }

@@ -169,7 +169,7 @@ func (w *work) entries(ctx context.Context, stage, processor int16, e *passage, 
 		groups, known := e.about[o]
 		ok := known
 		for _, i := range groups {
-			p, _ := w.part(gantry.PartKey{Leg: w.task.Leg, Stage: stage, Processor: processor, Ordinal: int32(i)})
+			p, _ := w.live(stage, processor, e.groups[i].ordinal)
 			ok = ok && p.Status == gantry.PartOK
 		}
 		result, _, err := w.result(ctx, e, processor, groups)

@@ -36,18 +36,18 @@ func (f flow) all(origins []gantry.ItemID) []gantry.ItemID {
 	return origins
 }
 
-// group is what one call of each of a stage's processors is about. Its place among the stage's
-// groups is the ordinal of the parts.
+// group is what one call of each of a stage's processors is about.
 type group struct {
+	ordinal int32         // of its parts
 	first   gantry.ItemID // as in Part.First
 	origins []gantry.ItemID
 	inputs  []gantry.ItemID
 }
 
-// answerKey names a part within its stage.
+// answerKey names what a processor of a stage answered about a group, by the group's place.
 type answerKey struct {
 	processor int16
-	ordinal   int32
+	group     int32
 }
 
 // passage is a stage with what came to it and, once it has ended, what was made and what it leaves.
@@ -83,6 +83,7 @@ func (w *work) enter(ctx context.Context, stage int16) (*passage, error) {
 		p.came = before.left
 	}
 	p.groups = w.groups(stage, p.came)
+	w.number(stage, p.groups)
 	for i, g := range p.groups {
 		for _, o := range g.origins {
 			p.about[o] = append(p.about[o], i)
@@ -101,7 +102,7 @@ func (w *work) passed(ctx context.Context, stage int16) (*passage, error) {
 		if err != nil {
 			return nil, err
 		}
-		p.made = w.answers(s)
+		p.made = w.answers(s, p.groups)
 		w.passOn(s, p)
 		if err := w.keepOnly(ctx, s, p); err != nil {
 			return nil, err
@@ -189,14 +190,22 @@ func lined(st gantry.Stage, origins []gantry.ItemID, answer []gantry.Item) bool 
 	return st.Each == gantry.EachBatch && len(origins) > 1 && len(mediaOf(answer)) == len(origins)
 }
 
-// answers gives what a stage's parts were answered, in the order of each answer.
-func (w *work) answers(stage int16) map[answerKey][]gantry.Item {
+// answers gives what a stage's parts were answered, in their newest generation and in the order of each answer.
+func (w *work) answers(stage int16, groups []group) map[answerKey][]gantry.Item {
+	place := map[int32]int32{}
+	for i, g := range groups {
+		place[g.ordinal] = int32(i)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	out := map[answerKey][]gantry.Item{}
 	for _, x := range w.items {
-		if x.Stage == stage && x.Leg == w.task.Leg {
-			k := answerKey{x.Processor, x.Part}
+		if x.Stage != stage || x.Leg != w.task.Leg {
+			continue
+		}
+		i, known := place[x.Part]
+		if known && x.Generation == w.raised[gantry.PartKey{Leg: x.Leg, Stage: stage, Processor: x.Processor, Ordinal: x.Part}] {
+			k := answerKey{x.Processor, i}
 			out[k] = append(out[k], x)
 		}
 	}

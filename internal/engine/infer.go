@@ -98,7 +98,7 @@ func (w *work) endOfStage(units []unit) error {
 			if next < 0 || due < next {
 				next = due
 			}
-		case w.met(w.task.Stage, int(u.Ordinal)):
+		case w.met(w.task.Stage, u.Ordinal):
 			answered = true
 		case p.Status == gantry.PartFailed && failed == nil:
 			failed = &p

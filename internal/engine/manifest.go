@@ -88,8 +88,8 @@ func (w *work) manifest(outputs []delivered) ([]byte, error) {
 		m.Items = append(m.Items, manifestItem{Path: w.path(x), SHA256: x.SHA.String(), Bytes: x.Size, Media: x.Media, Remark: string(x.Reason)})
 	}
 	for s, p := range w.passages {
-		for i, g := range p.groups {
-			m.Errors = append(m.Errors, w.gaps(int16(s), i, g)...)
+		for _, g := range p.groups {
+			m.Errors = append(m.Errors, w.gaps(int16(s), g)...)
 		}
 	}
 	strip := len(w.prefix())
@@ -122,10 +122,10 @@ func (w *work) parent(x delivered) string {
 }
 
 // gaps lists the parts about a group that failed, by processor, those too whose stage could do without.
-func (w *work) gaps(stage int16, ordinal int, g group) (out []manifestError) {
+func (w *work) gaps(stage int16, g group) (out []manifestError) {
 	st := w.plan.Stages[stage]
 	for c := range st.Call {
-		p, _ := w.part(gantry.PartKey{Leg: w.task.Leg, Stage: stage, Processor: int16(c), Ordinal: int32(ordinal)})
+		p, _ := w.live(stage, int16(c), g.ordinal)
 		if p.Status != gantry.PartFailed {
 			continue
 		}

@@ -28,8 +28,8 @@ func (f fixed) Holds(vars map[string]any) (bool, error) {
 
 func (f fixed) String() string { return "" }
 
-// refusing is a task in the first stage of a pipeline whose processor refuses everything, with rules.
-func refusing(t *testing.T, rules ...gantry.MoveRule) *world {
+// refusingAll is a task in the first stage of a pipeline whose processor refuses everything, with rules.
+func refusingAll(t *testing.T, rules ...gantry.MoveRule) *world {
 	w := newWorld(t, each("find", gantry.EachPart, gantry.OnErrorFail))
 	w.leaves(1)
 	w.plan.MoveIf = rules
@@ -74,7 +74,7 @@ func TestMoveIf(t *testing.T) {
 		"nowhere to go": {rules: []gantry.MoveRule{{When: yes, To: "b", Legs: 3}}, nil: true, to: gantry.Failed, code: "http_403"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := refusing(t, c.rules...)
+			w := refusingAll(t, c.rules...)
 			task := gantry.Task{Lease: gantry.Lease{Task: 7, Seq: 3}, PublicID: "id", State: gantry.Inferring, Leg: c.leg, Role: c.role, Attempt: 1}
 			if c.role != gantry.NoRole {
 				w.kin[7] = &child{members: []gantry.Span{{First: 1, End: 2}}, parts: map[gantry.PartKey]gantry.Part{}}
@@ -106,7 +106,7 @@ func TestMoveIf(t *testing.T) {
 // TestMoveIfInTime asks the rules too when the state's time is up.
 func TestMoveIfInTime(t *testing.T) {
 	t.Parallel()
-	w := refusing(t, gantry.MoveRule{When: fixed{holds: true}, To: "b", Legs: 3})
+	w := refusingAll(t, gantry.MoveRule{When: fixed{holds: true}, To: "b", Legs: 3})
 	ctx, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
 	defer cancel()
 	tr := w.passing(ctx, gantry.Task{Lease: gantry.Lease{Task: 7}, PublicID: "id", State: gantry.Queued},
@@ -127,7 +127,7 @@ func TestOrders(t *testing.T) {
 		gantry.VerbMove:   {To: gantry.Queued, Change: gantry.Move, Code: gantry.CodeMoved, Kind: gantry.Permanent, Detail: "by me"},
 		gantry.VerbPause:  {To: gantry.Inferring, Change: gantry.Pause},
 	} {
-		w := refusing(t, gantry.MoveRule{When: fixed{holds: true}, To: "b", Legs: 3})
+		w := refusingAll(t, gantry.MoveRule{When: fixed{holds: true}, To: "b", Legs: 3})
 		ctx, cancel := context.WithCancelCause(t.Context())
 		var within error
 		w.process = func(ctx context.Context, _ *gantry.Request) error {

@@ -12,11 +12,11 @@ func (w *work) passOn(stage int16, p *passage) {
 	p.left = newFlow()
 	p.left.whole = p.came.whole
 	for i, g := range p.groups {
-		if !w.met(stage, i) {
+		if !w.met(stage, g.ordinal) {
 			continue // a gap, from here on
 		}
 		answer := p.answer(st, i)
-		if w.skipped(stage, i) {
+		if w.skipped(stage, g.ordinal) {
 			p.asItCame(g)
 			continue
 		}
@@ -97,11 +97,12 @@ func (p *passage) together(st gantry.Stage, g group, i int, answer []gantry.Item
 }
 
 // status counts how a group's parts ended.
-func (w *work) status(stage int16, ordinal int) (ok, failed, skipped int) {
+func (w *work) status(stage int16, ordinal int32) (ok, failed, skipped int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for c := range w.plan.Stages[stage].Call {
-		switch w.parts[gantry.PartKey{Leg: w.task.Leg, Stage: stage, Processor: int16(c), Ordinal: int32(ordinal)}].Status {
+		p, _ := w.newest(gantry.PartKey{Leg: w.task.Leg, Stage: stage, Processor: int16(c), Ordinal: ordinal})
+		switch p.Status {
 		case gantry.PartOK:
 			ok++
 		case gantry.PartFailed:
@@ -114,12 +115,12 @@ func (w *work) status(stage int16, ordinal int) (ok, failed, skipped int) {
 }
 
 // met tells whether as many processors answered for a group as the stage needs, or none was asked.
-func (w *work) met(stage int16, ordinal int) bool {
+func (w *work) met(stage int16, ordinal int32) bool {
 	ok, failed, _ := w.status(stage, ordinal)
 	return failed == 0 || ok >= need(w.plan.Stages[stage])
 }
 
-func (w *work) skipped(stage int16, ordinal int) bool {
+func (w *work) skipped(stage int16, ordinal int32) bool {
 	_, _, skipped := w.status(stage, ordinal)
 	return skipped > 0
 }

@@ -79,7 +79,7 @@ func (w *work) merged(stage, processor int16) bool {
 		}
 		data := before && (st.Pass == gantry.PassOutputs || st.Pass == gantry.PassBoth)
 		for k, answer := range p.made {
-			g := p.groups[k.ordinal]
+			g := p.groups[k.group]
 			whole := len(g.origins) > 1 && !lined(st, g.origins, answer) && (data || len(mediaOf(answer)) > 0)
 			if whole && (before || k.processor == processor) {
 				return true
@@ -127,9 +127,9 @@ func (w *work) reasons(stage, processor int16) map[gantry.ItemID]gantry.Code {
 		}
 	}
 	for s, p := range w.passages[:stage+1] {
-		for i, g := range p.groups {
+		for _, g := range p.groups {
 			for c := range w.plan.Stages[s].Call {
-				part, _ := w.part(gantry.PartKey{Leg: w.task.Leg, Stage: int16(s), Processor: int16(c), Ordinal: int32(i)})
+				part, _ := w.live(int16(s), int16(c), g.ordinal)
 				if part.Status != gantry.PartFailed || int16(s) == stage && int16(c) != processor {
 					continue
 				}
@@ -166,12 +166,12 @@ func (r *rejoining) container(ctx context.Context) (delivered, error) {
 	return d, nil
 }
 
-// made finds the container if it was made before.
+// made finds the container if it was made before, of the same outputs: after the last redrive.
 func (r *rejoining) made() (gantry.Item, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	i := slices.IndexFunc(r.items, func(x gantry.Item) bool {
-		return x.Transform == rejoinTransform && x.Leg == r.task.Leg && x.Part == int32(r.stage) && x.Processor == r.processor
+		return x.Transform == rejoinTransform && x.Leg == r.task.Leg && x.Part == int32(r.stage) && x.Processor == r.processor && x.Generation == r.generation
 	})
 	if i < 0 {
 		return gantry.Item{}, false
@@ -187,7 +187,7 @@ func (r *rejoining) record(ctx context.Context, f *built) (gantry.Item, error) {
 	}
 	defer blob.Discard()
 	x := gantry.Item{ID: r.nextID(), Parent: 0, Origin: 0, Leg: r.task.Leg, Stage: int16(len(r.plan.Stages)), Processor: r.processor,
-		Part: int32(r.stage), Transform: rejoinTransform, Media: f.media, Size: blob.Size(), SHA: blob.SHA()}
+		Part: int32(r.stage), Generation: r.generation, Transform: rejoinTransform, Media: f.media, Size: blob.Size(), SHA: blob.SHA()}
 	if x.Body = blob.Inline(); x.Body == nil {
 		if x.Location, err = blob.Commit(ctx); err != nil {
 			return gantry.Item{}, err

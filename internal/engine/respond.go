@@ -101,7 +101,7 @@ func (w *work) outputs(ctx context.Context) ([]delivered, error) {
 	}
 	var out []delivered
 	for s, st := range w.plan.Stages {
-		made := w.madeOf(int16(s))
+		made := w.passages[s].madeOf()
 		for _, o := range origins {
 			nth := map[int16]int{} // of each processor's for this origin
 			for _, x := range made[o] {
@@ -153,9 +153,9 @@ func (w *work) final(ctx context.Context) (map[gantry.ItemID]bool, error) {
 }
 
 // madeOf gives a stage's outputs by origin, in the order of processors, parts and answers.
-func (w *work) madeOf(stage int16) map[gantry.ItemID][]gantry.Item {
+func (p *passage) madeOf() map[gantry.ItemID][]gantry.Item {
 	out := map[gantry.ItemID][]gantry.Item{}
-	for _, items := range w.answers(stage) {
+	for _, items := range p.made {
 		for _, x := range items {
 			out[x.Origin] = append(out[x.Origin], x)
 		}
@@ -230,7 +230,7 @@ func (w *work) deliver(ctx context.Context, sink int16, op gantry.Op, ordinal in
 	s := w.plan.Sinks[sink]
 	spec := gantry.CallSpec{Priority: w.task.Priority, Intent: gantry.Intent{
 		Lease: w.task.Lease, Boundary: gantry.AtSink, Op: op, Limiter: s.Limiter, Pipeline: w.plan.ID,
-		Part: gantry.PartKey{Leg: w.task.Leg, Stage: w.task.Stage, Processor: s.Index, Ordinal: ordinal},
+		Part: gantry.PartKey{Leg: w.task.Leg, Stage: w.task.Stage, Processor: s.Index, Ordinal: ordinal, Generation: w.task.Delivery},
 		Try:  w.task.Attempt + 1, ItemCount: int32(len(items)), ItemsSHA: itemsDigest(items)}}
 	return w.e.Caller.Call(gantry.WithHold(ctx, nil), spec, func(ctx context.Context) error {
 		if s.Count != nil {
@@ -293,8 +293,8 @@ func broken(err error) bool {
 func (w *work) failedOrigins() map[gantry.ItemID]bool {
 	out := map[gantry.ItemID]bool{}
 	for s, p := range w.passages {
-		for i, g := range p.groups {
-			if _, failed, _ := w.status(int16(s), i); failed == 0 {
+		for _, g := range p.groups {
+			if _, failed, _ := w.status(int16(s), g.ordinal); failed == 0 {
 				continue
 			}
 			for _, o := range g.origins {

@@ -92,12 +92,7 @@ func (w *work) gather(ctx context.Context) error {
 	if slices.ContainsFunc(w.shardTasks(), open) {
 		return nil
 	}
-	next := gantry.ItemID(0)
-	for _, x := range w.items {
-		if x.Stage == gantry.OriginalStage {
-			next = max(next, x.ID+1)
-		}
-	}
+	next := adopted
 	groups := make([]int32, len(w.plan.Stages)) // so far, by stage
 	for i := range w.shards {
 		s := &w.shards[i]

@@ -126,6 +126,8 @@ type manifestChild struct {
 	Items int32  `json:"items"`
 	State string `json:"state"`
 	Code  string `json:"code,omitempty"`
+
+	Delivery int16 `json:"delivery,omitempty"` // above 0: its files lie below r and this number
 }
 
 // respondMembers delivers the list of the tasks that the media were divided among, how each ended, and what
@@ -154,7 +156,7 @@ func (w *work) memberManifest() ([]byte, error) {
 		}
 	}
 	for _, c := range w.members {
-		m.Children = append(m.Children, manifestChild{Task: c.PublicID, Items: c.Members, State: c.State.String(), Code: string(c.Code)})
+		m.Children = append(m.Children, manifestChild{Task: c.PublicID, Items: c.Members, State: c.State.String(), Code: string(c.Code), Delivery: c.Delivery})
 	}
 	return m.bytes()
 }

@@ -122,7 +122,7 @@ func TestMembersAwaited(t *testing.T) {
 		if err := json.Unmarshal([]byte(w.sealed["id/_manifest.json"]), &m); err != nil {
 			t.Fatal(err)
 		}
-		want := []manifestChild{{"m0", 3, "done", ""}, {"m1", 2, c.second.String(), string(c.code)}}
+		want := []manifestChild{{"m0", 3, "done", "", 0}, {"m1", 2, c.second.String(), string(c.code), 0}}
 		if diff := cmp.Diff(want, m.Children); diff != "" || len(w.called)+len(m.Items)+len(m.Outputs) > 0 || len(w.put) != 1 {
 			t.Errorf("called %v, delivered %v, children (-want +got):\n%s", w.called, w.put, diff)
 		}

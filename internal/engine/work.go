@@ -37,6 +37,7 @@ type work struct {
 	mu       sync.Mutex
 	items    []gantry.Item // in the order of their ids
 	parts    map[gantry.PartKey]gantry.Part
+	raised   map[gantry.PartKey]int16            // the newest generation of parts, by their keys at 0, where it is another
 	kinds    map[gantry.PartKey]gantry.Kind      // of parts that failed here
 	passages []*passage                          // of the stages that have ended, once they are asked for
 	own      []gantry.ItemID                     // its sound media, once they are asked for
@@ -45,6 +46,8 @@ type work struct {
 	owner    gantry.TaskID                       // of a child: the task that holds the media; 0: this one
 	shards   []shard                             // that it was divided into
 	members  []gantry.ChildTask                  // that it was divided into
+
+	generation int16 // of its last redrive; 0: there was none
 }
 
 // load reads what earlier steps, in whatever process, left.
@@ -59,6 +62,7 @@ func (w *work) load(ctx context.Context) error {
 	w.items, w.shards, w.members, w.own, w.last = nil, nil, nil, nil, gantry.NoItem
 	w.parts = map[gantry.PartKey]gantry.Part{}
 	w.kinds = map[gantry.PartKey]gantry.Kind{}
+	w.raised, w.generation = nil, 0
 	w.plan = plan
 	if err := w.loadItems(ctx); err != nil {
 		return err

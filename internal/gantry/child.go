@@ -74,6 +74,7 @@ type ChildTask struct {
 	Kind     Kind  // of its end, with Code and Detail, where it did not end as done
 	Code     Code
 	Detail   string
+	Delivery int16 // under which prefix it delivers
 }
 
 // ChildID is a child's public id: an HMAC under its parent's, which nobody can guess without knowing

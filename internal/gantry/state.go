@@ -83,6 +83,9 @@ const (
 	MoveOn  Event = "move"    // begin the next leg, through another pipeline
 )
 
+// Redrive puts a task that has ended back to inference, for what is to be called again.
+const Redrive Event = "redrive"
+
 // Reopen puts a task that failed back into the state that failed. Since an event of the table has one
 // destination, there is one event for each state.
 func Reopen(s State) Event { return Event("reopen_" + s.String()) }
@@ -106,6 +109,7 @@ var Lifecycle = fsm.Events{
 	on(Reopen(Ingesting), Ingesting, Failed),
 	on(Reopen(Inferring), Inferring, Failed),
 	on(Reopen(Responding), Responding, Failed),
+	on(Redrive, Inferring, Done, Failed, Cancelled),
 }
 
 func on(e Event, to State, from ...State) fsm.EventDesc {

@@ -35,7 +35,8 @@ The state says where a task is; the phase says who may touch it: *ready* (any pr
 holds the lease), *delayed* (nothing to do before a time), *waiting* (for its children), *paused* (by an operator). A retry, a park, a release at
 shutdown and the rescue from a dead process keep the state and change the phase. Entering a state is one committed
 transition; its effect runs after the commit, and runs again if the process dies. An operator may cancel a task in any
-state that is not final, and reopen one that failed in the state that failed. A move begins the next leg, in another pipeline.
+state that is not final, reopen one that failed in the state that failed, and redrive one that has ended. A move begins the
+next leg, in another pipeline.
 `
 	if *update {
 		if err := os.WriteFile(statesFile, []byte(want), 0o644); err != nil {

@@ -60,6 +60,9 @@ const (
 	Pause                 // hand the task back, to nobody before it is resumed
 )
 
+// CodeRedriven is the reason of a part that a redrive planned again, until it is tried.
+const CodeRedriven Code = "redriven"
+
 // Reopened is the change of an event that brings an ended task back; no process commits it as a
 // transition of its own.
 const Reopened Change = 8

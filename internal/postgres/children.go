@@ -58,7 +58,7 @@ func (c *childColumns) args(w gantry.WorkerID) []any {
 // Children reads the tasks that a task was divided into in its present leg, by role and ordinal.
 func (s *Store) Children(ctx context.Context, parent gantry.TaskID) ([]gantry.ChildTask, error) {
 	rows, err := s.pool.Query(ctx, `select t.id, t.public_id, t.role, t.ordinal, coalesce(h.state, t.final_state), coalesce(t.count, 0),
-		coalesce(t.error_kind, 0), coalesce(t.error_code, ''), coalesce(t.error, '')
+		coalesce(t.error_kind, 0), coalesce(t.error_code, ''), coalesce(t.error, ''), t.delivery
 		from task t left join task_hot h on h.id = t.id where t.parent = $1 and t.leg = (select leg from task where id = $1) order by t.role, t.ordinal`, int64(parent))
 	if err != nil {
 		return nil, fmt.Errorf("read children of task %d: %w", parent, err)

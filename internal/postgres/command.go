@@ -138,15 +138,13 @@ type Failure struct {
 	Pipeline int32        // the row of its version
 	Child    bool         // it belongs to another task
 	Run      bool         // it belonged to one process alone
-	Members  bool         // a task that its media were divided among is not done
 }
 
 // Failure reads where a task failed; ok is false if it has not.
 func (s *Store) Failure(ctx context.Context, task gantry.TaskID) (f Failure, ok bool, err error) {
-	err = s.ask.QueryRow(ctx, `select e.from_state, t.pipeline, t.parent is not null, t.run <> '',
-			exists (select from task m where m.parent = t.id and m.leg = t.leg and m.role = 2 and m.final_state <> 5)
+	err = s.ask.QueryRow(ctx, `select e.from_state, t.pipeline, t.parent is not null, t.run <> ''
 		from task t join lateral (select from_state from task_event where task_id = t.id order by seq desc limit 1) e on true
-		where t.id = $1 and t.final_state = 6`, int64(task)).Scan(&f.State, &f.Pipeline, &f.Child, &f.Run, &f.Members)
+		where t.id = $1 and t.final_state = 6`, int64(task)).Scan(&f.State, &f.Pipeline, &f.Child, &f.Run)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return f, false, nil
 	}
@@ -154,56 +152,4 @@ func (s *Store) Failure(ctx context.Context, task gantry.TaskID) (f Failure, ok 
 		return f, false, fmt.Errorf("read failure: %w", err)
 	}
 	return f, true, nil
-}
-
-// reopenSQL puts a failed task back into the state that failed, in the lane of its source, and those of its
-// shards that failed with it: it waits for these. Parts of the stage that failed are planned again; what was
-// answered stays. Deaths of processes are counted on.
-// $1 task, $2 within (us), $3 priority, $4 why.
-const reopenSQL = `
-with f as (
-  select id from task where id = $1 and final_state = 6
-  union all
-  select s.id from task t join task s on s.parent = t.id and s.leg = t.leg where t.id = $1 and t.final_state = 6 and s.role = 1 and s.final_state = 6),
-t as (
-  update task set final_state = null, finished_at = null, error_code = null, error_kind = null, error = null
-  where id = any (array(select id from f)) and final_state = 6
-  returning id, leg, pipeline, arrival),
-e as (
-  select t.id, t.leg, l.seq + 1 as seq, l.from_state as state, l.stage, lane.id as lane,
-    (select count(*) from task_event x where x.task_id = t.id and x.change = 9)::smallint as crashes,
-    case when t.id = $1 then (select count(*) from t s where s.id <> $1)::int else 0 end as open
-  from t join pipeline_version pv on pv.id = t.pipeline join arrival a on a.id = t.arrival
-  join lateral (select id from lane l where l.pipeline = pv.name and l.private_worker is null
-    and (l.source = split_part(a.source, '/', 2) or t.leg > 0 and l.source = '(moved)') order by l.source <> '(moved)' desc limit 1) lane on true
-  join lateral (select seq, from_state, stage from task_event where task_id = t.id order by seq desc limit 1) l on true),
-p as (
-  update part set status = 0, attempt = 0, asked = 0, due = null, reason = null
-  from e where e.state = 3 and part.task_id = e.id and part.leg = e.leg and part.stage = e.stage and part.status in (0, 4)),
-v as (
-  insert into task_event(task_id, seq, leg, from_state, to_state, stage, attempt, worker, change, detail)
-  select id, seq, leg, 6, state, stage, 0, 0, 8, $4 from e)
-insert into task_hot(id, seq, state, phase, stage, leg, crashes, priority, lane, state_until, open_children)
-select id, seq, state, case when open > 0 then 3 else 0 end, stage, leg, crashes, case when id = $1 then $3::smallint else greatest($3::smallint - 1, 0) end,
-       lane, now() + $2 * interval '1 us', open
-from e
-returning lane`
-
-// Reopen puts a failed task, with its shards that failed, back into the state that failed, for the time
-// within, and wakes the processes that may claim it. False means that it had not failed any more.
-func (s *Store) Reopen(ctx context.Context, task gantry.TaskID, within time.Duration, priority int16, why string) (bool, error) {
-	var lane int32
-	err := pgx.BeginFunc(ctx, s.ask, func(tx pgx.Tx) error {
-		return tx.QueryRow(ctx, reopenSQL, int64(task), micros(within), priority, why).Scan(&lane)
-	})
-	if errors.Is(err, pgx.ErrNoRows) {
-		return false, nil // and nothing was changed
-	}
-	if err == nil {
-		err = s.Notify(ctx, strconv.Itoa(int(lane)))
-	}
-	if err != nil {
-		return false, fmt.Errorf("reopen task: %w", err)
-	}
-	return true, nil
 }

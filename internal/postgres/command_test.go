@@ -60,7 +60,7 @@ func TestReopenCountsDeathsOn(t *testing.T) {
 	if err != nil || !failed || f.State != gantry.Queued || f.Pipeline != b.pipeline || f.Run || f.Child {
 		t.Fatalf("%+v %v %v", f, failed, err)
 	}
-	if !must(b.Reopen(t.Context(), task.Task, time.Hour, 2, "by tester"))(t) || must(b.Reopen(t.Context(), task.Task, time.Hour, 2, ""))(t) {
+	if !must(b.Reopen(t.Context(), task.Task, gantry.Timeouts{Queued: time.Hour, Inferring: time.Hour}, 2, "by tester"))(t) || must(b.Reopen(t.Context(), task.Task, gantry.Timeouts{Queued: time.Hour, Inferring: time.Hour}, 2, ""))(t) {
 		t.Error("a failed task is reopened once")
 	}
 	again := b.claim(b.worker, 1)
@@ -102,8 +102,7 @@ func TestCancelReachesLaterChildren(t *testing.T) {
 	}
 }
 
-// TestReopenWithShards puts a task back with those of its shards that failed, and it waits for these; a task
-// that its media were divided among is told from a shard.
+// TestReopenWithShards puts a task back with those of its shards that failed, and it waits for these.
 func TestReopenWithShards(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
@@ -113,10 +112,10 @@ func TestReopenWithShards(t *testing.T) {
 	parent := b.claim(b.worker, 1)[0]
 	b.commit(b.worker, end(parent, gantry.Failed))
 	f, failed, err := b.Failure(t.Context(), parent.Task)
-	if err != nil || !failed || f.State != gantry.Inferring || f.Members {
+	if err != nil || !failed || f.State != gantry.Inferring {
 		t.Fatalf("%+v %v %v", f, failed, err)
 	}
-	if !must(b.Reopen(t.Context(), parent.Task, time.Hour, 2, "by tester"))(t) {
+	if !must(b.Reopen(t.Context(), parent.Task, gantry.Timeouts{Queued: time.Hour, Inferring: time.Hour}, 2, "by tester"))(t) {
 		t.Fatal("not reopened")
 	}
 	if p, n := b.phase(parent.Task), b.open(parent.Task); p != gantry.Waiting || n != 2 {
@@ -130,10 +129,5 @@ func TestReopenWithShards(t *testing.T) {
 	b.commit(b.worker, end(again[0], gantry.Done), end(again[1], gantry.Done))
 	if got := b.claim(b.worker, 9); len(got) != 1 || got[0].Task != parent.Task || got[0].Priority != 2 {
 		t.Errorf("then it claimed %+v", got)
-	}
-	b.exec(`update task set role = 2, final_state = 6, finished_at = now() where id = $1`, int64(shards[0].Task))
-	b.exec(`update task set final_state = 6, finished_at = now() where id = $1`, int64(parent.Task))
-	if f, _, err = b.Failure(t.Context(), parent.Task); err != nil || !f.Members {
-		t.Errorf("%+v %v", f, err)
 	}
 }

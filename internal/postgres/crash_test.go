@@ -112,7 +112,7 @@ func TestReopenAfterFiveDeaths(t *testing.T) {
 	if n := b.count(`select count(*) from task_hot`); n != 0 {
 		t.Fatal("it did not fail")
 	}
-	if !must(b.Reopen(t.Context(), task.Task, time.Hour, 5, "by tester"))(t) {
+	if !must(b.Reopen(t.Context(), task.Task, gantry.Timeouts{Queued: time.Hour, Extracting: time.Hour}, 5, "by tester"))(t) {
 		t.Fatal("it cannot be tried again")
 	}
 	w := b.register(time.Minute)

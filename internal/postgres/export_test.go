@@ -18,3 +18,8 @@ func MovesForTest() string {
 	sql, _ := newSections(transitionSQL).statement(section{"moves", 1, make([]any, 12)}, section{"parents", 1, nil})
 	return sql
 }
+
+// RedriveForTest are the statements that put tasks back, by what they do.
+func RedriveForTest() map[string]string {
+	return map[string]string{"kin": kinSQL, "count": countPartsSQL, "again": againSQL, "retry": retryPartsSQL, "back": putBackSQL}
+}

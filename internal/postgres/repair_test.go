@@ -116,7 +116,7 @@ func TestReenter(t *testing.T) {
 		t.Errorf("%+v", list[0])
 	}
 	b.commit(b.worker, end(got[0], gantry.Failed))
-	if !must(b.Reopen(t.Context(), task.Task, time.Hour, 5, "by tester"))(t) {
+	if !must(b.Reopen(t.Context(), task.Task, gantry.Timeouts{Queued: time.Hour, Extracting: time.Hour, Ingesting: time.Hour, Inferring: time.Hour}, 5, "by tester"))(t) {
 		t.Error("a retry finds no lane")
 	}
 	if n := b.count(`select count(*) from task_hot where lane = $1 and leg = 1 and crashes = 1`, to.Lane); n != 1 {
