@@ -232,10 +232,10 @@ func TestLimitOfAState(t *testing.T) {
 		r := newRig(t, nil)
 		inbox, _ := r.serving(strings.Replace(oneStage(s.URL, "20s"), "timeout: 20s", "timeout: 20s, limits: {concurrency: 32}", 1) + limit)
 		r.workers(2)
-		for i := range 40 {
+		for i := range 24 {
 			drop(t, inbox, fmt.Sprintf("%d.png", i), noise(30, [32]byte{byte(i)}))
 		}
-		for _, x := range r.settled(40) {
+		for _, x := range r.settled(24) {
 			if x.State != "done" {
 				t.Fatalf("a task ended %s: %+v", x.State, x.Error)
 			}
