@@ -168,6 +168,88 @@ func TestPark(t *testing.T) {
 	}
 }
 
+// TestAskedToWaitIsNoAttempt has a service ask to wait for longer than there are attempts: the part goes on, and
+// its attempts are there when the service fails in earnest. The record numbers every try.
+func TestAskedToWaitIsNoAttempt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, each("a", gantry.EachPart, gantry.OnErrorFail))
+	w.leaves(1)
+	asked := true
+	w.process = func(context.Context, *gantry.Request) error {
+		if asked {
+			return &gantry.Error{Kind: gantry.Unavailable, Code: "http_429", RetryAfter: time.Second}
+		}
+		return &gantry.Error{Kind: gantry.Unavailable, Code: "http_503"}
+	}
+	key := gantry.PartKey{}
+	again := func() gantry.Transition {
+		t.Helper()
+		p := w.parts[key]
+		p.DueIn = 0
+		w.parts[key] = p
+		return w.step(t.Context(), gantry.Inferring, 0)
+	}
+	tr := w.step(t.Context(), gantry.Inferring, 0)
+	for k := range w.parts {
+		key = k
+	}
+	for range 9 {
+		if tr.Change != gantry.Park || tr.After < time.Second {
+			t.Fatalf("left with %+v", tr)
+		}
+		tr = again()
+	}
+	if p := w.parts[key]; p.Attempt != 10 || p.Asked != 10 || p.Status != gantry.PartPlanned || p.Reason != "http_429" {
+		t.Errorf("after ten requests to wait: %+v", p)
+	}
+	asked = false
+	for tries := 1; ; tries++ {
+		tr = again()
+		if tr.Change == gantry.Park && tries < 5 {
+			continue
+		}
+		if p := w.parts[key]; tr.Change != gantry.End || tr.To != gantry.Failed || p.Attempt-p.Asked != int16(tries) || tries < 2 {
+			t.Errorf("after %d failures: %+v, %+v", tries, tr, p)
+		}
+		break
+	}
+}
+
+// TestHeldCallsAreNoFailure pauses the pipeline while calls wait: the parts are as they were, the calls under way
+// count, and the task is given back.
+func TestHeldCallsAreNoFailure(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, each("a", gantry.EachPart, gantry.OnErrorFail))
+	w.leaves(3)
+	held := make(chan struct{})
+	w.process = func(ctx context.Context, r *gantry.Request) error {
+		if r.Items[0].ID != 1 {
+			return gantry.ErrHeld // as the gate says of a call that waits
+		}
+		close(held)
+		return answer1(gantry.MediaJSON, `1`)(ctx, r)
+	}
+	tr := w.step(gantry.WithHold(t.Context(), held), gantry.Inferring, 0)
+	if tr.Change != gantry.Release || tr.To != gantry.Inferring {
+		t.Errorf("left with %+v", tr)
+	}
+	ok := 0
+	for _, p := range w.parts {
+		if p.Status == gantry.PartOK {
+			ok++
+		} else if p.Status != gantry.PartPlanned || p.Attempt != 0 {
+			t.Errorf("a part that was held is %+v", p)
+		}
+	}
+	if ok != 1 {
+		t.Errorf("%d parts are answered", ok)
+	}
+	w.called = nil
+	if tr := w.step(gantry.WithHold(t.Context(), held), gantry.Inferring, 0); tr.Change != gantry.Release || len(w.called) != 0 {
+		t.Errorf("claimed while it is paused: %+v after calls %v", tr, w.called)
+	}
+}
+
 // TestStateTimeout ends the task while a service hangs.
 func TestStateTimeout(t *testing.T) {
 	t.Parallel()

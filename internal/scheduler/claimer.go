@@ -150,7 +150,7 @@ func (c *claimer) round(ctx context.Context, polled bool, start func(gantry.Task
 		return 0, err
 	}
 	room := c.s.opts.Tasks - c.running()
-	if room <= 0 {
+	if room <= 0 || !c.s.heart.alive() {
 		return 0, nil
 	}
 	if polled || c.lookNow() {

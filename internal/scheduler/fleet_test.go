@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"context"
+	crand "crypto/rand"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -295,5 +296,53 @@ func TestBreakerOnPostgres(t *testing.T) {
 	list, err := r.Limits(t.Context(), "http://h:1", 1)
 	if err != nil || len(list) != 1 || list[0].Breaker != "closed" {
 		t.Errorf("the breaker stands as %+v (%v)", list, err)
+	}
+}
+
+// TestTaskOfALateHeartbeat has a step say that the lease is lost while it holds, as the gate does when a
+// heartbeat is late. The task is not left with a process that does nothing for it.
+func TestTaskOfALateHeartbeat(t *testing.T) {
+	t.Parallel()
+	store := postgrestest.New(t)
+	ids := gantry.NewIDs(time.Now, crand.Reader)
+	p := &gantry.Pipeline{Name: "p", Version: gantry.Digest{1}, Resolved: []byte(`{}`)}
+	pipeline, err := store.EnsurePipeline(t.Context(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	limiter, err := store.EnsureLimiter(t.Context(), "pipeline:p", gantry.LimiterSpec{MaxUnits: 1}, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lane, err := store.EnsureLane(t.Context(), "p", "in", limiter, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	arrivals, err := store.ArrivalIDs(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mac := gantry.MAC([]byte("k"), ids.New().String())
+	if _, err := store.Enqueue(t.Context(), []gantry.Admission{{Arrival: gantry.Arrival{ID: arrivals[0], Source: "p/in", RefMAC: mac, Version: "v"},
+		PublicID: "aaaa", Pipeline: pipeline, Lane: lane, Priority: 5, Within: time.Hour}}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	steps := 0
+	ended := false
+	err = Run(ctx, store, Options{Ended: func(gantry.Task, gantry.Transition) { ended = true; cancel() }},
+		func(context.Context, *Session) (Begin, error) {
+			return func(gantry.Task) (Step, func()) {
+				return func(_ context.Context, x gantry.Task) gantry.Transition {
+					if steps++; steps == 1 {
+						return gantry.Transition{}
+					}
+					return gantry.Transition{Lease: x.Lease, From: x.State, To: gantry.Failed, Change: gantry.End, Code: "enough"}
+				}, func() {}
+			}, nil
+		})
+	if err != nil || !ended || steps != 2 {
+		t.Errorf("ended %t after %d steps (%v)", ended, steps, err)
 	}
 }
