@@ -1,6 +1,7 @@
 -- Claims up to k ready tasks of each lane for a worker whose lease still runs, of new shards one alone: each is
 -- long work, and is to be shared with the processes that look a moment later. Only shards are new at inferring (3).
--- One that two processes died of is claimed aside: it is not begun before it is alone in its process.
+-- So is one that two processes died of, which besides is claimed aside: it is not begun before it is alone in
+-- its process.
 -- $1 lanes, $2 k of each, $3 worker.
 --
 -- "= any (array(...))" and not "from c": with a join the planner cannot see k, expects a tenth of the
@@ -10,7 +11,7 @@ with c as materialized (
   select r.id, r.shard
   from unnest($1::int[], $2::int[]) as w(lane, k)
   cross join lateral (
-    select id, state = 3 and seq = 0 as shard from task_hot
+    select id, state = 3 and seq = 0 or crashes >= 2 as shard from task_hot
     where phase = 0 and lane = w.lane
     order by priority, id
     limit w.k

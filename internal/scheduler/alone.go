@@ -38,6 +38,7 @@ func (c *claimer) setAside(t gantry.Task) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.apart.waiting = append(c.apart.waiting, setAside{t, time.Now()})
+	c.hot[t.Lane] = true // only one such comes with each claim
 	return true
 }
 
@@ -57,7 +58,7 @@ func (c *claimer) nextAlone(ctx context.Context, start func(gantry.Task)) (quiet
 		c.mu.Unlock()
 		return quiet, nil
 	}
-	next := c.apart.waiting[0]
+	next := slices.MinFunc(c.apart.waiting, func(a, b setAside) int { return int(a.Crashes) - int(b.Crashes) })
 	c.apart.alone = next.Task.Task
 	c.mu.Unlock()
 	held, err := c.s.store.Alone(ctx, c.s.Worker, next.Lease)
