@@ -102,7 +102,7 @@ func (d *Database) redrive(ctx context.Context, t postgres.TaskRow, by string, w
 		return refusal(t.ID, t.State, reason), nil
 	}
 	within := p.Timeouts
-	got, err := d.Store.Redrive(ctx, postgres.Redrive{Task: gantry.TaskID(t.Key), Calls: calls, Statuses: what.Parts.statuses(), Within: within.Inferring,
+	got, err := d.Store.Redrive(ctx, postgres.Redrive{Task: gantry.TaskID(t.Key), Top: a.Top, Calls: calls, Statuses: what.Parts.statuses(), Within: within.Inferring,
 		Waiting: 2*within.Inferring + within.Responding, Priority: p.Priority, By: by, Dry: what.Dry})
 	switch {
 	case err != nil:

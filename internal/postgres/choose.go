@@ -31,18 +31,21 @@ type Candidate struct {
 // candidatesSQL reads a page of tasks in the order of their keys. $1 the last key of the page before, $2 pipeline, $3
 // states, $4 since, $5 how many.
 var candidatesSQL = `
-select t.id, t.public_id, pv.name, encode(pv.version, 'hex'), ` + fmt.Sprintf(stateNameSQL, `coalesce(h.state, t.final_state)`) + `,
-  coalesce((array['ready','owned','delayed','waiting'])[h.phase + 1], ''), coalesce(h.stage, 0)::int, coalesce(substr(a.source, length(pv.name) + 2), ''),
+with t as materialized (
+  select t.*, pv.name, pv.version, coalesce(h.state, t.final_state) as state, h.phase, h.stage, h.attempt, h.crashes, h.priority
+  from task t join pipeline_version pv on pv.id = t.pipeline left join task_hot h on h.id = t.id
+  where t.id > $1 and t.parent is null and ($2 = '' or pv.name = $2) and coalesce(h.state, t.final_state) = any ($3::smallint[]) and t.created_at >= $4
+  order by t.id limit $5)
+select t.id, t.public_id, t.name, encode(t.version, 'hex'), ` + fmt.Sprintf(stateNameSQL, `t.state`) + `,
+  coalesce((array['ready','owned','delayed','waiting'])[t.phase + 1], ''), coalesce(t.stage, 0)::int, coalesce(substr(a.source, length(t.name) + 2), ''),
   (select count(*)::int from task c where c.parent = t.id), t.created_at, t.finished_at,
   coalesce(t.error_code, ''), coalesce(` + fmt.Sprintf(kindNameSQL, `t.error_kind`) + `, ''), coalesce(t.error, ''),
   extract(epoch from now() - t.created_at)::float8, extract(epoch from now() - t.finished_at)::float8,
-  coalesce(h.attempt, e.attempt, 0)::int, h.crashes::int, h.priority::int,
-  case when e.from_state = 3 then coalesce(pv.resolved::json -> 'stages' -> e.stage::int ->> 'name', '') else '' end
-from task t join pipeline_version pv on pv.id = t.pipeline
-left join task_hot h on h.id = t.id left join arrival a on a.id = t.arrival
+  coalesce(t.attempt, e.attempt, 0)::int, t.crashes::int, t.priority::int,
+  case when e.from_state = 3 then coalesce((select resolved::json -> 'stages' -> e.stage::int ->> 'name' from pipeline_version where id = t.pipeline), '') else '' end
+from t left join lateral (select source from arrival where id = t.arrival offset 0) a on true
 left join lateral (select from_state, stage, attempt from task_event where task_id = t.id order by seq desc limit 1) e on t.final_state = 6
-where t.id > $1 and t.parent is null and ($2 = '' or pv.name = $2) and coalesce(h.state, t.final_state) = any ($3::smallint[]) and t.created_at >= $4
-order by t.id limit $5`
+order by t.id`
 
 // Candidates reads a page of at most n tasks whose keys are above after, in their order.
 func (s *Store) Candidates(ctx context.Context, c Choice, after int64, n int) ([]Candidate, error) {
@@ -50,7 +53,7 @@ func (s *Store) Candidates(ctx context.Context, c Choice, after int64, n int) ([
 	for _, x := range c.States {
 		states = append(states, int16(x))
 	}
-	rows, err := s.ask.Query(ctx, candidatesSQL, after, c.Pipeline, states, c.Since, n)
+	rows, err := s.pool.Query(ctx, candidatesSQL, after, c.Pipeline, states, c.Since, n)
 	if err != nil {
 		return nil, fmt.Errorf("read tasks: %w", err)
 	}

@@ -17,6 +17,7 @@ import (
 // Redrive says what of a task, and of the tasks that it was divided into, is to be called again.
 type Redrive struct {
 	Task     gantry.TaskID
+	Top      gantry.TaskID       // the task at the top of its family, as Ancestry has it
 	Calls    []RedriveCall       // that may be selected
 	Statuses []gantry.PartStatus // that are
 	Within   time.Duration       // how long a task may infer
@@ -147,13 +148,9 @@ var errRefused = errors.New("refused")
 // Redrive puts a task that has ended back to inferring, with what it was divided into and what it belongs to, and
 // plans again what is selected under the family's next generation. Parts that are not selected stay answered.
 func (s *Store) Redrive(ctx context.Context, r Redrive) (out Redriven, err error) {
-	a, err := s.Ancestry(ctx, r.Task)
-	if err != nil {
-		return out, err
-	}
 	var lanes []string
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		if lanes, err = s.redrive(ctx, tx, a.Top, r, &out); err == nil && (r.Dry || out.Refused != "") {
+		if lanes, err = s.redrive(ctx, tx, r, &out); err == nil && (r.Dry || out.Refused != "") {
 			return errRefused
 		}
 		return err
@@ -170,8 +167,8 @@ func (s *Store) Redrive(ctx context.Context, r Redrive) (out Redriven, err error
 	return out, nil
 }
 
-func (s *Store) redrive(ctx context.Context, tx pgx.Tx, top gantry.TaskID, r Redrive, out *Redriven) (lanes []string, err error) {
-	f, refused, err := lockFamily(ctx, tx, top, r.Task)
+func (s *Store) redrive(ctx context.Context, tx pgx.Tx, r Redrive, out *Redriven) (lanes []string, err error) {
+	f, refused, err := lockFamily(ctx, tx, r.Top, r.Task)
 	if err != nil || refused != "" {
 		out.Refused = refused
 		return nil, err

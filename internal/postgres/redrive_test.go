@@ -46,7 +46,7 @@ func (b *bed) finish(task gantry.Task, to gantry.State, stage int16) {
 // redrive selects of the one processor of two stages.
 func (b *bed) redrive(task gantry.Task, statuses ...gantry.PartStatus) postgres.Redriven {
 	b.t.Helper()
-	return must(b.Redrive(b.t.Context(), postgres.Redrive{Task: task.Task, Calls: []postgres.RedriveCall{{Stage: 0}, {Stage: 1}}, Statuses: statuses,
+	return must(b.Redrive(b.t.Context(), postgres.Redrive{Task: task.Task, Top: task.Task, Calls: []postgres.RedriveCall{{Stage: 0}, {Stage: 1}}, Statuses: statuses,
 		Within: time.Hour, Waiting: 2 * time.Hour, Priority: 3, By: "tester"}))(b.t)
 }
 
