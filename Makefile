@@ -2,7 +2,7 @@ GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 export CGO_ENABLED = 0
 
-.PHONY: build demo test lint bench bench-scheduler clean deps-demo deps-test
+.PHONY: build demo test chaos lint bench bench-scheduler clean deps-demo deps-test
 
 build: ## bin/gantry
 	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/gantry ./cmd/gantry
@@ -13,6 +13,10 @@ demo: deps-demo build ## everything on this machine, in one command
 
 test: deps-test ## all tests, with what they need
 	sh test/run
+
+# make test does so too, with fewer kills. CHAOS_CUTS: answers lost; CHAOS_SEED: another order; CHAOS_OUT: a file for the figures.
+chaos: deps-test ## kill, freeze and cut off real processes; CHAOS_KILLS=n times
+	CHAOS_KILLS=$${CHAOS_KILLS:-1000} $(GO) test -count=1 -timeout 90m -v ./test/chaos
 
 lint: ## gofmt, vet, staticcheck
 	sh test/lint

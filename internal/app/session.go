@@ -66,13 +66,27 @@ func (a *App) work(ctx context.Context, opts scheduler.Options, beside life) err
 	return err
 }
 
-// Work runs tasks until ctx ends, with one lease after another.
+// registerPause is about how long a process that lost its lease waits for a database that gives it no other.
+const registerPause = time.Second
+
+// Work runs tasks until ctx ends, with one lease after another. Once it had one, a database that is away for
+// however long ends nothing.
 func (a *App) Work(ctx context.Context, beside life) error {
-	for {
+	for had := false; ; {
 		err := a.work(ctx, scheduler.Options{}, beside)
-		if !errors.Is(err, scheduler.ErrLeaseLost) || ctx.Err() != nil {
+		lost := errors.Is(err, scheduler.ErrLeaseLost)
+		had = had || lost
+		if ctx.Err() != nil || !lost && !(had && errors.Is(err, scheduler.ErrUnregistered)) {
 			return err
 		}
 		a.Log.Warn("begin again", "err", err)
+		if lost {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(time.Duration((0.5 + a.rand()) * float64(registerPause))):
+		}
 	}
 }

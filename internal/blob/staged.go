@@ -33,11 +33,16 @@ func (s *staged) Inline() []byte {
 // Commit packs a blob in memory into the segment, or gives a file its name by digest. A commit
 // that ctx cut short may or may not have happened; nothing names what it left.
 func (s *staged) Commit(ctx context.Context) (string, error) {
+	fail.Point("before_blob_commit")
+	at, err := s.commit(ctx)
+	fail.Point("after_blob_commit")
+	return at, err
+}
+
+func (s *staged) commit(ctx context.Context) (string, error) {
 	if !s.used.CompareAndSwap(false, true) {
 		return "", gantry.Errorf(gantry.Illegal, "", "commit blob: it was committed or discarded before")
 	}
-	fail.Point("before_blob_commit")
-	defer fail.Point("after_blob_commit")
 	if s.file == nil {
 		return s.dir.writer.commit(ctx, s.body, s.sha)
 	}

@@ -68,8 +68,9 @@ func (w *work) seal(ctx context.Context, sink int16, n int, manifest []byte) err
 	d := gantry.Delivery{Path: w.prefix() + gantry.ManifestName, Media: gantry.MediaJSON, Size: int64(len(manifest)),
 		SHA: sha256.Sum256(manifest), Manifest: true, Open: func(context.Context) (body, error) { return bytesBody(manifest), nil }}
 	fail.Point("before_manifest")
-	defer fail.Point("after_manifest")
-	return w.deliver(ctx, sink, gantry.OpManifest, int32(n), nil, d)
+	err := w.deliver(ctx, sink, gantry.OpManifest, int32(n), nil, d)
+	fail.Point("after_manifest")
+	return err
 }
 
 // prefix is the task's own place at a sink. Each leg has another, and so has a delivery after a manifest.
@@ -215,8 +216,9 @@ func (w *work) deliverAll(ctx context.Context, sink int16, outputs []delivered) 
 			d := gantry.Delivery{Path: x.path, Media: x.Media, Size: x.Size, SHA: x.SHA,
 				Open: func(ctx context.Context) (body, error) { return w.open(ctx, x.Item) }}
 			fail.Point("before_put")
-			defer fail.Point("after_put")
-			return w.deliver(ctx, sink, gantry.OpPut, int32(i), []gantry.Item{x.Item}, d)
+			err := w.deliver(ctx, sink, gantry.OpPut, int32(i), []gantry.Item{x.Item}, d)
+			fail.Point("after_put")
+			return err
 		})
 	}
 	if err := g.Wait(); err != nil || !halted {

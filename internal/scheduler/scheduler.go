@@ -19,6 +19,9 @@ import (
 // long and others have its tasks by now. A new session may be begun at once.
 var ErrLeaseLost = errors.New("lease lost: this process was away for too long")
 
+// ErrUnregistered ends a session that did not begin: the database did not take the process's registration.
+var ErrUnregistered = errors.New("no lease")
+
 // ErrStopping is the cause of contexts that end because the process is asked to stop.
 var ErrStopping = errors.New("stopping")
 
@@ -98,7 +101,7 @@ func Run(ctx context.Context, store Store, opts Options, setUp func(context.Cont
 	beat := time.Now()
 	w, err := store.Register(ctx, host, os.Getpid(), opts.TTL)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrUnregistered, err)
 	}
 	fail.Point("after_register")
 	s := &Session{Worker: w, store: store, opts: opts, stop: make(chan struct{}), held: map[gantry.TaskID]*grip{}}

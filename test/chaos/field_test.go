@@ -188,7 +188,7 @@ type service struct {
 func newService(t *testing.T) *service {
 	t.Helper()
 	s := &service{keys: map[string]int{}}
-	h := models.Handler(models.Options{Latency: 5 * time.Millisecond, Fail: 0.03})
+	h := models.Handler(models.Options{Latency: 5 * time.Millisecond, Fail: 0.05})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		s.keys[r.Header.Get("Idempotency-Key")]++
