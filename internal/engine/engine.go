@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
+	"github.com/gantry-imaging/gantry/internal/line"
 )
 
 // Store is the engine's side of the database.
@@ -89,13 +90,13 @@ type Engine struct {
 	cached atomic.Int64        // blocks of originals in memory
 
 	mu      sync.Mutex
-	flight  map[int32]*semaphore.Weighted // by limiter: parts between their intent and their outcome
-	shelves map[gantry.TaskID]*shelf      // of children that run here, by parent
+	flight  map[int32]*line.Room     // by limiter: parts between their intent and their outcome
+	shelves map[gantry.TaskID]*shelf // of children that run here, by parent
 }
 
 // New makes the engine of one session.
 func New(o Options) *Engine {
-	return &Engine{Options: o, cpu: semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0))), flight: map[int32]*semaphore.Weighted{},
+	return &Engine{Options: o, cpu: semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0))), flight: map[int32]*line.Room{},
 		shelves: map[gantry.TaskID]*shelf{}}
 }
 
@@ -242,18 +243,19 @@ func (e *Engine) stopping() bool {
 }
 
 // room bounds the parts between intent and outcome to 2.5 times the target's units: enough that the
-// next is ready when a unit comes back, few enough that a crash leaves few intents behind.
-func (e *Engine) room(limiter int32, units int) *semaphore.Weighted {
+// next is ready when a unit comes back, few enough that a crash leaves few intents behind. Less urgent parts do not
+// count: what is held up by them would wait for a second call.
+func (e *Engine) room(limiter int32, units int) *line.Room {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	s := e.flight[limiter]
-	if s == nil {
+	r := e.flight[limiter]
+	if r == nil {
 		n := 256
 		if units > 0 {
 			n = min(n, max(2, units*5/2))
 		}
-		s = semaphore.NewWeighted(int64(n))
-		e.flight[limiter] = s
+		r = line.NewRoom(n)
+		e.flight[limiter] = r
 	}
-	return s
+	return r
 }

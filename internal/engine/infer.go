@@ -69,10 +69,10 @@ func (w *work) runCalls(ctx context.Context, call Call, units []unit) error {
 			break
 		}
 		g.Go(func() error {
-			if err := room.Acquire(gctx, 1); err != nil {
+			if err := room.Enter(gctx, w.task.Priority); err != nil {
 				return nil // the wait below says why
 			}
-			defer room.Release(1)
+			defer room.Leave(w.task.Priority)
 			if w.e.stopping() {
 				return nil
 			}

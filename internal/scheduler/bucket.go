@@ -1,12 +1,12 @@
 package scheduler
 
 import (
-	"container/heap"
 	"context"
 	"sync"
 	"time"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
+	"github.com/gantry-imaging/gantry/internal/line"
 )
 
 // bucket is this process's share of one limiter: units granted by the database, handed out to
@@ -22,26 +22,17 @@ type bucket struct {
 	cap     int  // while a grant is under way: what was in use when it was asked for
 	frozen  bool // a grant is under way
 	inUse   int
-	queue   waitQueue
-	serial  int64
+	queue   line.Queue
 	idle    time.Time // when a unit last came back that nobody waited for
 	granter func()    // told when units came
 	hope    int       // units wanted by the claimer beyond those in use
 
-	turn     chan struct{} // held by the caller that looks at slots
-	slots    []time.Time   // booked starts, in order
-	starters int           // callers that hold a unit and wait for a start
-}
-
-type waiter struct {
-	priority int16
-	serial   int64
-	index    int
-	ready    chan struct{}
+	starts   starts
+	starters int // callers that hold a unit and wait for a start
 }
 
 func newBucket(id int32, spec gantry.LimiterSpec) *bucket {
-	return &bucket{id: id, spec: spec, poke: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
+	return &bucket{id: id, spec: spec, poke: make(chan struct{}, 1)}
 }
 
 // acquire waits for one unit.
@@ -52,27 +43,25 @@ func (b *bucket) acquire(ctx context.Context, priority int16) error {
 		b.mu.Unlock()
 		return nil
 	}
-	if len(b.queue) == 0 && b.free() > 0 {
+	if b.queue.Len() == 0 && b.free() > 0 {
 		b.inUse++
 		b.mu.Unlock()
 		return nil
 	}
-	w := &waiter{priority: priority, serial: b.serial, ready: make(chan struct{})}
-	b.serial++
-	heap.Push(&b.queue, w)
+	w := b.queue.Join(priority)
 	b.mu.Unlock()
 	b.nudge()
 	select {
-	case <-w.ready:
+	case <-w.Ready:
 		return nil
 	case <-ctx.Done():
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		select {
-		case <-w.ready: // it was handed over at this moment: give it back
+		case <-w.Ready: // it was handed over at this moment: give it back
 			b.put(1)
 		default:
-			heap.Remove(&b.queue, w.index)
+			b.queue.Leave(w)
 		}
 		return context.Cause(ctx)
 	}
@@ -83,7 +72,7 @@ func (b *bucket) take(n int) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.spec.MaxUnits >= 0 {
-		n = min(n, max(0, b.free()-len(b.queue)))
+		n = min(n, max(0, b.free()-b.queue.Len()))
 	}
 	b.inUse += n
 	return n
@@ -99,7 +88,7 @@ func (b *bucket) release(n int) {
 func (b *bucket) put(n int) {
 	b.inUse -= n
 	b.handOver()
-	if b.inUse+len(b.queue) < b.granted || b.inUse <= b.granted && b.granted < b.booked {
+	if b.inUse+b.queue.Len() < b.granted || b.inUse <= b.granted && b.granted < b.booked {
 		b.idle = time.Now()
 		b.nudge()
 	}
@@ -115,10 +104,10 @@ func (b *bucket) free() int {
 }
 
 func (b *bucket) handOver() {
-	for len(b.queue) > 0 && (b.spec.MaxUnits < 0 || b.free() > 0) {
-		w := heap.Pop(&b.queue).(*waiter)
+	fits := func(int16) bool { return b.spec.MaxUnits < 0 || b.free() > 0 }
+	for w := b.queue.Next(fits); w != nil; w = b.queue.Next(fits) {
 		b.inUse++
-		close(w.ready)
+		close(w.Ready)
 	}
 }
 
@@ -135,7 +124,7 @@ func (b *bucket) ask() (want, inUse int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.frozen, b.cap = true, b.inUse
-	return b.inUse + len(b.queue) + b.hope, b.inUse
+	return b.inUse + b.queue.Len() + b.hope, b.inUse
 }
 
 // settle takes the database's answer.
@@ -173,13 +162,13 @@ type demand struct {
 func (b *bucket) demand() demand {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return demand{want: b.inUse + len(b.queue) + b.hope, inUse: b.inUse, granted: b.granted, booked: b.booked, idle: b.idle}
+	return demand{want: b.inUse + b.queue.Len() + b.hope, inUse: b.inUse, granted: b.granted, booked: b.booked, idle: b.idle}
 }
 
 func (b *bucket) waiting() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return len(b.queue)
+	return b.queue.Len()
 }
 
 func (b *bucket) setSpec(s gantry.LimiterSpec) {
@@ -187,29 +176,6 @@ func (b *bucket) setSpec(s gantry.LimiterSpec) {
 	b.spec = s
 	b.handOver()
 	b.mu.Unlock()
-}
-
-// waitQueue orders waiters by priority, then by arrival.
-type waitQueue []*waiter
-
-func (q waitQueue) Len() int { return len(q) }
-func (q waitQueue) Less(i, j int) bool {
-	if q[i].priority != q[j].priority {
-		return q[i].priority < q[j].priority
-	}
-	return q[i].serial < q[j].serial
-}
-func (q waitQueue) Swap(i, j int) { q[i], q[j] = q[j], q[i]; q[i].index, q[j].index = i, j }
-
-// Push is part of heap.Interface.
-func (q *waitQueue) Push(x any) { w := x.(*waiter); w.index = len(*q); *q = append(*q, w) }
-
-// Pop is part of heap.Interface.
-func (q *waitQueue) Pop() any {
-	old := *q
-	w := old[len(old)-1]
-	*q = old[:len(old)-1]
-	return w
 }
 
 func (b *bucket) unlimited() bool {

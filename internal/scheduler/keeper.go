@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -51,7 +50,7 @@ func (k *keeper) Acquire(ctx context.Context, limiter int32, priority int16) (re
 		return nil, err
 	}
 	release = sync.OnceFunc(func() { b.release(1) })
-	if err := k.start(ctx, b); err != nil {
+	if err := k.start(ctx, b, priority); err != nil {
 		release()
 		return nil, err
 	}
@@ -64,7 +63,7 @@ func (k *keeper) load() (waiting, inUse int) {
 	defer k.mu.Unlock()
 	for _, b := range k.buckets {
 		b.mu.Lock()
-		waiting, inUse = waiting+len(b.queue), inUse+b.inUse
+		waiting, inUse = waiting+b.queue.Len(), inUse+b.inUse
 		b.mu.Unlock()
 	}
 	return waiting, inUse
@@ -76,7 +75,7 @@ func (k *keeper) waiting() (units, starts int) {
 	defer k.mu.Unlock()
 	for _, b := range k.buckets {
 		b.mu.Lock()
-		units, starts = units+len(b.queue), starts+b.starters
+		units, starts = units+b.queue.Len(), starts+b.starters
 		b.mu.Unlock()
 	}
 	return units, starts
@@ -177,54 +176,6 @@ func (k *keeper) grant(b *bucket) {
 		units = inUse
 	}
 	b.settle(units)
-}
-
-// start waits for the next booked start of a limiter with a rate. The caller holds a unit, so that
-// a start is booked only for a call that can be made.
-func (k *keeper) start(ctx context.Context, b *bucket) error {
-	if b.rate() <= 0 {
-		return nil
-	}
-	for {
-		at, err := k.nextSlot(ctx, b)
-		if err != nil {
-			return err
-		}
-		if err := sleepUntil(ctx, at); err != nil {
-			return err
-		}
-		if time.Since(at) < late(b.rate()) {
-			return nil
-		}
-	}
-}
-
-func (k *keeper) nextSlot(ctx context.Context, b *bucket) (time.Time, error) {
-	b.addStarter(1)
-	defer b.addStarter(-1)
-	select {
-	case b.turn <- struct{}{}:
-	case <-ctx.Done():
-		return time.Time{}, context.Cause(ctx)
-	}
-	defer func() { <-b.turn }()
-	for len(b.slots) > 0 && time.Since(b.slots[0]) >= late(b.rate()) {
-		b.slots = b.slots[1:]
-	}
-	if len(b.slots) == 0 {
-		n := max(1, min(b.startersNow(), int(b.rate()*bookAhead.Seconds())))
-		first, step, err := k.store.Reserve(ctx, b.id, n)
-		if err != nil {
-			return time.Time{}, fmt.Errorf("wait for a start: %w", err)
-		}
-		now := time.Now()
-		for i := range n {
-			b.slots = append(b.slots, now.Add(max(0, first+time.Duration(i)*step)))
-		}
-	}
-	at := b.slots[0]
-	b.slots = b.slots[1:]
-	return at, nil
 }
 
 // late is by how much a booked start may be missed; one missed by more is lost. Late starts crowd
