@@ -112,10 +112,12 @@ type Worker struct {
 	PID  int
 }
 
-// Want asks for up to N tasks of a lane.
+// Want asks for up to N tasks of a lane: Aged of them the oldest, the others the most urgent.
 type Want struct {
 	Lane int32
 	N    int
+	Aged int
+	Upto int16 // tasks of less urgent priorities stay where they are; 0: none do
 }
 
 // Lane is what admission counts: a pipeline and one of its sources.

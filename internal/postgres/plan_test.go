@@ -151,7 +151,7 @@ func TestPlans(t *testing.T) {
 }
 
 func (p *plans) claimArgs() []string {
-	return []string{array("int", strconv.Itoa(int(p.lane)), 1), array("int", "100", 1), "1"}
+	return []string{array("int", strconv.Itoa(int(p.lane)), 1), array("int", "100", 1), "1", array("smallint", "9", 1), array("int", "13", 1)}
 }
 
 func (p *plans) holdClaim() {
