@@ -62,7 +62,8 @@ type Transition struct {
 	Stage    int16
 	Change   Change
 	After    time.Duration // Retry, Park: how long nothing is to be done
-	Within   time.Duration // Advance, Wait: how long the state may last from now; 0 keeps what was left
+	Within   time.Duration // Advance, Release, Wait: how long the state may last from now; 0 keeps what was left
+	Priority *int16        // of the task from now on; nil leaves it as it is
 	Parent   TaskID        // End of a child: the task that waits for it
 	Divide   *Division     // Wait: the children that are made in the same commit
 	Code     Code          // why, for Retry and for an End that failed

@@ -14,9 +14,6 @@ import (
 //go:embed claim.sql
 var claimSQL string
 
-// lastPriority is the least urgent that there is.
-const lastPriority = 9
-
 type claimRow struct {
 	ID        int64
 	Seq       int32
@@ -45,7 +42,7 @@ func (s *Store) Claim(ctx context.Context, w gantry.WorkerID, want []gantry.Want
 	for i, x := range want {
 		lanes[i], ns[i], upto[i], aged[i] = x.Lane, int32(x.N), x.Upto, int32(min(x.Aged, x.N))
 		if x.Upto == 0 {
-			upto[i] = lastPriority
+			upto[i] = gantry.LeastUrgent
 		}
 	}
 	rows, err := s.pool.Query(ctx, claimSQL, lanes, ns, int64(w), upto, aged)

@@ -170,13 +170,3 @@ func (s *Store) ReadyLanes(ctx context.Context, lanes []int32) ([]int32, error) 
 	}
 	return pgx.CollectRows(rows, pgx.RowTo[int32])
 }
-
-// UrgentLanes says which of these lanes have an urgent task to claim. It only reads.
-func (s *Store) UrgentLanes(ctx context.Context, lanes []int32) ([]int32, error) {
-	rows, err := s.pool.Query(ctx, `select l from unnest($1::int[]) l
-		where exists (select 1 from task_hot where phase = 0 and lane = l and priority <= $2)`, lanes, gantry.PriorityUrgent)
-	if err != nil {
-		return nil, fmt.Errorf("look for urgent tasks: %w", err)
-	}
-	return pgx.CollectRows(rows, pgx.RowTo[int32])
-}

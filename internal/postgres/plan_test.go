@@ -184,7 +184,7 @@ func (p *plans) joinScans() {
 func (p *plans) holdTransitions(n int) {
 	p.t.Helper()
 	args := append([]string{"1", array("bigint", "", n), array("int", "0", n)},
-		repeat(n, "0", "smallint", "smallint", "smallint", "smallint", "bigint", "bigint", "smallint", "text", "text")...)
+		repeat(n, "0", "smallint", "smallint", "smallint", "smallint", "bigint", "bigint", "smallint", "text", "text", "smallint")...)
 	plan := p.explain(postgres.MovesForTest(), args...)
 	hold(p.t, plan)
 	if !strings.Contains(plan, "Index Scan using task_hot_pkey") {
@@ -210,7 +210,7 @@ func (p *plans) holdChildren(n int) {
 	}
 	p.exec(`update task set parent = 1500 where id <= 1000`)
 	args = append([]string{"1", array("bigint", "", n), array("int", "0", n)}, repeat(n, "0", "smallint", "smallint", "smallint")...)
-	args = append(append(args, array("smallint", "4", n)), repeat(n, "0", "bigint", "bigint", "smallint", "text", "text")...)
+	args = append(append(args, array("smallint", "4", n)), repeat(n, "0", "bigint", "bigint", "smallint", "text", "text", "smallint")...)
 	args[4] = array("smallint", "5", n)
 	plan = p.explain(postgres.MovesForTest(), args...)
 	hold(p.t, plan)
