@@ -10,8 +10,7 @@ import (
 // Order says which of a pipeline's tasks go first. It is no part of a version: what the file says now holds for tasks
 // of every version.
 type Order struct {
-	Priority    int16   // of a task; with a Ranking, until its tags are read. 0 first, 9 last
-	Ranking     Ranking // nil: Priority stays
+	Ranking     Ranking // what a task's priority is once its tags are read; nil: as it was
 	FinishFirst bool    // a task that is inferring or later is one step more urgent than one that is not
 	OffPeak     Windows // when tasks of PriorityOffPeak and less urgent ones are begun
 }

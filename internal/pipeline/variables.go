@@ -20,7 +20,7 @@ type Variable struct {
 
 // Field is one expression field of a pipeline file with what it may speak of.
 type Field struct {
-	Path      string // when, stages.models.when, stages.models.keep_if
+	Path      string // priority, when, stages.models.when, stages.models.keep_if
 	Variables []Variable
 }
 
@@ -177,7 +177,7 @@ func Variables(p *gantry.Pipeline) []Field {
 			Field{"stages." + s.Name + ".when", stageShape(steps, false).variables("")},
 			Field{"stages." + s.Name + ".keep_if", stageShape(steps, true).variables("")})
 	}
-	return fields
+	return append(fields, Field{"priority", taskShape().variables("")})
 }
 
 //go:embed keywords.txt
