@@ -84,7 +84,7 @@ func (in *intake) take(ctx context.Context, f *feed, o offer, run string) (publi
 	}
 	publicID = gantry.PublicID(in.app.Key, f.plan.Name, f.name, o.Ref, a.Version, run)
 	err = in.admit(ctx, gantry.Admission{Arrival: a, PublicID: publicID, Pipeline: f.plan.ID, Lane: f.lane, Run: run,
-		Priority: f.plan.Priority, Within: f.plan.Timeouts.Queued})
+		Priority: f.plan.Priority, Within: queued(f.plan.Pipeline)})
 	if err == nil {
 		in.wake(f.lane)
 	}

@@ -48,6 +48,7 @@ type Plan struct {
 	Sources []Source
 	Calls   [][]Call // by stage, then as in the stage's list
 	Sinks   []Sink
+	Order   func(context.Context) (gantry.Order, error) // which tasks go first, as it is now; nil: as they come
 }
 
 // Call is one processor as a stage uses it.
@@ -78,8 +79,9 @@ type Options struct {
 	Blobs     gantry.Blobs
 	Plans     Plans
 	Rand      func() float64
-	Namespace [16]byte // of the UIDs of results: the same in the whole deployment
-	Scratch   string   // a folder for caches that may be lost at any time
+	Namespace [16]byte         // of the UIDs of results: the same in the whole deployment
+	Now       func() time.Time // nil: time.Now
+	Scratch   string           // a folder for caches that may be lost at any time
 	Log       *slog.Logger
 }
 
@@ -96,6 +98,12 @@ type Engine struct {
 
 // New makes the engine of one session.
 func New(o Options) *Engine {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
 	return &Engine{Options: o, cpu: semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0))), flight: map[int32]*line.Room{},
 		shelves: map[gantry.TaskID]*shelf{}}
 }
@@ -145,7 +153,7 @@ func (w *work) step(ctx context.Context, t gantry.Task) gantry.Transition {
 		err = unread // the verdict may be on what was not read
 	}
 	if err == nil {
-		return w.leave(event)
+		return w.ordered(ctx, w.leave(event))
 	}
 	return w.settle(ctx, err)
 }

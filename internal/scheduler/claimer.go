@@ -22,15 +22,16 @@ type claimer struct {
 	s    *Session
 	poke chan struct{}
 
-	mu     sync.Mutex
-	count  int
-	load   map[int32]int  // tasks here, by lane
-	taken  map[int32]int  // tasks claimed so far, by lane
-	hot    map[int32]bool // lanes that surely or probably have work
-	lanes  []gantry.Lane
-	readAt time.Time
-	turn   int
-	look   bool // a wake-up did not say where
+	mu      sync.Mutex
+	count   int
+	load    map[int32]int  // tasks here, by lane
+	taken   map[int32]int  // tasks claimed so far, by lane
+	hot     map[int32]bool // lanes that surely or probably have work
+	lanes   []gantry.Lane
+	windows map[string]gantry.Windows // in which off-peak tasks are begun, by pipeline
+	readAt  time.Time
+	turn    int
+	look    bool // a wake-up did not say where
 }
 
 func newClaimer(s *Session) *claimer {
@@ -164,9 +165,15 @@ func (c *claimer) refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var windows map[string]gantry.Windows
+	if !c.s.opts.Private { // somebody waits for those of a private lane
+		if windows, err = c.s.store.OffPeak(ctx); err != nil {
+			return err
+		}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.lanes, c.readAt = lanes, time.Now()
+	c.lanes, c.windows, c.readAt = lanes, windows, time.Now()
 	return nil
 }
 

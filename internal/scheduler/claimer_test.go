@@ -16,9 +16,10 @@ import (
 // desk does for the claimer what the database does: it holds ready tasks and gives them out by the same rules.
 type desk struct {
 	*books
-	lanes []gantry.Lane
-	ready []gantry.Task
-	next  gantry.TaskID
+	lanes   []gantry.Lane
+	windows map[string]gantry.Windows
+	ready   []gantry.Task
+	next    gantry.TaskID
 }
 
 func (d *desk) Lanes(context.Context, gantry.WorkerID, bool) ([]gantry.Lane, error) {
@@ -27,6 +28,10 @@ func (d *desk) Lanes(context.Context, gantry.WorkerID, bool) ([]gantry.Lane, err
 
 func (d *desk) ReadyLanes(_ context.Context, lanes []int32) (out []int32, err error) {
 	return d.lanesUpTo(lanes, 9), nil
+}
+
+func (d *desk) OffPeak(context.Context) (map[string]gantry.Windows, error) {
+	return d.windows, nil
 }
 
 func (d *desk) UrgentLanes(_ context.Context, lanes []int32) (out []int32, err error) {
@@ -52,11 +57,11 @@ func (d *desk) add(lane int32, n int, priority int16) {
 
 func (d *desk) Claim(_ context.Context, _ gantry.WorkerID, want []gantry.Want) (out []gantry.Task, err error) {
 	for _, w := range want {
-		d.take(&out, w.Lane, w.Aged, 9, func(t gantry.Task) int { return 0 })
 		upto := w.Upto
 		if upto == 0 {
 			upto = 9
 		}
+		d.take(&out, w.Lane, w.Aged, upto, func(t gantry.Task) int { return 0 })
 		d.take(&out, w.Lane, w.N-w.Aged, upto, func(t gantry.Task) int { return int(t.Priority) })
 	}
 	return out, nil
@@ -243,4 +248,39 @@ func TestOldestTaskOfALane(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestOffPeakWindows: outside of its pipeline's windows an off-peak task stays where it is, even as the oldest, and all
+// others go on; another pipeline's go on too.
+func TestOffPeakWindows(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newShop(t, 100, -1)
+		night, err := gantry.ParseWindows("22:00-06:00 UTC")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.desk.windows = map[string]gantry.Windows{"p": night}
+		now := time.Date(2026, 11, 26, 21, 0, 0, 0, time.UTC)
+		s.claimer.s.opts.Now = func() time.Time { return now }
+		s.add(1, 9, 8)
+		s.add(1, 20, 5)
+		s.add(3, 4, 8)
+		s.claim()
+		if s.of(1) != 20 || s.of(3) != 4 || slices.ContainsFunc(s.all, func(t gantry.Task) bool { return t.Lane == 1 && t.Priority == 8 }) {
+			t.Fatalf("by day %d and %d tasks were begun, want 20 and 4", s.of(1), s.of(3))
+		}
+		now = now.Add(2 * time.Hour)
+		s.claim()
+		if s.of(1) != 29 {
+			t.Errorf("by night %d tasks were begun in all, want 29", s.of(1))
+		}
+		now = now.Add(8 * time.Hour)
+		s.add(1, 1, 9)
+		s.add(1, 1, gantry.Begun)
+		s.claim()
+		if s.of(1) != 30 {
+			t.Errorf("the next day %d tasks were begun in all, want one more: what was begun before goes on", s.of(1))
+		}
+	})
 }

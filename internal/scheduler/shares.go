@@ -107,6 +107,9 @@ func (c *claimer) want(s *share, urgent bool) gantry.Want {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !c.windows[s.Pipeline].Open(c.s.opts.Now()) {
+		w.Upto = gantry.PriorityOffPeak - 1
+	}
 	w.Aged = (c.taken[s.ID]%agedClaim + s.n) / agedClaim
 	return w
 }

@@ -16,6 +16,7 @@ type Store interface {
 	Resign(ctx context.Context, w gantry.WorkerID) error
 	Lanes(ctx context.Context, w gantry.WorkerID, private bool) ([]gantry.Lane, error)
 	ReadyLanes(ctx context.Context, lanes []int32) ([]int32, error)
+	OffPeak(ctx context.Context) (map[string]gantry.Windows, error)
 	UrgentLanes(ctx context.Context, lanes []int32) ([]int32, error)
 	Claim(ctx context.Context, w gantry.WorkerID, want []gantry.Want) ([]gantry.Task, error)
 	Commit(ctx context.Context, w gantry.WorkerID, writes []*gantry.Write) ([]bool, error)
