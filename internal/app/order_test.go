@@ -1,0 +1,120 @@
+package app_test
+
+import (
+	"encoding/hex"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gantry-imaging/gantry/internal/postgres"
+)
+
+// crowded is a pipeline of one model that takes two calls at once; rules say which tasks go first.
+func crowded(url, rules string) string {
+	return head("up") + rules + `
+sources: {door: {kind: http, max_mib: 4}}
+stages: [{name: score, call: score}]
+sinks: {out: {kind: dir, path: "@OUT@"}}
+processors:
+  score: {kind: http, url: "` + url + `/score", limits: {concurrency: 2}}
+`
+}
+
+// slowly answers each picture after a while.
+func slowly(d time.Duration) func(http.ResponseWriter, *http.Request, []byte, int) {
+	return func(w http.ResponseWriter, _ *http.Request, _ []byte, _ int) {
+		time.Sleep(d)
+		w.Header().Set("Content-Type", "application/json")
+		io.WriteString(w, `{"score": 0.5}`)
+	}
+}
+
+// madeAt is when a call's intent was made, by the time in its id (RFC 9562, section 5.7).
+func madeAt(t *testing.T, c postgres.CallRow) time.Time {
+	t.Helper()
+	b, err := hex.DecodeString(strings.ReplaceAll(c.ID, "-", "")[:12])
+	if err != nil {
+		t.Fatal(err)
+	}
+	ms := int64(0)
+	for _, x := range b {
+		ms = ms<<8 | int64(x)
+	}
+	return time.UnixMilli(ms)
+}
+
+// behind sends a task of 300 parts and, once it is under way, one of one part. It says how many calls of the first
+// began between the moment at which the second could make its call, or had its intent made, and that call.
+func behind(t *testing.T, rules string) (sinceReady, sinceIntent int) {
+	t.Helper()
+	s := serve(t, slowly(120*time.Millisecond))
+	f := newFront(t, nil, crowded(s.URL, rules))
+	big := f.upload("", pictures(t, 300))
+	if big.status != 201 {
+		t.Fatalf("%d, %s", big.status, big.body)
+	}
+	for end := time.Now().Add(within); len(s.all()) < 20; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the large task does not begin")
+		}
+	}
+	one := f.upload("?wait=30s", noise(8, [32]byte{7, 7, 7}))
+	if one.said.State != "done" {
+		t.Fatalf("%d, %s", one.status, one.body)
+	}
+	row, err := f.Store.Task(t.Context(), one.said.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	events, err := f.Store.Events(t.Context(), row.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ready, intent, began time.Time
+	for _, e := range events {
+		if e.From == "ingesting" && e.To == "inferring" {
+			ready = e.At
+		}
+	}
+	calls := f.calls(postgres.Filter{})
+	for _, c := range calls {
+		if c.Task == one.said.ID {
+			intent, began = madeAt(t, c), c.StartedAt
+		}
+	}
+	if ready.IsZero() || began.IsZero() {
+		t.Fatalf("no call of the task is on record: %+v", events)
+	}
+	for _, c := range calls {
+		if c.Task != one.said.ID && c.StartedAt.Before(began) {
+			if c.StartedAt.After(ready) {
+				sinceReady++
+			}
+			if c.StartedAt.After(intent) {
+				sinceIntent++
+			}
+		}
+	}
+	return sinceReady, sinceIntent
+}
+
+// TestUrgentBehindALargeTask: an urgent task waits for one call of the large one before it, at most as many begin
+// meanwhile as there are units. The control is a task that is not urgent: the large one keeps it waiting.
+func TestUrgentBehindALargeTask(t *testing.T) {
+	t.Parallel()
+	const units = 2
+	t.Run("urgent", func(t *testing.T) {
+		t.Parallel()
+		if ready, intent := behind(t, `priority: 'items.count == 1 ? "urgent" : "normal"'`); ready > units || intent > units {
+			t.Errorf("%d calls of the large task began while the urgent one was ready, %d after its intent; want at most %d", ready, intent, units)
+		}
+	})
+	t.Run("control", func(t *testing.T) {
+		t.Parallel()
+		if ready, _ := behind(t, ""); ready < 20 {
+			t.Errorf("%d calls of the large task began before that of a task that is no more urgent: the test shows nothing", ready)
+		}
+	})
+}
