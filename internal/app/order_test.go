@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"context"
 	"encoding/hex"
 	"io"
 	"net/http"
@@ -47,10 +48,14 @@ func madeAt(t *testing.T, c postgres.CallRow) time.Time {
 
 // behind sends a task of 300 parts and, once it is under way, one of one part. It says how many calls of the first
 // began between the moment at which the second could make its call, or had its intent made, and that call.
-func behind(t *testing.T, rules string) (sinceReady, sinceIntent int) {
+func behind(t *testing.T, rules string, processes int) (sinceReady, sinceIntent int) {
 	t.Helper()
 	s := serve(t, slowly(120*time.Millisecond))
-	f := newFront(t, nil, crowded(s.URL, rules))
+	r := newRig(t, nil)
+	if processes > 1 {
+		r.Tasks = 1 // the large task fills it: another process has the small one
+	}
+	f := r.front(crowded(s.URL, rules))
 	big := f.upload("", pictures(t, 300))
 	if big.status != 201 {
 		t.Fatalf("%d, %s", big.status, big.body)
@@ -59,6 +64,18 @@ func behind(t *testing.T, rules string) (sinceReady, sinceIntent int) {
 		if time.Now().After(end) {
 			t.Fatal("the large task does not begin")
 		}
+	}
+	if processes > 1 {
+		other := r.beside()
+		ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+		ended := make(chan error, 1)
+		go func() { ended <- other.Work(ctx, nil) }()
+		defer func() {
+			stop()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}()
 	}
 	one := f.upload("?wait=30s", noise(8, [32]byte{7, 7, 7}))
 	if one.said.State != "done" {
@@ -72,6 +89,7 @@ func behind(t *testing.T, rules string) (sinceReady, sinceIntent int) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	workers := map[int64]bool{}
 	var ready, intent, began time.Time
 	for _, e := range events {
 		if e.From == "ingesting" && e.To == "inferring" {
@@ -80,6 +98,7 @@ func behind(t *testing.T, rules string) (sinceReady, sinceIntent int) {
 	}
 	calls := f.calls(postgres.Filter{})
 	for _, c := range calls {
+		workers[c.Worker] = true
 		if c.Task == one.said.ID {
 			intent, began = madeAt(t, c), c.StartedAt
 		}
@@ -97,6 +116,9 @@ func behind(t *testing.T, rules string) (sinceReady, sinceIntent int) {
 			}
 		}
 	}
+	if len(workers) != processes {
+		t.Errorf("calls of %d processes, want %d", len(workers), processes)
+	}
 	return sinceReady, sinceIntent
 }
 
@@ -107,13 +129,19 @@ func TestUrgentBehindALargeTask(t *testing.T) {
 	const units = 2
 	t.Run("urgent", func(t *testing.T) {
 		t.Parallel()
-		if ready, intent := behind(t, `priority: 'items.count == 1 ? "urgent" : "normal"'`); ready > units || intent > units {
+		if ready, intent := behind(t, `priority: 'items.count == 1 ? "urgent" : "normal"'`, 1); ready > units || intent > units {
+			t.Errorf("%d calls of the large task began while the urgent one was ready, %d after its intent; want at most %d", ready, intent, units)
+		}
+	})
+	t.Run("urgent in another process", func(t *testing.T) {
+		t.Parallel()
+		if ready, intent := behind(t, `priority: 'items.count == 1 ? "urgent" : "normal"'`, 2); ready > units || intent > units {
 			t.Errorf("%d calls of the large task began while the urgent one was ready, %d after its intent; want at most %d", ready, intent, units)
 		}
 	})
 	t.Run("control", func(t *testing.T) {
 		t.Parallel()
-		if ready, _ := behind(t, ""); ready < 20 {
+		if ready, _ := behind(t, "", 1); ready < 20 {
 			t.Errorf("%d calls of the large task began before that of a task that is no more urgent: the test shows nothing", ready)
 		}
 	})

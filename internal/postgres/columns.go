@@ -228,7 +228,7 @@ type transitionColumns struct {
 	kind                    []int16
 	code, detail            []string
 	priority                []int16 // below 0: as it is
-	ended                   int // children among those that end
+	ended                   int     // children among those that end
 }
 
 func newTransitionColumns(writes []*gantry.Write) *transitionColumns {

@@ -50,6 +50,15 @@ func (s *Store) OffPeak(ctx context.Context) (map[string]gantry.Windows, error) 
 	return out, nil
 }
 
+// Urge puts down how many urgent callers wait in worker w for a unit of a limiter that w has asked for.
+func (s *Store) Urge(ctx context.Context, w gantry.WorkerID, limiter int32, urgent int) error {
+	_, err := s.pool.Exec(ctx, `update limit_grant set urgent = $3 where limiter = $1 and worker = $2 and urgent <> $3`, limiter, int64(w), urgent)
+	if err != nil {
+		return fmt.Errorf("urge for limit %d: %w", limiter, err)
+	}
+	return nil
+}
+
 // UrgentLanes says which of these lanes have an urgent task to claim. It only reads.
 func (s *Store) UrgentLanes(ctx context.Context, lanes []int32) ([]int32, error) {
 	rows, err := s.pool.Query(ctx, `select l from unnest($1::int[]) l

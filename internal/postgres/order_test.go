@@ -190,3 +190,63 @@ func TestOrderOfPipelines(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// TestUrgentCallsGoBeforeShares has a process with much to do hold all units while another has one urgent call, or
+// several: the first is entitled to what is left without them, and takes nothing that they lack.
+func TestUrgentCallsGoBeforeShares(t *testing.T) {
+	t.Parallel()
+	for units, want := range map[int]struct{ urgent, share int }{1: {1, 0}, 4: {1, 3}, 8: {3, 5}} {
+		b := newBed(t)
+		ctx := t.Context()
+		limiter := must(b.EnsureLimiter(ctx, "http://h:1", gantry.LimiterSpec{MaxUnits: units}, true))(t)
+		busy, other := b.register(time.Minute), b.register(time.Minute)
+		grant := func(w gantry.WorkerID, want, inUse int) int { return must(b.Grant(ctx, w, limiter, want, inUse))(t) }
+		grant(busy, 50, 0)
+		if n := grant(other, want.urgent, 0); n != 0 {
+			t.Fatalf("%d units were left", n)
+		}
+		if err := b.Urge(ctx, other, limiter, want.urgent); err != nil {
+			t.Fatal(err)
+		}
+		if n := must(b.Share(ctx, busy, limiter, 50))(t); n != want.share {
+			t.Errorf("of %d units the busy process is entitled to %d, want %d", units, n, want.share)
+		}
+		if n := grant(busy, 50, units); n != units {
+			t.Errorf("units in use were taken away: %d of %d are left", n, units)
+		}
+		if n := grant(busy, 50, units-1); n != max(want.share, units-1) {
+			t.Errorf("with a call less it holds %d of %d", n, units)
+		}
+		grant(busy, 50, want.share)
+		if n := grant(other, want.urgent, 0); n != want.urgent {
+			t.Errorf("the urgent calls got %d of %d units", n, want.urgent)
+		}
+		// They have what they want: shares are as ever.
+		if n := grant(busy, 50, want.share); n != want.share {
+			t.Errorf("the busy process got %d", n)
+		}
+		if n := must(b.Share(ctx, busy, limiter, 50))(t); n != units {
+			t.Errorf("its share is %d of %d once nobody waits", n, units)
+		}
+	}
+}
+
+// TestUrgentCallsOfTheDead hold nobody up.
+func TestUrgentCallsOfTheDead(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	ctx := t.Context()
+	limiter := must(b.EnsureLimiter(ctx, "http://h:1", gantry.LimiterSpec{MaxUnits: 4, Hold: time.Hour}, true))(t)
+	dead := b.register(time.Minute)
+	must(b.Grant(ctx, dead, limiter, 1, 0))(t)
+	must(b.Grant(ctx, b.worker, limiter, 9, 0))(t)
+	must(b.Grant(ctx, dead, limiter, 5, 1))(t)
+	if err := b.Urge(ctx, dead, limiter, 4); err != nil {
+		t.Fatal(err)
+	}
+	b.exec(`update worker set expires_at = now() - interval '1 s' where id = $1`, int64(dead))
+	must(b.Reap(ctx))(t)
+	if n := must(b.Grant(ctx, b.worker, limiter, 9, 0))(t); n != 3 {
+		t.Errorf("%d units beside the one that is held for a dead process's call, want 3", n)
+	}
+}

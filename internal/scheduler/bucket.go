@@ -27,6 +27,9 @@ type bucket struct {
 	granter func()    // told when units came
 	hope    int       // units wanted by the claimer beyond those in use
 
+	pressed bool // look again before its time
+	told    int  // how many urgent callers the others know of; of the keeper alone
+
 	starts   starts
 	starters int // callers that hold a unit and wait for a start
 }

@@ -29,14 +29,15 @@ type keeper struct {
 	worker gantry.WorkerID
 	log    *slog.Logger
 	group  *errgroup.Group
-	ctx    context.Context // of the tending goroutines
+	ctx    context.Context     // of the tending goroutines
+	tell   func(limiter int32) // presses the other processes
 
 	mu      sync.Mutex
 	buckets map[int32]*bucket
 }
 
 func newKeeper(ctx context.Context, g *errgroup.Group, store Store, w gantry.WorkerID, log *slog.Logger) *keeper {
-	return &keeper{store: store, worker: w, log: log, group: g, ctx: ctx, buckets: map[int32]*bucket{}}
+	return &keeper{store: store, worker: w, log: log, group: g, ctx: ctx, tell: func(int32) {}, buckets: map[int32]*bucket{}}
 }
 
 // Acquire waits for one unit of a limiter and for its next start, and gives the function that gives
@@ -109,6 +110,7 @@ func (k *keeper) tend(b *bucket) {
 	defer timer.Stop()
 	pause, shared, read := askMin, time.Now(), time.Now()
 	var again time.Time // when units that were not to be had may be asked for again
+	owed := false       // the next unit is given back for an urgent call elsewhere
 	for {
 		select {
 		case <-k.ctx.Done():
@@ -120,9 +122,16 @@ func (k *keeper) tend(b *bucket) {
 			k.readSpec(b)
 			read = time.Now()
 		}
-		if time.Since(shared) > shareEvery {
+		pressed := b.takePress()
+		if pressed || time.Since(shared) > shareEvery {
 			k.share(b)
 			shared = time.Now()
+		}
+		if pressed {
+			again, owed = time.Time{}, b.urgent() == 0
+		}
+		if b.told > 0 {
+			k.urge(b)
 		}
 		next := specEvery
 		switch d := b.demand(); {
@@ -131,7 +140,13 @@ func (k *keeper) tend(b *bucket) {
 			next = time.Until(again) // demand that comes call by call must not become a grant a call
 		case d.granted < d.booked && d.inUse <= d.granted, d.want > d.granted && d.granted == d.booked:
 			k.grant(b)
-			if d = b.demand(); d.want > d.granted {
+			before := d.booked
+			if d = b.demand(); d.booked < before && owed {
+				owed = false
+				k.tell(b.id)
+			}
+			if d.want > d.granted {
+				k.urge(b)
 				next, again, pause = pause, time.Now().Add(pause), min(2*pause, askMax)
 			} else {
 				next, pause = shareEvery, askMin

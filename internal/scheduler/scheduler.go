@@ -114,6 +114,7 @@ func Run(ctx context.Context, store Store, opts Options, setUp func(context.Cont
 	s.heart = newHeart(store, w, opts.TTL, beat)
 	s.heart.after = s.obey
 	s.waker = newWaker(store, opts.Log)
+	s.keeper.tell = s.waker.pressFor
 	s.claims = newClaimer(s)
 	commitCtx, endCommits := context.WithCancel(context.WithoutCancel(ctx))
 	committed := make(chan struct{})

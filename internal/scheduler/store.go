@@ -25,6 +25,7 @@ type Store interface {
 	Promote(ctx context.Context, limit int) ([]int32, time.Duration, error)
 	Limit(ctx context.Context, id int32) (gantry.LimiterSpec, error)
 	Grant(ctx context.Context, w gantry.WorkerID, limiter int32, want, inUse int) (int, error)
+	Urge(ctx context.Context, w gantry.WorkerID, limiter int32, urgent int) error
 	Share(ctx context.Context, w gantry.WorkerID, limiter int32, want int) (int, error)
 	Reserve(ctx context.Context, limiter int32, n int) (first, step time.Duration, err error)
 	MakePartitions(ctx context.Context) error

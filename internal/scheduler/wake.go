@@ -21,10 +21,11 @@ type waker struct {
 
 	mu    sync.Mutex
 	lanes map[int32]bool
+	press map[int32]bool // limiters
 }
 
 func newWaker(store Store, log *slog.Logger) *waker {
-	return &waker{store: store, log: log, poke: make(chan struct{}, 1), lanes: map[int32]bool{}}
+	return &waker{store: store, log: log, poke: make(chan struct{}, 1), lanes: map[int32]bool{}, press: map[int32]bool{}}
 }
 
 func (w *waker) tell(lanes ...int32) {
@@ -33,6 +34,18 @@ func (w *waker) tell(lanes ...int32) {
 		w.lanes[l] = true
 	}
 	w.mu.Unlock()
+	w.nudge()
+}
+
+// pressFor tells others that an urgent call waits for a unit of a limiter.
+func (w *waker) pressFor(limiter int32) {
+	w.mu.Lock()
+	w.press[limiter] = true
+	w.mu.Unlock()
+	w.nudge()
+}
+
+func (w *waker) nudge() {
 	select {
 	case w.poke <- struct{}{}:
 	default:
@@ -51,7 +64,11 @@ func (w *waker) run(ctx context.Context) {
 		for l := range w.lanes {
 			names = append(names, strconv.Itoa(int(l)))
 		}
+		for l := range w.press {
+			names = append(names, "u"+strconv.Itoa(int(l)))
+		}
 		clear(w.lanes)
+		clear(w.press)
 		w.mu.Unlock()
 		if len(names) == 0 {
 			continue
@@ -69,7 +86,7 @@ func (w *waker) run(ctx context.Context) {
 // listen hears of work from other processes. While it cannot, polling finds it.
 func (s *Session) listen(ctx context.Context) {
 	for ctx.Err() == nil {
-		err := s.store.Listen(ctx, func(lanes string) { s.claims.wake(parseLanes(lanes)...) })
+		err := s.store.Listen(ctx, s.hear)
 		if err == nil || ctx.Err() != nil {
 			return
 		}
