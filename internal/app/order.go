@@ -2,6 +2,9 @@ package app
 
 import (
 	"context"
+	"path"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -81,9 +84,27 @@ func atOnce(p *gantry.Pipeline) *gantry.Pipeline {
 }
 
 // queued is how long a new task may be queued: the wait of an off-peak one for its window does not count.
-func queued(p *gantry.Pipeline) time.Duration {
-	if p.Priority < gantry.PriorityOffPeak {
+func queued(p *gantry.Pipeline, priority int16, now time.Time) time.Duration {
+	if priority < gantry.PriorityOffPeak {
 		return p.Timeouts.Queued
 	}
-	return p.Timeouts.Queued + p.Order.OffPeak.Until(time.Now())
+	return p.Timeouts.Queued + p.Order.OffPeak.Until(now)
+}
+
+// onlyLater is what an expression cannot speak of if a task's priority is to be known before it was looked into: in a
+// text with escapes any name may hide.
+var onlyLater = []string{"dicom", "items", "media", `\`}
+
+// firstPriority is that of a new task. An expression that speaks of its source and size alone is asked at once; it is
+// asked again with all others when the tags are read.
+func firstPriority(p *gantry.Pipeline, a gantry.Arrival) int16 {
+	r := p.Order.Ranking
+	if r == nil || slices.ContainsFunc(onlyLater, func(s string) bool { return strings.Contains(r.String(), s) }) {
+		return p.Priority
+	}
+	first, ok, err := r.Of(map[string]any{"object": map[string]any{"size": a.Size, "source": path.Base(a.Source)}})
+	if err != nil || !ok {
+		return p.Priority
+	}
+	return first
 }

@@ -25,7 +25,7 @@ func (w *work) ordered(ctx context.Context, tr gantry.Transition) gantry.Transit
 		}
 		p = w.ranked(ctx)
 		if p >= gantry.PriorityOffPeak && len(w.order.OffPeak) > 0 {
-			if w.task.Priority < gantry.PriorityOffPeak && !w.order.OffPeak.Open(w.e.Now()) {
+			if w.task.Priority < gantry.Begun && !w.order.OffPeak.Open(w.e.Now()) {
 				return w.held(tr, p)
 			}
 			p = gantry.Begun

@@ -86,6 +86,7 @@ func TestOrderOfTransitions(t *testing.T) {
 		"off-peak by tags, by day":     {gantry.Order{OffPeak: off, Ranking: says(8)}, gantry.Task{State: gantry.Ingesting, Priority: 5}, true, 8, true},
 		"off-peak by tags, by night":   {gantry.Order{OffPeak: off, Ranking: says(8)}, gantry.Task{State: gantry.Ingesting, Priority: 5}, false, 7, false},
 		"held, taken up at six":        {gantry.Order{OffPeak: off, Ranking: says(9)}, gantry.Task{State: gantry.Ingesting, Priority: 9}, true, 7, false},
+		"begun, then off-peak by tags": {gantry.Order{OffPeak: off, Ranking: says(8)}, gantry.Task{State: gantry.Ingesting, Priority: 7}, true, -1, false},
 		"off-peak by tags, no windows": {gantry.Order{Ranking: says(8)}, gantry.Task{State: gantry.Ingesting, Priority: 5}, true, 8, false},
 		"urgent by tags, by day":       {gantry.Order{OffPeak: off, Ranking: says(1)}, gantry.Task{State: gantry.Ingesting, Priority: 5}, true, 1, false},
 	} {
