@@ -111,3 +111,31 @@ func TestOrder(t *testing.T) {
 		t.Errorf("%d, %s", one.Priority, one.Order.OffPeak)
 	}
 }
+
+// FuzzOrder reads what stands in the database: whatever does, it must not panic, and what is read is written alike for
+// good and can be asked.
+func FuzzOrder(f *testing.F) {
+	f.Add(`{"priority":"dicom.Modality == \"US\" ? \"urgent\" : 7","order":"finish_first","offpeak":["mon-fri 22:00-06:00 Europe/Berlin"]}`)
+	f.Add(`{"priority":"number(dicom.SeriesNumber) % 10"}`)
+	f.Add(`{"offpeak":"22:00-06:00 UTC"}`)
+	f.Add(ordered)
+	f.Fuzz(func(t *testing.T, text string) {
+		o, err := ParseOrder(text)
+		if err != nil {
+			return
+		}
+		written := FormatOrder(o)
+		again, err := ParseOrder(written)
+		if err != nil || FormatOrder(again) != written {
+			t.Fatalf("%q is written %s: %v", text, written, err)
+		}
+		if o.Ranking == nil {
+			return
+		}
+		p, ok, err := o.Ranking.Of(map[string]any{"dicom": map[string]string{"Modality": "US", "SeriesNumber": "3"}, "items": map[string]any{"count": 3},
+			"object": map[string]any{"size": int64(9), "media": "image/png", "source": "in"}})
+		if ok && (p < 0 || p > 9) || !ok && p != 0 || ok && err != nil {
+			t.Errorf("%s: %d, %t, %v", o.Ranking, p, ok, err)
+		}
+	})
+}

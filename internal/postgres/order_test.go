@@ -1,7 +1,9 @@
 package postgres_test
 
 import (
+	"regexp"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -10,6 +12,41 @@ import (
 	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/postgres"
 )
+
+// TestClaimLooksAtHeads: a claim with places for the oldest looks at the head of each of the ten priorities, however long
+// the queue is behind it, and one that leaves priorities out does not read what it leaves.
+func TestClaimLooksAtHeads(t *testing.T) {
+	t.Parallel()
+	p := newPlans(t, true)
+	p.exec(`update task_hot set priority = case when id < 1400 then id % 5 else 8 + id % 2 end where id > 1000`)
+	p.exec(`vacuum analyze task_hot`)
+	lane, claim := array("int", strconv.Itoa(int(p.lane)), 1), readSQL(t, "claim.sql")
+	for _, c := range []struct{ n, aged, upto, most int }{{100, 13, 9, 600}, {100, 0, 9, 400}, {1, 1, 9, 40}, {1000, 0, 7, 1400}, {100, 100, 7, 1200}} {
+		plan := p.explain(claim, lane, array("int", strconv.Itoa(c.n), 1), "1", array("smallint", strconv.Itoa(c.upto), 1), array("int", strconv.Itoa(c.aged), 1))
+		hold(t, plan)
+		if n := rowsRead(t, plan); n > c.most {
+			t.Errorf("%d rows of the queue are read for %d tasks, %d of them the oldest:\n%s", n, c.n, c.aged, plan)
+		}
+	}
+}
+
+var readsQueue = regexp.MustCompile(`Scan using task_hot_\w+ on task_hot.*\(actual rows=(\d+) loops=(\d+)\)|Rows Removed by Filter: (\d+)`)
+
+// rowsRead sums up what a plan reads of the queue.
+func rowsRead(t *testing.T, plan string) (sum int) {
+	t.Helper()
+	for _, m := range readsQueue.FindAllStringSubmatch(plan, -1) {
+		if m[3] != "" {
+			sum += must(strconv.Atoi(m[3]))(t)
+			continue
+		}
+		sum += must(strconv.Atoi(m[1]))(t) * must(strconv.Atoi(m[2]))(t)
+	}
+	if sum == 0 {
+		t.Errorf("nothing is read:\n%s", plan)
+	}
+	return sum
+}
 
 // rank gives the tasks that wait these priorities, in the order of their ids.
 func (b *bed) rank(priorities ...int16) {
