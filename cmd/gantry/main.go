@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // windows name time zones, also on machines without a database of them
 
 	"github.com/alecthomas/kong"
 

@@ -33,7 +33,13 @@ type front struct {
 // newFront serves pipelines given as YAML until the test ends.
 func newFront(t *testing.T, env map[string]string, sources ...string) front {
 	t.Helper()
-	r := newRig(t, env)
+	return newRig(t, env).front(sources...)
+}
+
+// front serves pipelines until the test ends.
+func (r *rig) front(sources ...string) front {
+	t := r.t
+	t.Helper()
 	var list []*gantry.Pipeline
 	for _, src := range sources {
 		p, err := pipeline.Parse("test.yaml", []byte(strings.ReplaceAll(src, "@OUT@", r.out)), all.Drivers(), r.Lookup)

@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/gantry-imaging/gantry/internal/engine"
 	"github.com/gantry-imaging/gantry/internal/fail"
@@ -84,8 +85,9 @@ func (in *intake) take(ctx context.Context, f *feed, o offer, run string) (publi
 		a.Version = a.SHA.String()
 	}
 	publicID = gantry.PublicID(in.app.Key, f.plan.Name, f.name, o.Ref, a.Version, run)
+	priority := firstPriority(f.plan.Pipeline, a)
 	err = in.admit(ctx, gantry.Admission{Arrival: a, PublicID: publicID, Pipeline: f.plan.ID, Lane: f.lane, Run: run,
-		Priority: f.plan.Priority, Within: f.plan.Timeouts.Queued})
+		Priority: priority, Within: queued(f.plan.Pipeline, priority, time.Now())})
 	if err == nil {
 		in.wake(f.lane)
 	}

@@ -168,7 +168,7 @@ func TestPausedPipeline(t *testing.T) {
 	if err != nil || row.Key != "pipeline:one-stage" {
 		t.Fatalf("%+v, %v", row, err)
 	}
-	if _, err := op.Pause(t.Context(), row.Key, "ann"); err != nil {
+	if _, err := op.PauseLimit(t.Context(), row.Key, "ann"); err != nil {
 		t.Fatal(err)
 	}
 	paused := time.Now()
@@ -188,7 +188,7 @@ func TestPausedPipeline(t *testing.T) {
 	if err != nil || len(list) != 2 || list[0].State != "queued" || list[0].Phase != "ready" {
 		t.Errorf("tasks %+v (%v)", list, err)
 	}
-	if _, err := op.Resume(t.Context(), row.Key); err != nil {
+	if _, err := op.ResumeLimit(t.Context(), row.Key); err != nil {
 		t.Fatal(err)
 	}
 	for _, x := range r.settled(2) {

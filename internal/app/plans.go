@@ -18,7 +18,8 @@ import (
 // plans holds the pipeline versions that this process has opened. A version that no file names any
 // more is opened again from the database for the tasks that still run on it.
 type plans struct {
-	app *App
+	app    *App
+	orders *orders
 
 	mu    sync.Mutex
 	open  map[int32]*engine.Plan
@@ -28,7 +29,9 @@ type plans struct {
 	called  func(processor string)      // told of every call that left, if not nil
 }
 
-func newPlans(a *App) *plans { return &plans{app: a, open: map[int32]*engine.Plan{}} }
+func newPlans(a *App) *plans {
+	return &plans{app: a, orders: newOrders(a), open: map[int32]*engine.Plan{}}
+}
 
 // Declare records a pipeline and its limits, opens its drivers, and makes it the version that new
 // tasks run on.
@@ -41,6 +44,7 @@ func (p *plans) Declare(ctx context.Context, x *gantry.Pipeline) (*engine.Plan, 
 	if err != nil {
 		return nil, err
 	}
+	p.orders.declare(x)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.open[id] = plan
@@ -79,7 +83,7 @@ func (p *plans) Plan(ctx context.Context, id int32) (*engine.Plan, error) {
 // build opens the drivers of a pipeline. Limits stand outside of versions: only a pipeline that was
 // read from its file declares them.
 func (p *plans) build(ctx context.Context, id int32, x *gantry.Pipeline, declare bool) (*engine.Plan, error) {
-	plan := &engine.Plan{Pipeline: x, ID: id}
+	plan := &engine.Plan{Pipeline: x, ID: id, Order: p.orders.of(x.Name)}
 	for i, e := range x.Sources {
 		plan.Sources = append(plan.Sources, engine.Source{Name: e.Name, Index: int16(i), Open: p.lazily(e, declare)})
 	}

@@ -69,7 +69,7 @@ func (a *App) RunOnce(ctx context.Context, o RunOptions) ([]Outcome, error) {
 		a.plans.sinks = []gantry.Endpoint{sink}
 	}
 	a.plans.instead, a.plans.called = o.Instead, o.Called
-	plan, err := a.plans.Declare(ctx, o.Pipeline)
+	plan, err := a.plans.Declare(ctx, atOnce(o.Pipeline))
 	if err != nil {
 		return nil, err
 	}

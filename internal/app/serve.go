@@ -44,6 +44,9 @@ func (a *App) feeds(ctx context.Context, p *gantry.Pipeline) ([]*feed, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := a.publish(ctx, p); err != nil {
+		return nil, err
+	}
 	admit, err := a.Store.EnsureLimiter(ctx, "pipeline:"+p.Name, inProgress(p), true)
 	if err != nil {
 		return nil, err

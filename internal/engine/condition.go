@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"path"
 	"slices"
@@ -31,9 +32,25 @@ func (w *work) admit(ctx context.Context) (gantry.Event, error) {
 	if c == nil {
 		return gantry.Finish, nil
 	}
-	a, err := w.e.Store.Original(ctx, w.task.Task)
+	vars, err := w.taskVars(ctx, c)
 	if err != nil {
 		return "", err
+	}
+	holds, err := c.Holds(vars)
+	switch {
+	case err != nil:
+		return "", err
+	case !holds:
+		return gantry.Filter, nil
+	}
+	return gantry.Finish, nil
+}
+
+// taskVars makes the variables of the pipeline's own expressions, as far as one of them speaks of them.
+func (w *work) taskVars(ctx context.Context, of fmt.Stringer) (map[string]any, error) {
+	a, err := w.e.Store.Original(ctx, w.task.Task)
+	if err != nil {
+		return nil, err
 	}
 	came := w.sound()
 	root, _ := w.item(0)
@@ -46,18 +63,11 @@ func (w *work) admit(ctx context.Context) (gantry.Event, error) {
 		return is
 	})
 	if first >= 0 {
-		if vars["dicom"], err = w.tagsFor(ctx, c, came.origins[first]); err != nil {
-			return "", err
+		if vars["dicom"], err = w.tagsFor(ctx, of, came.origins[first]); err != nil {
+			return nil, err
 		}
 	}
-	holds, err := c.Holds(vars)
-	switch {
-	case err != nil:
-		return "", err
-	case !holds:
-		return gantry.Filter, nil
-	}
-	return gantry.Finish, nil
+	return vars, nil
 }
 
 // asked tells by the stage's when whether a group is sent.
@@ -238,7 +248,7 @@ func (w *work) readJSON(ctx context.Context, x gantry.Item) (v any, err error) {
 
 // tagsFor reads the attributes of a DICOM file that conditions of the pipeline speak of. It gives
 // nil, as an interface too, for other media and where the condition speaks of none.
-func (w *work) tagsFor(ctx context.Context, c gantry.Condition, id gantry.ItemID) (any, error) {
+func (w *work) tagsFor(ctx context.Context, c fmt.Stringer, id gantry.ItemID) (any, error) {
 	x, ok := w.fileOf(id)
 	if !ok || !speaks(c.String(), "dicom") {
 		return nil, nil
@@ -279,6 +289,9 @@ func (w *work) conditions() string {
 		}
 	}
 	add(w.plan.When)
+	if r := w.order.Ranking; r != nil {
+		b.WriteString(r.String() + "\n")
+	}
 	for _, st := range w.plan.Stages {
 		add(st.When)
 		add(st.KeepIf)

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
+	"github.com/gantry-imaging/gantry/internal/line"
 )
 
 // Store is the engine's side of the database.
@@ -47,7 +48,8 @@ type Plan struct {
 	Sources []Source
 	Calls   [][]Call // by stage, then as in the stage's list
 	Sinks   []Sink
-	States  map[gantry.State]int32 // the limiters of states that have one
+	States  map[gantry.State]int32                      // the limiters of states that have one
+	Order   func(context.Context) (gantry.Order, error) // which tasks go first, as it is now; nil: as they come
 }
 
 // Call is one processor as a stage uses it.
@@ -78,7 +80,8 @@ type Options struct {
 	Blobs     gantry.Blobs
 	Plans     Plans
 	Rand      func() float64
-	Namespace [16]byte // of the UIDs of results: the same in the whole deployment
+	Namespace [16]byte         // of the UIDs of results: the same in the whole deployment
+	Now       func() time.Time // nil: time.Now
 	// Acquire waits for a unit of a state's limit; nil if no plan has any.
 	Acquire func(ctx context.Context, limiter int32, priority int16) (release func(), err error)
 	// Units says how many units a limit has now, below 0 without one, if it is known; nil: as the plan says.
@@ -97,13 +100,19 @@ type Engine struct {
 	cached atomic.Int64        // blocks of originals in memory
 
 	mu      sync.Mutex
-	flight  map[int32]*semaphore.Weighted // by limiter: parts between their intent and their outcome
-	shelves map[gantry.TaskID]*shelf      // of children that run here, by parent
+	flight  map[int32]*line.Room     // by limiter: parts between their intent and their outcome
+	shelves map[gantry.TaskID]*shelf // of children that run here, by parent
 }
 
 // New makes the engine of one session.
 func New(o Options) *Engine {
-	return &Engine{Options: o, cpu: semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0))), flight: map[int32]*semaphore.Weighted{},
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Engine{Options: o, cpu: semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0))), flight: map[int32]*line.Room{},
 		shelves: map[gantry.TaskID]*shelf{}}
 }
 
@@ -155,7 +164,7 @@ func (w *work) step(ctx context.Context, t gantry.Task) gantry.Transition {
 		err = unread // the verdict may be on what was not read
 	}
 	if err == nil {
-		return w.leave(event)
+		return w.ordered(ctx, w.leave(event))
 	}
 	return w.settle(ctx, err)
 }
@@ -283,24 +292,22 @@ func (w *work) halting() bool {
 	}
 }
 
-// roomSize is that of every room; a part takes the more of it the fewer may be there.
-const roomSize = 256 * 64
-
 // room bounds the parts between intent and outcome to 2.5 times the target's units: enough that the
-// next is ready when a unit comes back, few enough that a crash leaves few intents behind.
-func (e *Engine) room(limiter int32) *semaphore.Weighted {
+// next is ready when a unit comes back, few enough that a crash leaves few intents behind. Less urgent parts do not
+// count: what is held up by them would wait for a second call.
+func (e *Engine) room(limiter int32) *line.Room {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	s := e.flight[limiter]
-	if s == nil {
-		s = semaphore.NewWeighted(roomSize)
-		e.flight[limiter] = s
+	r := e.flight[limiter]
+	if r == nil {
+		r = line.NewRoom()
+		e.flight[limiter] = r
 	}
-	return s
+	return r
 }
 
-// weight is what a part takes of the room of its call's target, as many units as that has now.
-func (e *Engine) weight(c Call) int64 {
+// places is how many there are in the room of a call's target, which has as many units as it has now.
+func (e *Engine) places(c Call) int {
 	units := c.Units
 	if units == 0 {
 		units = -1
@@ -310,9 +317,11 @@ func (e *Engine) weight(c Call) int64 {
 			units = n
 		}
 	}
-	n := 256
-	if units >= 0 {
-		n = min(n, max(2, units*5/2))
+	if units < 0 {
+		return maxRoom
 	}
-	return roomSize / int64(n)
+	return min(maxRoom, max(2, units*5/2))
 }
+
+// maxRoom is how many parts of any target may be between their intent and their outcome.
+const maxRoom = 256

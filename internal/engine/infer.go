@@ -71,11 +71,10 @@ func (w *work) runCalls(ctx context.Context, call Call, units []unit) error {
 			break
 		}
 		g.Go(func() error {
-			weight := w.e.weight(call)
-			if err := room.Acquire(gctx, weight); err != nil {
+			if err := room.Enter(gctx, w.task.Priority, w.e.places(call)); err != nil {
 				return nil // the wait below says why
 			}
-			defer room.Release(weight)
+			defer room.Leave(w.task.Priority)
 			if w.halting() {
 				return nil
 			}

@@ -131,7 +131,7 @@ func TestOrders(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		var within error
 		w.process = func(ctx context.Context, _ *gantry.Request) error {
-			cancel(gantry.Order{Verb: verb, To: to, By: "me"}.Cause())
+			cancel(gantry.Command{Verb: verb, To: to, By: "me"}.Cause())
 			<-ctx.Done()
 			within = context.Cause(ctx)
 			return within

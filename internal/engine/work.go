@@ -24,6 +24,7 @@ type work struct {
 	e     *Engine
 	task  gantry.Task
 	plan  *Plan
+	order gantry.Order // as it was when the task was taken up
 	shelf *shelf
 	alone *shelf // of a task whose original was not copied: it is read under this task's lease, and shared with nobody
 
@@ -64,6 +65,11 @@ func (w *work) load(ctx context.Context) error {
 	w.kinds = map[gantry.PartKey]gantry.Kind{}
 	w.raised, w.generation = nil, 0
 	w.plan = plan
+	if plan.Order != nil {
+		if w.order, err = plan.Order(ctx); err != nil {
+			return err
+		}
+	}
 	if err := w.loadItems(ctx); err != nil {
 		return err
 	}

@@ -11,7 +11,8 @@ type Pipeline struct {
 	Description string
 	Version     Digest // of Resolved
 	Resolved    []byte // the file's own grammar as canonical JSON, without limits and priority
-	Priority    int16  // 0 first, 9 last
+	Priority    int16  // that tasks begin with; 0 first, 9 last
+	Order       Order  // no part of the version
 	Sources     []Endpoint
 	Sinks       []Endpoint
 	Processors  []Processing

@@ -27,8 +27,8 @@ const (
 	VerbPause  Verb = "pause"
 )
 
-// Order is what an operator asks, and of which task.
-type Order struct {
+// Command is what an operator asks, and of which task.
+type Command struct {
 	Task TaskID
 	Verb Verb
 	To   Passage // of a move
@@ -53,7 +53,7 @@ func (m *Moved) Error() string { return "an operator moved the task to another p
 func (m *Moved) Unwrap() error { return Errorf(Permanent, CodeMoved, "%s", m.Error()) }
 
 // Cause is what the effect of the task is broken off with.
-func (o Order) Cause() error {
+func (o Command) Cause() error {
 	switch o.Verb {
 	case VerbMove:
 		return &Moved{To: o.To, By: o.By}

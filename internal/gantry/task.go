@@ -77,7 +77,8 @@ type Transition struct {
 	Stage    int16
 	Change   Change
 	After    time.Duration // Retry, Park: how long nothing is to be done
-	Within   time.Duration // Advance, Wait: how long the state may last from now; 0 keeps what was left
+	Within   time.Duration // Advance, Release, Wait: how long the state may last from now; 0 keeps what was left
+	Priority *int16        // of the task from now on; nil leaves it as it is
 	Parent   TaskID        // End of a child: the task that waits for it
 	Divide   *Division     // Wait: the children that are made in the same commit
 	Passage  *Passage      // Move: where to
@@ -128,10 +129,12 @@ type Worker struct {
 	PID  int
 }
 
-// Want asks for up to N tasks of a lane.
+// Want asks for up to N tasks of a lane: Aged of them the oldest, the others the most urgent.
 type Want struct {
 	Lane int32
 	N    int
+	Aged int
+	Upto int16 // tasks of less urgent priorities stay where they are; 0: none do
 }
 
 // Lane is what admission counts: a pipeline and one of its sources.

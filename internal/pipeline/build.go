@@ -154,7 +154,7 @@ func (d *decoder) checkName(path, name string) {
 // so that the resolved file, whose keys are sorted, gives the same.
 func (d *decoder) build(f *file) *gantry.Pipeline {
 	p := &gantry.Pipeline{
-		Name: f.Name, Description: f.Description, Priority: int16(f.Priority),
+		Name: f.Name, Description: f.Description, Priority: f.Priority.fixed, Order: f.ordering.build(d.ranking),
 		Group: gantry.GroupBy(f.Group.By), When: d.condition("when"),
 		Extract: gantry.Extract{
 			Archives: f.Extract.Archives, Frames: gantry.Rendering(f.Extract.Frames), Video: gantry.Rendering(f.Extract.Video),

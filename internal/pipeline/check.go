@@ -54,6 +54,7 @@ func (d *decoder) checkStage(path string, s stage) {
 func (d *decoder) compileAll(f *file) {
 	d.conditions = map[string]*condition{}
 	d.compile("when", f.When, taskShape())
+	d.ranking = d.compileRanking(f.ordering)
 	var steps []step
 	for i, s := range f.Stages {
 		steps = append(steps, step{s.Name, s.Call})

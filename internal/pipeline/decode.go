@@ -23,6 +23,7 @@ type decoder struct {
 	resolved   bool   // the text is a resolved pipeline: nothing is expanded, and rules were checked when it was written
 	places     map[string]place
 	conditions map[string]*condition // by their paths
+	ranking    *ranking              // of priority; nil if that is a word
 	meant      map[string]bool       // paths that an unknown key beside them was probably meant to be
 }
 

@@ -1,20 +1,15 @@
 package pipeline
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"reflect"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/expr-lang/expr/ast"
-	"github.com/expr-lang/expr/checker"
-	"github.com/expr-lang/expr/compiler"
 	"github.com/expr-lang/expr/conf"
 	source "github.com/expr-lang/expr/file"
-	"github.com/expr-lang/expr/parser"
 	"github.com/expr-lang/expr/vm"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
@@ -50,43 +45,14 @@ type mistake struct {
 // compile checks an expression against what it may know, and makes it ready to run. It gives a
 // condition or mistakes.
 func compile(src string, env shape) (*condition, []mistake) {
-	c := newConfig()
-	c.Env, c.Strict = env.typ().Nature(), true
-	declare(c, true)
-	tree, err := parser.ParseWithConfig(src, c)
-	if err != nil {
-		return nil, []mistake{located(err)}
+	if _, mistakes := checked(src, env, true); len(mistakes) > 0 {
+		return nil, mistakes
 	}
-	l := &linter{env: env}
-	ast.Walk(&tree.Node, l)
-	if len(l.found) > 0 {
-		slices.SortStableFunc(l.found, func(a, b mistake) int { return cmp.Compare(a.at, b.at) })
-		return nil, l.found
-	}
-	if _, err := checker.Check(tree, c); err != nil {
-		return nil, []mistake{located(err)}
-	}
-	program, err := rewritten(src)
+	program, err := rewrittenAs(src, true)
 	if err != nil {
 		return nil, []mistake{located(err)}
 	}
 	return &condition{src, program}, nil
-}
-
-// rewritten compiles a checked expression with the operators of rewrite.go.
-func rewritten(src string) (*vm.Program, error) {
-	c := newConfig()
-	declare(c, false)
-	tree, err := parser.ParseWithConfig(src, c)
-	if err != nil {
-		return nil, err
-	}
-	ast.Walk(&tree.Node, rewriter{})
-	tree.Node = call("$truth", tree.Node)
-	if _, err := checker.Check(tree, c); err != nil {
-		return nil, err
-	}
-	return compiler.Compile(tree, c)
 }
 
 // newConfig is the language without what has an effect, reads a clock, or makes much from little.
@@ -235,6 +201,19 @@ func (l *linter) shape(n ast.Node) (shape, string, bool) {
 // anything, and does not hold. Values that do not fit their operators, a list that is missing, and
 // an evaluation beyond the limits are Illegal with code bad_expression.
 func (c *condition) Holds(vars map[string]any) (bool, error) {
+	out, err := evaluate(c.program, vars)
+	if err != nil {
+		return false, err
+	}
+	holds, ok := out.(bool)
+	if !ok {
+		return false, gantry.Errorf(gantry.Illegal, CodeBadExpression, "evaluate expression: %w", errNotBool)
+	}
+	return holds, nil
+}
+
+// evaluate runs an expression on variables. Its error says nothing of their values.
+func evaluate(program *vm.Program, vars map[string]any) (any, error) {
 	env := make(map[string]any, len(vars)+2)
 	env["dicom"] = map[string]string(nil) // no DICOM file: every attribute is empty
 	for name, v := range vars {
@@ -244,18 +223,15 @@ func (c *condition) Holds(vars map[string]any) (bool, error) {
 	}
 	env[runName] = &run{}
 	machine := vm.VM{MemoryBudget: maxMemory}
-	out, err := machine.Run(c.program, env)
+	out, err := machine.Run(program, env)
 	if err == nil {
-		if holds, ok := out.(bool); ok {
-			return holds, nil
-		}
-		err = errNotBool
+		return out, nil
 	}
 	why := unfit("its values do not fit its operators")
 	if e, ok := errors.AsType[unfit](err); ok {
 		why = e
 	}
-	return false, gantry.Errorf(gantry.Illegal, CodeBadExpression, "evaluate expression: %w", why)
+	return nil, gantry.Errorf(gantry.Illegal, CodeBadExpression, "evaluate expression: %w", why)
 }
 
 // CodeBadExpression is the reason of a condition that could not be evaluated.

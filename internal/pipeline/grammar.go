@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
@@ -13,24 +12,24 @@ import (
 // file is the grammar of a pipeline file: what stands here with its tags is all there is. The tags
 // are explained in fields.go.
 type file struct {
-	Gantry      string              `yaml:"gantry" one:"v1" doc:"The version of this grammar: v1. It is the first key."`
-	Name        string              `yaml:"name" required:"true" doc:"The name in records, limits and output keys: 1 to 63 of a-z, 0-9 and -."`
-	Description string              `yaml:"description" version:"no" doc:"What it is for, in a sentence."`
-	Priority    priority            `yaml:"priority" default:"normal" version:"no" doc:"Which tasks go first: urgent, normal or offpeak."`
-	Sources     map[string]endpoint `yaml:"sources" names:"true" role:"source" doc:"Where objects come from. gantry run brings its own."`
-	Group       group               `yaml:"group" doc:"How the media of one archive are divided into tasks of their own. Without it, one archive is one task."`
-	When        expression          `yaml:"when" doc:"Which tasks go on after ingesting; without it, all."`
-	Extract     extract             `yaml:"extract" doc:"What is unpacked, and how much of it, over all nesting."`
-	Limits      fileLimits          `yaml:"limits" version:"no" doc:"How much goes on at once, over all processes."`
-	Timeouts    timeouts            `yaml:"timeouts" doc:"How long a task may be in a state, with all tries and waits."`
-	Retry       retry               `yaml:"retry" doc:"How often, and after what pauses, a call is tried again."`
-	OnError     string              `yaml:"on_error" default:"fail" one:"fail skip" doc:"What a bad entry of an archive does to its task."`
-	Stages      []stage             `yaml:"stages" required:"true" doc:"The steps of inference in their order."`
-	Sinks       map[string]outlet   `yaml:"sinks" names:"true" role:"sink" doc:"Where results go. gantry run brings its own."`
-	Processors  map[string]process  `yaml:"processors" names:"true" role:"processor" doc:"The inference services that stages call."`
-	MoveIf      []moveRule          `yaml:"move_if" doc:"Which tasks that would fail begin anew in another pipeline instead: the first rule that holds."`
-	Auth        map[string]auth     `yaml:"auth" names:"true" role:"auth" doc:"What requests are signed with."`
-	Tests       []test              `yaml:"tests" version:"no" doc:"What must come of samples, with answers in place of the processors': gantry test runs them."`
+	Gantry      string `yaml:"gantry" one:"v1" doc:"The version of this grammar: v1. It is the first key."`
+	Name        string `yaml:"name" required:"true" doc:"The name in records, limits and output keys: 1 to 63 of a-z, 0-9 and -."`
+	Description string `yaml:"description" version:"no" doc:"What it is for, in a sentence."`
+	ordering
+	Sources    map[string]endpoint `yaml:"sources" names:"true" role:"source" doc:"Where objects come from. gantry run brings its own."`
+	Group      group               `yaml:"group" doc:"How the media of one archive are divided into tasks of their own. Without it, one archive is one task."`
+	When       expression          `yaml:"when" doc:"Which tasks go on after ingesting; without it, all."`
+	Extract    extract             `yaml:"extract" doc:"What is unpacked, and how much of it, over all nesting."`
+	Limits     fileLimits          `yaml:"limits" version:"no" doc:"How much goes on at once, over all processes."`
+	Timeouts   timeouts            `yaml:"timeouts" doc:"How long a task may be in a state, with all tries and waits."`
+	Retry      retry               `yaml:"retry" doc:"How often, and after what pauses, a call is tried again."`
+	OnError    string              `yaml:"on_error" default:"fail" one:"fail skip" doc:"What a bad entry of an archive does to its task."`
+	Stages     []stage             `yaml:"stages" required:"true" doc:"The steps of inference in their order."`
+	Sinks      map[string]outlet   `yaml:"sinks" names:"true" role:"sink" doc:"Where results go. gantry run brings its own."`
+	Processors map[string]process  `yaml:"processors" names:"true" role:"processor" doc:"The inference services that stages call."`
+	MoveIf     []moveRule          `yaml:"move_if" doc:"Which tasks that would fail begin anew in another pipeline instead: the first rule that holds."`
+	Auth       map[string]auth     `yaml:"auth" names:"true" role:"auth" doc:"What requests are signed with."`
+	Tests      []test              `yaml:"tests" version:"no" doc:"What must come of samples, with answers in place of the processors': gantry test runs them."`
 
 	_ struct{} `later:"deidentify keep_input notify"`
 }
@@ -217,28 +216,6 @@ type awsKeys struct {
 	AccessKeyID     gantry.SecretRef `yaml:"access_key_id" doc:"A reference to the key's id. Without keys, the AWS default chain is asked."`
 	SecretAccessKey gantry.SecretRef `yaml:"secret_access_key" doc:"A reference to the key itself."`
 	SessionToken    gantry.SecretRef `yaml:"session_token" doc:"A reference to the token of temporary keys."`
-}
-
-// priority is a task's place in the order of work, by its name.
-type priority int16
-
-// UnmarshalText reads urgent, normal or offpeak.
-func (p *priority) UnmarshalText(b []byte) error {
-	names := []string{"urgent", "normal", "offpeak"}
-	switch text := string(b); text {
-	case "urgent":
-		*p = priority(gantry.PriorityUrgent)
-	case "normal":
-		*p = priority(gantry.PriorityNormal)
-	case "offpeak":
-		*p = priority(gantry.PriorityOffPeak)
-	default:
-		if strings.ContainsAny(text, " .()\"'=?<>") {
-			return fmt.Errorf("an expression belongs to a later release; now it is one of %s", strings.Join(names, ", "))
-		}
-		return fmt.Errorf("%s is not one of %s%s", short(text), strings.Join(names, ", "), didYouMean(nearest(text, names)))
-	}
-	return nil
 }
 
 var namePattern = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)

@@ -41,7 +41,6 @@ func TestLater(t *testing.T) {
 	for where, values := range map[string][]string{
 		"extract": {"archives: [7z]", "archives: [zip, 7z]"},
 		"group":   {"by: study, quiet: 60s", "by: prefix"},
-		"file":    {"priority: 'dicom.Modality == \"CT\"'"},
 	} {
 		for _, value := range values {
 			wantMistake(t, inMapping(where, value), "belongs to a later release")

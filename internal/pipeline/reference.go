@@ -119,7 +119,7 @@ func valueOf(f field) string {
 		durationType: "duration", secretRefType: "reference to a secret", expressionType: "expression",
 		reflect.TypeFor[Size](): "size", reflect.TypeFor[Rate](): "rate", reflect.TypeFor[sample](): "rate or number",
 		reflect.TypeFor[need](): "`all`, `any` or a number", reflect.TypeFor[outputs](): "`any` or a number",
-		reflect.TypeFor[window](): "`file`, `full`, `stored` or center/width", reflect.TypeFor[priority](): "`urgent`, `normal`, `offpeak`",
+		reflect.TypeFor[window](): "`file`, `full`, `stored` or center/width", reflect.TypeFor[priority](): "`urgent`, `normal`, `offpeak` or expression",
 	}[t]
 	switch {
 	case out != "":
@@ -168,7 +168,7 @@ func (r *reference) functions() {
 	for _, at := range []struct {
 		where string
 		env   shape
-	}{{"`when` of the file", taskShape()}, {"`when` of a stage", stageShape(steps, false)}, {"`keep_if` of a stage", stageShape(steps, true)}} {
+	}{{"`when` and `priority` of the file", taskShape()}, {"`when` of a stage", stageShape(steps, false)}, {"`keep_if` of a stage", stageShape(steps, true)}} {
 		for _, v := range at.env.variables("") {
 			r.line("| %s | `%s` | %s | %s |", at.where, v.Name, v.Type, v.Doc)
 		}

@@ -118,7 +118,7 @@ func TestPriorities(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		"urgent": "", "normal": "", "offpeak": "", "off-peak": `did you mean "offpeak"`, "urgently": `did you mean "urgent"`,
-		"high": "is not one of urgent, normal, offpeak", "5": "is not one of", `dicom.x == "y"`: "an expression belongs to a later release",
+		"high": "is not one of urgent, normal, offpeak", "5": "is not one of", `dicom.x == "y"`: "", "": "is not one of", `"${env:A}"`: "no variables are put into", strings.Repeat(" x", 1500): "3000 bytes", "a\x00 b": "a control character",
 	} {
 		var p priority
 		err := p.UnmarshalText([]byte(text))

@@ -60,7 +60,6 @@ func (window) schema() object {
 func (outputs) schema() object {
 	return object{"anyOf": []any{object{"enum": []any{"any"}}, object{"type": "integer", "minimum": 0}}}
 }
-func (priority) schema() object { return object{"enum": []any{"urgent", "normal", "offpeak"}} }
 
 type schemaWriter struct {
 	kinds kinds

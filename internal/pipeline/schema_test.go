@@ -89,7 +89,7 @@ priority: offpeak
 var beyond = []string{
 	"auth-unknown", "auth-unused", "batch-without-max", "burst-without-rate", "call-two", "call-two-cumulative", "call-unknown", "config-rule", "duration-zero",
 	"keep-if-result", "keep-if-processor", "limits-differ", "max-without-batch", "name-capitals", "need-too-many", "need-without-fanout",
-	"number-octal", "path-home", "processor-unused", "retry-max", "stage-named-twice",
+	"number-octal", "offpeak-zone", "path-home", "priority-expression", "priority-word", "processor-unused", "retry-max", "stage-named-twice",
 	"test-calls-unknown", "test-error-done", "test-mock-kind", "test-mock-text", "test-mock-unknown", "test-mock-word", "test-named-twice",
 	"variable-malformed", "variable-unset", "version-not-first", "window-unknown",
 }

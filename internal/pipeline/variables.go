@@ -20,7 +20,7 @@ type Variable struct {
 
 // Field is one expression field of a pipeline file with what it may speak of.
 type Field struct {
-	Path      string // when, stages.models.when, stages.models.keep_if
+	Path      string // priority, when, stages.models.when, stages.models.keep_if
 	Variables []Variable
 }
 
@@ -194,7 +194,7 @@ func Variables(p *gantry.Pipeline) []Field {
 	if len(p.MoveIf) > 0 {
 		fields = append(fields, Field{"move_if", failureShape().variables("")})
 	}
-	return fields
+	return append(fields, Field{"priority", taskShape().variables("")})
 }
 
 //go:embed keywords.txt

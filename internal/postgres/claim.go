@@ -35,14 +35,17 @@ type claimRow struct {
 	Ordinal   int32
 }
 
-// Claim takes at most want[i].N ready tasks of each lane for w. A worker whose lease has run out
+// Claim takes at most want[i].N ready tasks of each lane for w, as each Want says which. A worker whose lease has run out
 // gets nothing.
 func (s *Store) Claim(ctx context.Context, w gantry.WorkerID, want []gantry.Want) ([]gantry.Task, error) {
-	lanes, ns := make([]int32, len(want)), make([]int32, len(want))
+	lanes, ns, upto, aged := make([]int32, len(want)), make([]int32, len(want)), make([]int16, len(want)), make([]int32, len(want))
 	for i, x := range want {
-		lanes[i], ns[i] = x.Lane, int32(x.N)
+		lanes[i], ns[i], upto[i], aged[i] = x.Lane, int32(x.N), x.Upto, int32(min(x.Aged, x.N))
+		if x.Upto == 0 {
+			upto[i] = gantry.LeastUrgent
+		}
 	}
-	rows, err := s.pool.Query(ctx, claimSQL, lanes, ns, int64(w))
+	rows, err := s.pool.Query(ctx, claimSQL, lanes, ns, int64(w), upto, aged)
 	if err != nil {
 		return nil, fmt.Errorf("claim: %w", err)
 	}

@@ -2,19 +2,33 @@
 -- long work, and is to be shared with the processes that look a moment later. Only shards are new at inferring (3).
 -- So is one that two processes died of, which besides is claimed aside: it is not begun before it is alone in
 -- its process.
--- $1 lanes, $2 k of each, $3 worker.
+-- $1 lanes, $2 k of each, $3 worker, $4 the least urgent priority that is taken of each, $5 how many of each k go to
+-- the oldest tasks, so that none starves. These are found by one look at the head of each priority: an index by age
+-- would be written by every claim.
 --
 -- "= any (array(...))" and not "from c": with a join the planner cannot see k, expects a tenth of the
 -- table and scans it whole on every claim. "materialized" keeps the single evaluation that SKIP LOCKED
 -- with LIMIT needs.
-with c as materialized (
-  select r.id, r.shard
-  from unnest($1::int[], $2::int[]) as w(lane, k)
+with w as (
+  select * from unnest($1::int[], $2::int[], $4::smallint[], $5::int[]) as w(lane, k, upto, aged)),
+o as materialized (
+  select id, lane, state = 3 and seq = 0 or crashes >= 2 as shard from task_hot
+  where phase = 0 and id = any (array(
+    select r.id from w cross join lateral (
+      select h.id from generate_series(0, w.upto) p cross join lateral (
+        select id from task_hot where phase = 0 and lane = w.lane and priority = p order by id limit w.aged) h
+      order by h.id limit w.aged) r
+    where w.aged > 0))
+  for update skip locked),
+c as materialized (
+  select id, shard from o
+  union all
+  select r.id, r.shard from w
   cross join lateral (
     select id, state = 3 and seq = 0 or crashes >= 2 as shard from task_hot
-    where phase = 0 and lane = w.lane
+    where phase = 0 and lane = w.lane and priority <= w.upto and id <> all (array(select id from o))
     order by priority, id
-    limit w.k
+    limit w.k - (select count(*) from o where o.lane = w.lane)
     for update skip locked) r),
 u as (
   update task_hot h set phase = 1, owner = $3, seq = h.seq + 1, aside = h.crashes >= 2

@@ -231,7 +231,8 @@ type transitionColumns struct {
 	after, within           []int64
 	kind                    []int16
 	code, detail            []string
-	ended                   int // children among those that end
+	priority                []int16 // below 0: as it is
+	ended                   int     // children among those that end
 }
 
 func newTransitionColumns(writes []*gantry.Write) *transitionColumns {
@@ -242,6 +243,7 @@ func newTransitionColumns(writes []*gantry.Write) *transitionColumns {
 			c.from, c.to, c.stage = append(c.from, int16(t.From)), append(c.to, int16(t.To)), append(c.stage, t.Stage)
 			c.change, c.after, c.within = append(c.change, int16(t.Change)), append(c.after, micros(t.After)), append(c.within, micros(t.Within))
 			c.kind, c.code, c.detail = append(c.kind, int16(t.Kind)), append(c.code, string(t.Code)), append(c.detail, t.Detail)
+			c.priority = append(c.priority, priorityOr(t.Priority))
 			if t.Change == gantry.End && t.Parent != 0 {
 				c.ended++
 			}
@@ -255,7 +257,7 @@ func (c *transitionColumns) empty() bool { return len(c.id) == 0 }
 // statement is what commits the transitions of worker w.
 func (c *transitionColumns) statement(of *sections, w gantry.WorkerID) (string, []any) {
 	return of.statement(
-		section{"moves", 1, []any{int64(w), c.id, c.seq, c.from, c.to, c.stage, c.change, c.after, c.within, c.kind, c.code, c.detail}},
+		section{"moves", 1, []any{int64(w), c.id, c.seq, c.from, c.to, c.stage, c.change, c.after, c.within, c.kind, c.code, c.detail, c.priority}},
 		section{"parents", c.ended, nil})
 }
 

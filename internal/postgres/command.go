@@ -116,7 +116,7 @@ func (s *Store) endIdle(ctx context.Context) error {
 
 // Obey ends, moves and pauses the tasks of which an operator asked it and that nobody holds, and lists what is
 // asked of those that w holds: of each one thing, a cancel before a move before a pause.
-func (s *Store) Obey(ctx context.Context, w gantry.WorkerID) ([]gantry.Order, error) {
+func (s *Store) Obey(ctx context.Context, w gantry.WorkerID) ([]gantry.Command, error) {
 	if err := s.endIdle(ctx); err != nil {
 		return nil, err
 	}
@@ -124,7 +124,7 @@ func (s *Store) Obey(ctx context.Context, w gantry.WorkerID) ([]gantry.Order, er
 	if err != nil {
 		return nil, fmt.Errorf("read commands: %w", err)
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (o gantry.Order, err error) {
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (o gantry.Command, err error) {
 		var within int64
 		err = row.Scan(&o.Task, &o.Verb, &o.By, &o.To.Pipeline, &o.To.Lane, &within)
 		o.To.Within = time.Duration(within) * time.Microsecond

@@ -15,7 +15,7 @@ func ResultsForTest(of ...[]string) (sql string, args []string) {
 
 // MovesForTest puts the transition statement together, with the section of parents.
 func MovesForTest() string {
-	sql, _ := newSections(transitionSQL).statement(section{"moves", 1, make([]any, 12)}, section{"parents", 1, nil})
+	sql, _ := newSections(transitionSQL).statement(section{"moves", 1, make([]any, 13)}, section{"parents", 1, nil})
 	return sql
 }
 

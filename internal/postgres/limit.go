@@ -90,22 +90,29 @@ func (s *Store) Limit(ctx context.Context, id int32) (gantry.LimiterSpec, error)
 	return l, nil
 }
 
+// firstSQL is how many units other processes lack for urgent calls: they go first, but where worker $2 has urgent calls
+// of its own that wait (mineSQL).
+const firstSQL = `coalesce(sum(greatest(0, least(urgent, want - units))) filter (where held_until is null), 0)::int`
+
+const mineSQL = `coalesce((select urgent from limit_grant where limiter = $1 and worker = $2), 0)`
+
 // grantSQL gives worker $2 units of limiter $1. Under more demand than there are units each worker is
 // entitled to its share by want ($3), rounded up, but down to one while another that waits has none: else
 // the shares rounded up are taken again and again, and it gets nothing; nobody gets what another still holds;
-// and nothing is taken that is in use ($4).
+// and nothing is taken that is in use ($4). Urgent calls that wait go before shares.
 const grantSQL = `
 with l as (select coalesce(now_units, 1000000) as max from limiter where id = $1),
 o as (
   select coalesce(sum(units), 0)::int as units, coalesce(sum(want), 0)::int as want,
-    coalesce(bool_or(want > 0 and units = 0), false) as none
+    coalesce(bool_or(want > 0 and units = 0), false) as none, ` + firstSQL + ` as first
   from limit_grant where limiter = $1 and worker <> $2 and (held_until is null or held_until > clock_timestamp())),
+m as (select ` + mineSQL + ` as urgent),
 e as (
-  select greatest($4::int, least($3::int, greatest(0, l.max - o.units),
-    case when o.want + $3::int <= l.max then $3::int
+  select greatest($4::int, least($3::int, greatest(0, l.max - o.units - case when m.urgent > 0 then 0 else o.first end),
+    greatest(case when m.urgent > 0 then $4::int + m.urgent else 0 end, case when o.want + $3::int <= l.max then $3::int
          when o.none then greatest(1, floor(l.max::numeric * $3::int / greatest(1, o.want + $3::int)))::int
-         else ceil(l.max::numeric * $3::int / greatest(1, o.want + $3::int))::int end)) as units
-  from l, o)
+         else ceil(l.max::numeric * $3::int / greatest(1, o.want + $3::int))::int end))) as units
+  from l, o, m)
 insert into limit_grant as g (limiter, worker, units, want)
 select $1, $2, e.units, $3::int from e where exists (select 1 from worker where id = $2 and expires_at > now())
 on conflict (limiter, worker) do update set units = excluded.units, want = excluded.want
@@ -135,18 +142,19 @@ func (s *Store) Grant(ctx context.Context, w gantry.WorkerID, limiter int32, wan
 // out than there are, since the limit was lowered, they are rounded down, to none if need be.
 func (s *Store) Share(ctx context.Context, w gantry.WorkerID, limiter int32, want int) (int, error) {
 	var units int
-	err := s.pool.QueryRow(ctx, `select case
+	err := s.pool.QueryRow(ctx, `select least(case when o.first > 0 and m.urgent = 0 then greatest(0, l.max - o.units - o.first) else l.max end, case
 			when a.units > l.max then floor(greatest(0, l.max - a.held)::numeric * $3::int / greatest(1, o.want + $3::int))::int
 			when l.max = 0 then 0
 			when o.none then greatest(1, floor(l.max::numeric * $3::int / greatest(1, o.want + $3::int)))::int
 			when o.short then ceil(l.max::numeric * $3::int / greatest(1, o.want + $3::int))::int
-			else l.max end
+			else l.max end)
 		from (select coalesce(now_units, 1000000) as max from limiter where id = $1) l,
 		     (select coalesce(sum(units), 0)::int as units, coalesce(sum(units) filter (where held_until is not null), 0)::int as held
 		      from limit_grant where limiter = $1 and (held_until is null or held_until > clock_timestamp())) a,
 		     (select coalesce(bool_or(want > units), false) as short, coalesce(bool_or(want > 0 and units = 0), false) as none,
-		             coalesce(sum(want), 0)::int as want
-		      from limit_grant where limiter = $1 and worker <> $2 and held_until is null) o`, limiter, int64(w), want).Scan(&units)
+		             coalesce(sum(want), 0)::int as want, coalesce(sum(units), 0)::int as units, `+firstSQL+` as first
+		      from limit_grant where limiter = $1 and worker <> $2 and held_until is null) o,
+		     (select `+mineSQL+` as urgent) m`, limiter, int64(w), want).Scan(&units)
 	if err != nil {
 		return 0, fmt.Errorf("share of limit %d: %w", limiter, err)
 	}

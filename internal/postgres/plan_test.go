@@ -152,7 +152,7 @@ func TestPlans(t *testing.T) {
 }
 
 func (p *plans) claimArgs() []string {
-	return []string{array("int", strconv.Itoa(int(p.lane)), 1), array("int", "100", 1), "1"}
+	return []string{array("int", strconv.Itoa(int(p.lane)), 1), array("int", "100", 1), "1", array("smallint", "9", 1), array("int", "13", 1)}
 }
 
 func (p *plans) holdClaim() {
@@ -185,7 +185,7 @@ func (p *plans) joinScans() {
 func (p *plans) holdTransitions(n int) {
 	p.t.Helper()
 	args := append([]string{"1", array("bigint", "", n), array("int", "0", n)},
-		repeat(n, "0", "smallint", "smallint", "smallint", "smallint", "bigint", "bigint", "smallint", "text", "text")...)
+		repeat(n, "0", "smallint", "smallint", "smallint", "smallint", "bigint", "bigint", "smallint", "text", "text", "smallint")...)
 	plan := p.explain(postgres.MovesForTest(), args...)
 	hold(p.t, plan)
 	if !strings.Contains(plan, "Index Scan using task_hot_pkey") {
@@ -211,7 +211,7 @@ func (p *plans) holdChildren(n int) {
 	}
 	p.exec(`update task set parent = 1500 where id <= 1000`)
 	args = append([]string{"1", array("bigint", "", n), array("int", "0", n)}, repeat(n, "0", "smallint", "smallint", "smallint")...)
-	args = append(append(args, array("smallint", "4", n)), repeat(n, "0", "bigint", "bigint", "smallint", "text", "text")...)
+	args = append(append(args, array("smallint", "4", n)), repeat(n, "0", "bigint", "bigint", "smallint", "text", "text", "smallint")...)
 	args[4] = array("smallint", "5", n)
 	plan = p.explain(postgres.MovesForTest(), args...)
 	hold(p.t, plan)

@@ -1,14 +1,15 @@
 -- Commits a batch of transitions, each fenced by (id, seq, owner). An id that does not come back was fenced.
 -- Only batches in which a child ends have the section of parents.
 -- $1 worker; then, by transition: $2 id, $3 seq, $4 from, $5 to, $6 stage, $7 change, $8 after (us),
--- $9 within (us), $10 kind, $11 code, $12 detail.
+-- $9 within (us), $10 kind, $11 code, $12 detail, $13 priority from now on, below 0 for as it is: a change of it is
+-- never HOT, since the ready index holds it, so it is set once or twice in a task's life.
 -- change: 0 advance, 1 retry, 2 park, 3 release, 4 end, 5 wait: ready at once where no child is open.
 
 -- section: moves
 with i as (
   select * from unnest($2::bigint[], $3::int[], $4::smallint[], $5::smallint[], $6::smallint[], $7::smallint[],
-                       $8::bigint[], $9::bigint[], $10::smallint[], $11::text[], $12::text[])
-    as i(id, seq, f, t, stage, change, after_us, within_us, kind, code, detail)),
+                       $8::bigint[], $9::bigint[], $10::smallint[], $11::text[], $12::text[], $13::smallint[])
+    as i(id, seq, f, t, stage, change, after_us, within_us, kind, code, detail, priority)),
 u as (
   update task_hot h set
     state       = i.t,
@@ -17,9 +18,10 @@ u as (
     phase       = case i.change when 0 then 1 when 1 then 2 when 2 then 2 when 5 then case when h.open_children > 0 then 3 else 0 end else 0 end,
     owner       = case i.change when 0 then h.owner end,
     attempt     = case i.change when 0 then 0 when 1 then h.attempt + 1 else h.attempt end,
+    priority    = case when i.priority >= 0 then i.priority else h.priority end,
     cursor      = case i.change when 0 then 0 else h.cursor end,
     run_at      = case when i.change in (1, 2) then now() + i.after_us * interval '1 us' else h.run_at end,
-    state_until = case when i.change in (0, 5) and i.within_us > 0 then now() + i.within_us * interval '1 us' else h.state_until end
+    state_until = case when i.change in (0, 3, 5) and i.within_us > 0 then now() + i.within_us * interval '1 us' else h.state_until end
   from i
   where i.change <> 4 and h.id = i.id and h.seq = i.seq and h.owner = $1
   returning h.id, h.seq, h.leg, h.attempt, i.f, i.t, i.stage, i.change, i.kind, i.code, i.detail),

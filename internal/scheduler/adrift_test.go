@@ -32,6 +32,7 @@ func (l *lossy) ReadyLanes(context.Context, []int32) ([]int32, error) { return [
 func (l *lossy) Limit(context.Context, int32) (gantry.LimiterSpec, error) {
 	return gantry.LimiterSpec{MaxUnits: -1}, nil
 }
+func (l *lossy) OffPeak(context.Context) (map[string]gantry.Windows, error) { return nil, nil }
 
 // Claim loses its first answer; later there is nothing to claim.
 func (l *lossy) Claim(context.Context, gantry.WorkerID, []gantry.Want) ([]gantry.Task, error) {
@@ -78,6 +79,7 @@ func TestClaimWhoseAnswerIsLost(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			s.keeper = newKeeper(ctx, &errgroup.Group{}, l, 1, s.opts.Log)
 			s.commits = newCommitter(l, 1, s.opts.Log, s.keeper.load)
+			s.heart = newHeart(l, 1, time.Hour, time.Now())
 			s.claims = newClaimer(s)
 			go s.commits.run(ctx)
 			go s.claims.run(ctx, func(gantry.Task) { t.Error("a task began") })

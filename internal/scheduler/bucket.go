@@ -1,13 +1,13 @@
 package scheduler
 
 import (
-	"container/heap"
 	"context"
 	"math"
 	"sync"
 	"time"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
+	"github.com/gantry-imaging/gantry/internal/line"
 )
 
 // bucket is this process's share of one limiter: units granted by the database, handed out to
@@ -23,8 +23,7 @@ type bucket struct {
 	cap     int  // while a grant is under way: what was in use when it was asked for
 	frozen  bool // a grant is under way
 	inUse   int
-	queue   waitQueue
-	serial  int64
+	queue   line.Queue
 	idle    time.Time // when a unit last came back that nobody waited for
 	granter func()    // told when units came
 	hope    int       // units wanted by the claimer beyond those in use
@@ -33,21 +32,15 @@ type bucket struct {
 	held    chan struct{} // closed while an operator pauses it
 	stale   bool          // somebody changed the row
 
-	turn     chan struct{} // held by the caller that looks at slots
-	slots    []time.Time   // booked starts, in order
-	starters int           // callers that hold a unit and wait for a start
-}
+	pressed bool // look again before its time
+	urged   int  // how many urgent callers the others know of; of the keeper alone
 
-type waiter struct {
-	priority int16
-	serial   int64
-	index    int
-	ready    chan struct{}
-	probe    bool // set before ready is closed
+	starts   starts
+	starters int // callers that hold a unit and wait for a start
 }
 
 func newBucket(id int32, spec gantry.LimiterSpec) *bucket {
-	b := &bucket{id: id, poke: make(chan struct{}, 1), turn: make(chan struct{}, 1), held: make(chan struct{})}
+	b := &bucket{id: id, poke: make(chan struct{}, 1), held: make(chan struct{})}
 	b.temper.jitter = func() float64 { return 0.5 }
 	b.setSpec(spec)
 	return b
@@ -56,21 +49,19 @@ func newBucket(id int32, spec gantry.LimiterSpec) *bucket {
 // acquire waits for one unit, and says whether it is for the probe of a breaker.
 func (b *bucket) acquire(ctx context.Context, priority int16) (probe bool, err error) {
 	b.mu.Lock()
-	if len(b.queue) == 0 && b.free() > 0 {
+	if b.queue.Len() == 0 && b.free() > 0 {
 		defer b.mu.Unlock()
 		if b.inUse == 0 {
 			b.nudge() // the row may not have been read for long
 		}
 		return b.use(), nil
 	}
-	w := &waiter{priority: priority, serial: b.serial, ready: make(chan struct{})}
-	b.serial++
-	heap.Push(&b.queue, w)
+	w := b.queue.Join(priority)
 	b.mu.Unlock()
 	b.nudge()
 	select {
-	case <-w.ready:
-		return w.probe, nil
+	case <-w.Ready:
+		return w.Mark, nil
 	case <-gantry.Held(ctx):
 		err = gantry.ErrHeld
 	case <-ctx.Done():
@@ -79,10 +70,10 @@ func (b *bucket) acquire(ctx context.Context, priority int16) (probe bool, err e
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	select {
-	case <-w.ready: // it was handed over at this moment: give it back
-		b.giveUp(w.probe)
+	case <-w.Ready: // it was handed over at this moment: give it back
+		b.giveUp(w.Mark)
 	default:
-		heap.Remove(&b.queue, w.index)
+		b.queue.Leave(w)
 	}
 	return false, err
 }
@@ -110,7 +101,7 @@ func (b *bucket) giveUp(probe bool) {
 func (b *bucket) take(n int) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	n = min(n, max(0, b.free()-len(b.queue)))
+	n = min(n, max(0, b.free()-b.queue.Len()))
 	b.inUse += n
 	return n
 }
@@ -125,7 +116,7 @@ func (b *bucket) release(n int) {
 func (b *bucket) put(n int) {
 	b.inUse -= n
 	b.handOver()
-	if b.inUse+len(b.queue) < b.granted || b.inUse <= b.granted && b.granted < b.booked {
+	if b.inUse+b.queue.Len() < b.granted || b.inUse <= b.granted && b.granted < b.booked {
 		b.idle = time.Now()
 		b.nudge()
 	}
@@ -147,10 +138,10 @@ func (b *bucket) free() int {
 }
 
 func (b *bucket) handOver() {
-	for len(b.queue) > 0 && b.free() > 0 {
-		w := heap.Pop(&b.queue).(*waiter)
-		w.probe = b.use()
-		close(w.ready)
+	fits := func(int16) bool { return b.free() > 0 }
+	for w := b.queue.Next(fits); w != nil; w = b.queue.Next(fits) {
+		w.Mark = b.use()
+		close(w.Ready)
 	}
 }
 
@@ -167,7 +158,7 @@ func (b *bucket) ask() (want, inUse int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.frozen, b.cap = true, b.inUse
-	return b.inUse + len(b.queue) + b.hope, b.inUse
+	return b.inUse + b.queue.Len() + b.hope, b.inUse
 }
 
 // settle takes the database's answer.
@@ -205,13 +196,13 @@ type demand struct {
 func (b *bucket) demand() demand {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return demand{want: b.inUse + len(b.queue) + b.hope, inUse: b.inUse, granted: b.granted, booked: b.booked, idle: b.idle}
+	return demand{want: b.inUse + b.queue.Len() + b.hope, inUse: b.inUse, granted: b.granted, booked: b.booked, idle: b.idle}
 }
 
 func (b *bucket) waiting() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return len(b.queue)
+	return b.queue.Len()
 }
 
 // setSpec takes what stands in the row.
@@ -235,29 +226,6 @@ func (b *bucket) hold() <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.held
-}
-
-// waitQueue orders waiters by priority, then by arrival.
-type waitQueue []*waiter
-
-func (q waitQueue) Len() int { return len(q) }
-func (q waitQueue) Less(i, j int) bool {
-	if q[i].priority != q[j].priority {
-		return q[i].priority < q[j].priority
-	}
-	return q[i].serial < q[j].serial
-}
-func (q waitQueue) Swap(i, j int) { q[i], q[j] = q[j], q[i]; q[i].index, q[j].index = i, j }
-
-// Push is part of heap.Interface.
-func (q *waitQueue) Push(x any) { w := x.(*waiter); w.index = len(*q); *q = append(*q, w) }
-
-// Pop is part of heap.Interface.
-func (q *waitQueue) Pop() any {
-	old := *q
-	w := old[len(old)-1]
-	*q = old[:len(old)-1]
-	return w
 }
 
 func (b *bucket) unlimited() bool {

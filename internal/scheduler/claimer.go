@@ -18,26 +18,29 @@ const (
 )
 
 // claimer takes ready tasks while this process has room, lane by lane, never more than the units it
-// holds of the lane's pipeline.
+// holds of the lane's pipeline; shares.go says how many of each.
 type claimer struct {
 	s    *Session
 	poke chan struct{}
 
-	mu     sync.Mutex
-	count  int
-	hot    map[int32]bool // lanes that surely or probably have work
-	lanes  []gantry.Lane
-	readAt time.Time
-	turn   int
-	look   bool // a wake-up did not say where
-	apart  apart
+	mu      sync.Mutex
+	count   int
+	load    map[int32]int  // tasks here, by lane
+	taken   map[int32]int  // tasks claimed so far, by lane
+	hot     map[int32]bool // lanes that surely or probably have work
+	lanes   []gantry.Lane
+	windows map[string]gantry.Windows // in which off-peak tasks are begun, by pipeline
+	readAt  time.Time
+	turn    int
+	look    bool // a wake-up did not say where
+	apart   apart
 
 	adrift  time.Time // until then this process may own tasks that it does not run
 	checked time.Time // when that was last looked at
 }
 
 func newClaimer(s *Session) *claimer {
-	return &claimer{s: s, poke: make(chan struct{}, 1), hot: map[int32]bool{}}
+	return &claimer{s: s, poke: make(chan struct{}, 1), load: map[int32]int{}, taken: map[int32]int{}, hot: map[int32]bool{}}
 }
 
 func (c *claimer) running() int {
@@ -71,6 +74,7 @@ func (c *claimer) nudge() {
 func (c *claimer) finished(t gantry.Task) {
 	c.mu.Lock()
 	c.count--
+	c.load[t.Lane]--
 	c.apart.ended(t)
 	again := len(c.hot) > 0 || c.apart.quiet()
 	limiter := c.limiterOf(t.Lane)
@@ -149,20 +153,15 @@ func (c *claimer) round(ctx context.Context, polled bool, start func(gantry.Task
 	if quiet, err := c.nextAlone(ctx, start); quiet {
 		return 0, err
 	}
-	room := c.s.opts.Tasks - c.running()
+	room, urgent := c.room()
 	if room <= 0 || !c.s.heart.alive() {
 		return 0, nil
 	}
-	if polled || c.lookNow() {
-		if err := c.findHot(ctx); err != nil {
-			return 0, err
-		}
+	lanes, err := c.lookAround(ctx, polled, urgent)
+	if err != nil || len(lanes) == 0 {
+		return 0, err
 	}
-	lanes := c.hotLanes()
-	if len(lanes) == 0 {
-		return 0, nil
-	}
-	want, err := c.wants(ctx, lanes, room)
+	want, err := c.wants(ctx, lanes, room, urgent)
 	if err != nil || len(want) == 0 {
 		return 0, err
 	}
@@ -177,64 +176,13 @@ func (c *claimer) round(ctx context.Context, polled bool, start func(gantry.Task
 	if len(tasks) > 0 {
 		fail.Point("after_claim")
 	}
-	c.settle(lanes, want, got, err != nil)
+	c.settle(lanes, want, got, urgent, err != nil)
 	for _, t := range tasks {
 		if !c.setAside(t) {
 			start(t)
 		}
 	}
 	return len(tasks), err
-}
-
-// wants takes units for each lane and says how many tasks to claim from it. The room is shared out
-// evenly; lanes take turns in being first.
-func (c *claimer) wants(ctx context.Context, lanes []gantry.Lane, room int) ([]gantry.Want, error) {
-	var want []gantry.Want
-	each := min(claimBatch, max(1, room/len(lanes)))
-	for _, l := range lanes {
-		if room <= 0 {
-			break
-		}
-		b, err := c.s.keeper.bucket(ctx, l.Limiter)
-		if err != nil {
-			return nil, err
-		}
-		b.onGrant(c.nudge)
-		n := b.take(min(each, room))
-		if n < min(each, room) {
-			b.setHope(min(each, room) - n)
-		}
-		if n > 0 {
-			want = append(want, gantry.Want{Lane: l.ID, N: n})
-			room -= n
-		}
-	}
-	return want, nil
-}
-
-// settle gives back the units that no task was found for, counts the tasks, and forgets lanes
-// that had fewer tasks than asked for.
-func (c *claimer) settle(lanes []gantry.Lane, want []gantry.Want, got map[int32]int, failed bool) {
-	again := false
-	for _, w := range want {
-		i := slices.IndexFunc(lanes, func(l gantry.Lane) bool { return l.ID == w.Lane })
-		b := c.bucket(lanes[i].Limiter)
-		b.release(w.N - got[w.Lane])
-		if got[w.Lane] < w.N && !failed {
-			b.setHope(0)
-		}
-		c.mu.Lock()
-		c.count += got[w.Lane]
-		if got[w.Lane] < w.N && !failed {
-			delete(c.hot, w.Lane)
-		} else {
-			again = true
-		}
-		c.mu.Unlock()
-	}
-	if again {
-		c.nudge()
-	}
 }
 
 func (c *claimer) refresh(ctx context.Context) error {
@@ -248,9 +196,15 @@ func (c *claimer) refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var windows map[string]gantry.Windows
+	if !c.s.opts.Private { // somebody waits for those of a private lane
+		if windows, err = c.s.store.OffPeak(ctx); err != nil {
+			return err
+		}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.lanes, c.readAt = lanes, time.Now()
+	c.lanes, c.windows, c.readAt = lanes, windows, time.Now()
 	return nil
 }
 
@@ -262,14 +216,20 @@ func (c *claimer) lookNow() bool {
 	return look
 }
 
-// findHot asks the database which lanes have ready tasks.
-func (c *claimer) findHot(ctx context.Context) error {
+// laneIDs lists all lanes.
+func (c *claimer) laneIDs() []int32 {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	ids := make([]int32, len(c.lanes))
 	for i, l := range c.lanes {
 		ids[i] = l.ID
 	}
-	c.mu.Unlock()
+	return ids
+}
+
+// findHot asks the database which lanes have ready tasks.
+func (c *claimer) findHot(ctx context.Context) error {
+	ids := c.laneIDs()
 	if len(ids) == 0 {
 		return nil
 	}
@@ -283,22 +243,4 @@ func (c *claimer) findHot(ctx context.Context) error {
 		c.hot[id] = true
 	}
 	return nil
-}
-
-// hotLanes lists the lanes with work, another one first each time.
-func (c *claimer) hotLanes() []gantry.Lane {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var out []gantry.Lane
-	for _, l := range c.lanes {
-		if c.hot[l.ID] {
-			out = append(out, l)
-		}
-	}
-	if len(out) > 1 {
-		c.turn++
-		k := c.turn % len(out)
-		out = append(out[k:], out[:k]...)
-	}
-	return out
 }

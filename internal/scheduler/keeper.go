@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -35,6 +34,7 @@ type keeper struct {
 	ctx    context.Context // of the tending goroutines
 	rand   func() float64
 	notify func(limiter int32) // tells other processes that a row changed
+	others func(limiter int32) // presses the other processes
 
 	mu      sync.Mutex
 	buckets map[int32]*bucket
@@ -42,7 +42,7 @@ type keeper struct {
 
 func newKeeper(ctx context.Context, g *errgroup.Group, store Store, w gantry.WorkerID, log *slog.Logger) *keeper {
 	return &keeper{store: store, worker: w, log: log, group: g, ctx: ctx, buckets: map[int32]*bucket{},
-		rand: func() float64 { return 0.5 }, notify: func(int32) {}}
+		rand: func() float64 { return 0.5 }, notify: func(int32) {}, others: func(int32) {}}
 }
 
 // Acquire waits for one unit of a limiter and for its next start, and gives the function that gives
@@ -58,7 +58,7 @@ func (k *keeper) Acquire(ctx context.Context, limiter int32, priority int16) (re
 		if err != nil {
 			return nil, err
 		}
-		err = k.start(ctx, b)
+		err = k.start(ctx, b, priority)
 		if err == nil && b.mayBegin(probe) {
 			return sync.OnceFunc(func() { b.release(1) }), nil
 		}
@@ -75,7 +75,7 @@ func (k *keeper) load() (waiting, inUse int) {
 	defer k.mu.Unlock()
 	for _, b := range k.buckets {
 		b.mu.Lock()
-		waiting, inUse = waiting+len(b.queue), inUse+b.inUse
+		waiting, inUse = waiting+b.queue.Len(), inUse+b.inUse
 		b.mu.Unlock()
 	}
 	return waiting, inUse
@@ -87,7 +87,7 @@ func (k *keeper) waiting() (units, starts int) {
 	defer k.mu.Unlock()
 	for _, b := range k.buckets {
 		b.mu.Lock()
-		units, starts = units+len(b.queue), starts+b.starters
+		units, starts = units+b.queue.Len(), starts+b.starters
 		b.mu.Unlock()
 	}
 	return units, starts
@@ -122,6 +122,7 @@ func (k *keeper) tend(b *bucket) {
 	defer timer.Stop()
 	pause, shared, read := askMin, time.Now(), time.Now()
 	var again time.Time // when units that were not to be had may be asked for again
+	owed := false       // the next unit is given back for an urgent call elsewhere
 	for {
 		select {
 		case <-k.ctx.Done():
@@ -135,9 +136,16 @@ func (k *keeper) tend(b *bucket) {
 			read = time.Now()
 		}
 		b.passOn()
-		if time.Since(shared) > shareEvery {
+		pressed := b.takePress()
+		if pressed || time.Since(shared) > shareEvery {
 			k.share(b)
 			shared = time.Now()
+		}
+		if pressed {
+			again, owed = time.Time{}, b.urgent() == 0
+		}
+		if b.urged > 0 {
+			k.urge(b)
 		}
 		next := b.readEvery()
 		switch d := b.demand(); {
@@ -149,7 +157,13 @@ func (k *keeper) tend(b *bucket) {
 			next = time.Until(again) // demand that comes call by call must not become a grant a call
 		case d.granted < d.booked && d.inUse <= d.granted, d.want > d.granted && d.granted == d.booked:
 			k.grant(b)
-			if d = b.demand(); d.want > d.granted {
+			before := d.booked
+			if d = b.demand(); d.booked < before && owed {
+				owed = false
+				k.others(b.id)
+			}
+			if d.want > d.granted {
+				k.urge(b)
 				next, again, pause = pause, time.Now().Add(pause), min(2*pause, askMax)
 			} else {
 				next, pause = shareEvery, askMin
@@ -196,57 +210,6 @@ func (k *keeper) grant(b *bucket) {
 		units = inUse
 	}
 	b.settle(units)
-}
-
-// start waits for the next booked start of a limiter with a rate. The caller holds a unit, so that
-// a start is booked only for a call that can be made.
-func (k *keeper) start(ctx context.Context, b *bucket) error {
-	if b.rate() <= 0 {
-		return nil
-	}
-	for {
-		at, err := k.nextSlot(ctx, b)
-		if err != nil {
-			return err
-		}
-		if err := sleepUntil(ctx, at); err != nil {
-			return err
-		}
-		if gantry.IsHeld(ctx) {
-			return gantry.ErrHeld
-		}
-		if b.rate() <= 0 || time.Since(at) < late(b.rate()) {
-			return nil
-		}
-	}
-}
-
-func (k *keeper) nextSlot(ctx context.Context, b *bucket) (time.Time, error) {
-	b.addStarter(1)
-	defer b.addStarter(-1)
-	select {
-	case b.turn <- struct{}{}:
-	case <-ctx.Done():
-		return time.Time{}, context.Cause(ctx)
-	}
-	defer func() { <-b.turn }()
-	for len(b.slots) > 0 && time.Since(b.slots[0]) >= late(b.rate()) {
-		b.slots = b.slots[1:]
-	}
-	if len(b.slots) == 0 {
-		n := max(1, min(b.startersNow(), int(b.rate()*bookAhead.Seconds())))
-		first, step, err := k.store.Reserve(ctx, b.id, n)
-		if err != nil {
-			return time.Time{}, fmt.Errorf("wait for a start: %w", err)
-		}
-		now := time.Now()
-		for i := range n {
-			b.slots = append(b.slots, now.Add(max(0, first+time.Duration(i)*step)))
-		}
-	}
-	at := b.slots[0]
-	b.slots = b.slots[1:]
-	return at, nil
 }
 
 // late is by how much a booked start may be missed; one missed by more is lost. Late starts crowd

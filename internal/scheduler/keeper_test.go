@@ -22,6 +22,7 @@ type books struct {
 	spec   gantry.LimiterSpec
 	units  map[gantry.WorkerID]int
 	want   map[gantry.WorkerID]int
+	urgent map[gantry.WorkerID]int
 	tat    time.Time
 	grants int
 	fail   func(grants int) bool
@@ -34,7 +35,7 @@ type books struct {
 }
 
 func newBooks(spec gantry.LimiterSpec) *books {
-	return &books{spec: spec, units: map[gantry.WorkerID]int{}, want: map[gantry.WorkerID]int{}}
+	return &books{spec: spec, units: map[gantry.WorkerID]int{}, want: map[gantry.WorkerID]int{}, urgent: map[gantry.WorkerID]int{}}
 }
 
 func (b *books) Limit(context.Context, int32) (gantry.LimiterSpec, error) {
@@ -66,6 +67,7 @@ func (b *books) Grant(_ context.Context, w gantry.WorkerID, _ int32, want, inUse
 		return 0, errLine
 	}
 	units, theirs, _, none := b.others(w)
+	units += b.first(w)
 	share := want
 	switch {
 	case theirs+want <= b.spec.MaxUnits:
@@ -74,6 +76,9 @@ func (b *books) Grant(_ context.Context, w gantry.WorkerID, _ int32, want, inUse
 	default:
 		share = (b.spec.MaxUnits*want + theirs + want - 1) / (theirs + want)
 	}
+	if b.urgent[w] > 0 {
+		share = max(share, inUse+b.urgent[w])
+	}
 	b.want[w], b.units[w] = want, max(inUse, min(want, max(0, b.spec.MaxUnits-units), share))
 	return b.units[w], nil
 }
@@ -81,7 +86,10 @@ func (b *books) Grant(_ context.Context, w gantry.WorkerID, _ int32, want, inUse
 func (b *books) Share(_ context.Context, w gantry.WorkerID, _ int32, want int) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	_, theirs, short, none := b.others(w)
+	units, theirs, short, none := b.others(w)
+	if first := b.first(w); first > 0 {
+		return max(0, b.spec.MaxUnits-units-first), nil
+	}
 	switch all := max(1, theirs+want); {
 	case none:
 		return max(1, b.spec.MaxUnits*want/all), nil

@@ -32,7 +32,7 @@ func (s *Session) obey(ctx context.Context) {
 	asked, err := s.store.Obey(ctx, s.Worker)
 	s.report(ctx, "read commands", err)
 	if s.claims.handBack(ctx, func(t gantry.TaskID) bool {
-		return slices.ContainsFunc(asked, func(o gantry.Order) bool { return o.Task == t })
+		return slices.ContainsFunc(asked, func(o gantry.Command) bool { return o.Task == t })
 	}) {
 		_, err = s.store.Obey(ctx, s.Worker) // nobody holds them any more
 		s.report(ctx, "read commands", err)

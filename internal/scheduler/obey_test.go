@@ -12,12 +12,12 @@ import (
 // orders is a store that asks for the end of tasks; nothing else is asked of it.
 type orders struct {
 	Store
-	tasks []gantry.Order
+	tasks []gantry.Command
 	err   error
 }
 
 // Obey gives the tasks.
-func (o orders) Obey(context.Context, gantry.WorkerID) ([]gantry.Order, error) {
+func (o orders) Obey(context.Context, gantry.WorkerID) ([]gantry.Command, error) {
 	return o.tasks, o.err
 }
 
@@ -25,7 +25,7 @@ func (o orders) Obey(context.Context, gantry.WorkerID) ([]gantry.Order, error) {
 // took up again before it had forgotten it.
 func TestObey(t *testing.T) {
 	t.Parallel()
-	s := &Session{held: map[gantry.TaskID]*grip{}, store: orders{tasks: []gantry.Order{{Task: 1, Verb: gantry.VerbCancel}, {Task: 2}, {Task: 9}}}, opts: Options{Log: slog.New(slog.DiscardHandler)}}
+	s := &Session{held: map[gantry.TaskID]*grip{}, store: orders{tasks: []gantry.Command{{Task: 1, Verb: gantry.VerbCancel}, {Task: 2}, {Task: 9}}}, opts: Options{Log: slog.New(slog.DiscardHandler)}}
 	s.claims = newClaimer(s)
 	first, cancelFirst := context.WithCancelCause(t.Context())
 	letGo := s.hold(1, cancelFirst)

@@ -41,6 +41,7 @@ type Options struct {
 	Private bool          // claim from this process's private lanes alone
 	Log     *slog.Logger
 	Rand    func() float64
+	Now     func() time.Time // by which off-peak windows open; nil: time.Now
 	// Ended is told of each task that reached a final state here.
 	Ended func(gantry.Task, gantry.Transition)
 	// Committed is told of each commit: how many writes, and how long it took.
@@ -59,6 +60,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	if o.Rand == nil {
 		o.Rand = func() float64 { return 0.5 }
@@ -116,6 +120,7 @@ func Run(ctx context.Context, store Store, opts Options, setUp func(context.Cont
 	s.heart = newHeart(store, w, opts.TTL, beat)
 	s.heart.after = s.obey
 	s.waker = newWaker(store, opts.Log)
+	s.keeper.others = s.waker.pressFor
 	s.claims = newClaimer(s)
 	commitCtx, endCommits := context.WithCancel(context.WithoutCancel(ctx))
 	committed := make(chan struct{})
@@ -250,6 +255,9 @@ func (s *Session) run(ctx context.Context, t gantry.Task, step Step) {
 			return
 		}
 		t.Seq, t.State, t.Stage, t.Attempt, t.Cursor = t.Seq+1, tr.To, tr.Stage, 0, 0
+		if tr.Priority != nil {
+			t.Priority = *tr.Priority
+		}
 		if tr.Within > 0 {
 			until = time.Now().Add(tr.Within)
 		}

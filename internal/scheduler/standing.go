@@ -181,9 +181,9 @@ func (b *bucket) readEvery() time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
-	case b.inUse+len(b.queue)+b.hope == 0:
+	case b.inUse+b.queue.Len()+b.hope == 0:
 		return idleEvery
-	case b.spec.MaxUnits < 0 && len(b.queue) == 0:
+	case b.spec.MaxUnits < 0 && b.queue.Len() == 0:
 		return specEvery
 	}
 	return shareEvery
@@ -199,7 +199,7 @@ func (b *bucket) resting() bool {
 func (b *bucket) passOn() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.temper.probes > 0 && len(b.queue) == 0 {
+	if b.temper.probes > 0 && b.queue.Len() == 0 {
 		b.temper.forgo(time.Now()) // whoever wanted to be the probe is gone
 	}
 	b.handOver()
@@ -212,7 +212,7 @@ func (b *bucket) passOn() {
 func (b *bucket) soon() time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if d := b.temper.soon(time.Now()); d > 0 && len(b.queue)+b.hope > 0 {
+	if d := b.temper.soon(time.Now()); d > 0 && b.queue.Len()+b.hope > 0 {
 		return d
 	}
 	return never
@@ -223,7 +223,7 @@ func (b *bucket) wantsProbe() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	t := &b.temper
-	return t.state == gantry.BreakerOpen && len(t.news) == 0 && !time.Now().Before(t.begin) && len(b.queue) > 0 &&
+	return t.state == gantry.BreakerOpen && len(t.news) == 0 && !time.Now().Before(t.begin) && b.queue.Len() > 0 &&
 		(b.spec.MaxUnits < 0 || b.granted > b.inUse)
 }
 

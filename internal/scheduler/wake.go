@@ -21,11 +21,12 @@ type waker struct {
 
 	mu     sync.Mutex
 	lanes  map[int32]bool
-	limits map[int32]bool
+	limits map[int32]bool // limiters whose row changed
+	press  map[int32]bool // limiters that urgent calls wait for
 }
 
 func newWaker(store Store, log *slog.Logger) *waker {
-	return &waker{store: store, log: log, poke: make(chan struct{}, 1), lanes: map[int32]bool{}, limits: map[int32]bool{}}
+	return &waker{store: store, log: log, poke: make(chan struct{}, 1), lanes: map[int32]bool{}, limits: map[int32]bool{}, press: map[int32]bool{}}
 }
 
 func (w *waker) tell(lanes ...int32) {
@@ -41,6 +42,14 @@ func (w *waker) tell(lanes ...int32) {
 func (w *waker) tellLimit(limiter int32) {
 	w.mu.Lock()
 	w.limits[limiter] = true
+	w.mu.Unlock()
+	w.nudge()
+}
+
+// pressFor tells others that an urgent call waits for a unit of a limiter.
+func (w *waker) pressFor(limiter int32) {
+	w.mu.Lock()
+	w.press[limiter] = true
 	w.mu.Unlock()
 	w.nudge()
 }
@@ -67,8 +76,12 @@ func (w *waker) run(ctx context.Context) {
 		for l := range w.limits {
 			names = append(names, limitMark+strconv.Itoa(int(l)))
 		}
+		for l := range w.press {
+			names = append(names, pressMark+strconv.Itoa(int(l)))
+		}
 		clear(w.lanes)
 		clear(w.limits)
+		clear(w.press)
 		w.mu.Unlock()
 		if len(names) == 0 {
 			continue
@@ -97,26 +110,31 @@ func (s *Session) listen(ctx context.Context) {
 	}
 }
 
-// hear takes a notification: lanes that have work, limits whose rows changed, or, empty, that some may have
-// been missed.
+// hear takes a notification: lanes that have work, limits whose rows changed, limits that urgent calls wait for;
+// or, empty, that some may have been missed.
 func (s *Session) hear(payload string) {
-	limits := parseLimits(payload)
+	limits, pressed := parseLimits(payload, limitMark), parseLimits(payload, pressMark)
 	if len(limits) > 0 || payload == "" {
 		s.keeper.reread(limits...)
 	}
-	if lanes := parseLanes(payload); len(lanes) > 0 || len(limits) == 0 {
+	for _, l := range pressed {
+		s.keeper.press(l)
+	}
+	if lanes := parseLanes(payload); len(lanes) > 0 || len(limits)+len(pressed) == 0 {
 		s.claims.wake(lanes...)
 	}
 }
 
-// limitMark stands before the number of a limiter, which tells it from that of a lane.
-const limitMark = "l"
+// What stands before the number of a limiter, and tells it from that of a lane.
+const (
+	limitMark = "l" // its row changed
+	pressMark = "u" // an urgent call waits for it
+)
 
-// parseLimits reads the limiters of a notification.
-func parseLimits(payload string) []int32 {
-	var out []int32
+// parseLimits reads the limiters with a mark of a notification; what it does not understand it leaves out.
+func parseLimits(payload, mark string) (out []int32) {
 	for f := range strings.SplitSeq(payload, ",") {
-		if id, ok := strings.CutPrefix(f, limitMark); ok {
+		if id, ok := strings.CutPrefix(f, mark); ok {
 			if n, err := strconv.ParseInt(id, 10, 32); err == nil {
 				out = append(out, int32(n))
 			}
