@@ -105,7 +105,7 @@ func ended(t *testing.T, h http.Handler, at string) *httptest.ResponseRecorder {
 func TestJobStyles(t *testing.T) {
 	t.Parallel()
 	h, _ := deferredService(t)
-	at := submitted(t, h, "/async/v1/identity?after=100ms&retry_after=7", "{}")
+	at := submitted(t, h, "/async/v1/identity?after=1s&retry_after=7", "{}")
 	if w := call(h, "GET", at, nil); w.Code != 202 || w.Header().Get("Retry-After") != "7" {
 		t.Errorf("plain: %d %v", w.Code, w.Header())
 	}
@@ -250,7 +250,7 @@ func TestCallbacks(t *testing.T) {
 	}
 	h, _ := deferredService(t)
 	m := newMailbox(t)
-	ended(t, h, submitted(t, h, "/async/v1/identity?fault=beat&after=300ms&beat=10ms", "{}", "Callback-Url", m.URL))
+	ended(t, h, submitted(t, h, "/async/v1/identity?fault=beat&after=1s&beat=10ms", "{}", "Callback-Url", m.URL))
 	beats := m.until(t, 2)
 	for i, x := range beats[:len(beats)-1] {
 		if x.status != "running" || x.body != "" || !x.right {

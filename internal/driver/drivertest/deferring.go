@@ -147,7 +147,7 @@ func deferringRound(ctx context.Context, d deferred) error {
 }
 
 func deferringAtOnce(ctx context.Context, d deferred) error {
-	d.jobs.atOnce = true
+	d.jobs.change(func(j *Jobs) { j.atOnce = true })
 	ticket, p, err := d.submit(ctx, "k", []byte("x"))
 	if ticket != (gantry.Ticket{}) {
 		return fmt.Errorf("an answer that came gave the ticket %+v", ticket)
@@ -190,7 +190,7 @@ func deferringApart(ctx context.Context, d deferred) error {
 }
 
 func deferringPatient(ctx context.Context, d deferred) error {
-	d.jobs.after = 9 * time.Second
+	d.jobs.change(func(j *Jobs) { j.after = 9 * time.Second })
 	d.jobs.say(Look{State: AtWork, After: 7 * time.Second})
 	ticket, _, err := d.job(ctx)
 	if err != nil {
@@ -205,7 +205,7 @@ func deferringPatient(ctx context.Context, d deferred) error {
 
 func deferringLong(ctx context.Context, d deferred) error {
 	for _, n := range []int{maxTicket + 1, 20_000} {
-		d.jobs.name = func(int) string { return strings.Repeat("x", n-len(private)) + private }
+		d.jobs.change(func(j *Jobs) { j.name = func(int) string { return strings.Repeat("x", n-len(private)) + private } })
 		ticket, _, err := d.submit(ctx, "k", []byte("x"))
 		if err := wantKind(err, gantry.BadResponse, ""); err != nil || ticket != (gantry.Ticket{}) {
 			return fmt.Errorf("%d bytes: %w", n, err)
@@ -261,12 +261,13 @@ func (d deferred) fetches(ctx context.Context, fault Fault, kind gantry.Kind) er
 		return err
 	}
 	d.jobs.say(Look{State: Ended})
-	d.jobs.fetched = Answer{Fault: fault, Media: gantry.MediaPNG, Body: bytes.Repeat([]byte(private+" "), 1000)}
+	wrong := Answer{Fault: fault, Media: gantry.MediaPNG, Body: bytes.Repeat([]byte(private+" "), 1000)}
+	d.jobs.change(func(j *Jobs) { j.fetched = wrong })
 	err = d.driver.Collect(ctx, ticket, &p.Request)
 	if err := wantKind(err, kind, ""); err != nil {
 		return err
 	}
-	d.jobs.fetched = Answer{}
+	d.jobs.change(func(j *Jobs) { j.fetched = Answer{} })
 	return errors.Join(d.driver.Collect(ctx, ticket, &p.Request), p.want(gantry.MediaPNG, []byte("answer to x")))
 }
 

@@ -99,6 +99,13 @@ func (j *Jobs) Drop(id string) bool {
 	return ok
 }
 
+// change alters the jobs beside a service that may still be answering.
+func (j *Jobs) change(f func(*Jobs)) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	f(j)
+}
+
 // say sets what is said of jobs from now on.
 func (j *Jobs) say(looks ...Look) {
 	j.mu.Lock()
