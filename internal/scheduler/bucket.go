@@ -124,7 +124,7 @@ func (b *bucket) put(n int) {
 
 // free is how many units may be taken now; mu is held.
 func (b *bucket) free() int {
-	top := b.granted
+	top := min(b.granted, b.spec.MaxUnits) // of a limit that was lowered the rest goes back soon
 	switch {
 	case b.spec.MaxUnits < 0:
 		top = b.inUse + math.MaxInt32
@@ -205,10 +205,11 @@ func (b *bucket) waiting() int {
 	return b.queue.Len()
 }
 
-// setSpec takes what stands in the row.
-func (b *bucket) setSpec(s gantry.LimiterSpec) {
+// setSpec takes what stands in the row, and tells whether there are fewer units than before.
+func (b *bucket) setSpec(s gantry.LimiterSpec) (fewer bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	fewer = s.MaxUnits >= 0 && (b.spec.MaxUnits < 0 || s.MaxUnits < b.spec.MaxUnits)
 	if s.Paused != b.spec.Paused {
 		if s.Paused {
 			close(b.held)
@@ -219,6 +220,7 @@ func (b *bucket) setSpec(s gantry.LimiterSpec) {
 	b.spec = s
 	b.temper.read(s.Standing, time.Now())
 	b.handOver()
+	return fewer
 }
 
 // hold is closed once an operator pauses the limit.

@@ -9,8 +9,8 @@ import (
 
 const (
 	easeSlow  = 2.0         // a round this many times slower than the target at its best is too slow
-	easeLess  = 0.8         // what is left of the units after one that was
-	easeHalf  = 0.5         // and after a call that the target had no room for
+	easeLess  = 0.8         // what is left of the units after one that was, or less the slower it was
+	easeHalf  = 0.5         // but no less than this, which is also left after a call that the target had no room for
 	easeRound = 8           // calls in a round, at least
 	lookRound = 3           // and in a look
 	lookPart  = 0.25        // of the units that a look uses
@@ -83,7 +83,7 @@ func (e *ease) round(most int, now time.Time) (more bool) {
 		e.set(min(e.saved, float64(most)), now)
 		e.saved = 0
 	case mean > easeSlow*e.best:
-		e.set(min(e.units, float64(e.used))*easeLess, now)
+		e.set(min(e.units, float64(e.used))*max(easeHalf, min(easeLess, easeSlow*e.best/mean)), now)
 	case e.used >= was:
 		e.units = min(float64(most), e.units+1)
 	}

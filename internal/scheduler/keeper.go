@@ -19,6 +19,7 @@ const (
 	idleEvery    = 30 * time.Second       // and those that nobody uses
 	askMin       = 10 * time.Millisecond  // between two asks for units that were not to be had
 	askMax       = 100 * time.Millisecond
+	restAsk      = time.Second            // and while nobody may begin
 	bookAhead    = 250 * time.Millisecond // how much of a rate is booked at a time
 	lateMin      = 10 * time.Millisecond  // a start may be this late in any case
 	lateMax      = 100 * time.Millisecond // and never later than this
@@ -121,8 +122,8 @@ func (k *keeper) tend(b *bucket) {
 	timer := time.NewTimer(specEvery)
 	defer timer.Stop()
 	pause, shared, read := askMin, time.Now(), time.Now()
-	var again time.Time // when units that were not to be had may be asked for again
-	owed := false       // the next unit is given back for an urgent call elsewhere
+	var asked, again time.Time // when it was asked for units; when those that were not to be had may be asked for again
+	owed := false              // the next unit is given back for an urgent call elsewhere
 	for {
 		select {
 		case <-k.ctx.Done():
@@ -132,7 +133,9 @@ func (k *keeper) tend(b *bucket) {
 		}
 		k.tell(b)
 		if since := time.Since(read); b.outdated() || since > b.readEvery() {
-			k.readSpec(b)
+			if k.readSpec(b) {
+				shared = time.Time{}
+			}
 			read = time.Now()
 		}
 		b.passOn()
@@ -151,11 +154,12 @@ func (k *keeper) tend(b *bucket) {
 		switch d := b.demand(); {
 		case b.unlimited():
 			k.leave(b)
-		case d.want > d.granted && d.granted == d.booked && b.resting():
-			next = shareEvery // nobody may begin
+		case d.want > d.granted && d.granted == d.booked && b.resting() && time.Since(asked) < restAsk:
+			next = shareEvery // nobody may begin; that somebody waits is on the books
 		case d.want > d.granted && d.granted == d.booked && time.Now().Before(again):
 			next = time.Until(again) // demand that comes call by call must not become a grant a call
 		case d.granted < d.booked && d.inUse <= d.granted, d.want > d.granted && d.granted == d.booked:
+			asked = time.Now()
 			k.grant(b)
 			before := d.booked
 			if d = b.demand(); d.booked < before && owed {
@@ -181,10 +185,13 @@ func (k *keeper) tend(b *bucket) {
 	}
 }
 
-func (k *keeper) readSpec(b *bucket) {
-	if spec, err := k.store.Limit(k.ctx, b.id); err == nil {
-		b.setSpec(spec)
+// readSpec reads the row, and tells whether there are fewer units than before.
+func (k *keeper) readSpec(b *bucket) (fewer bool) {
+	spec, err := k.store.Limit(k.ctx, b.id)
+	if err != nil {
+		return false
 	}
+	return b.setSpec(spec)
 }
 
 // share gives way to processes that wait for units while this one has more than its share.

@@ -189,10 +189,11 @@ func (b *bucket) readEvery() time.Duration {
 	return shareEvery
 }
 
+// resting tells whether nobody may begin now, whatever units there are.
 func (b *bucket) resting() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return time.Now().Before(b.temper.begin)
+	return b.spec.MaxUnits == 0 || time.Now().Before(b.temper.begin)
 }
 
 // passOn hands out what has become free by time alone.
