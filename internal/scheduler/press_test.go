@@ -32,6 +32,13 @@ func (b *books) first(w gantry.WorkerID) (n int) {
 	return n
 }
 
+// begun counts the calls so far.
+func (s *site) begun() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.starts)
+}
+
 // acrossProcesses has one process keep all units busy with calls of a second while another has a call to make, and says
 // how many calls of the first began before it.
 func acrossProcesses(t *testing.T, units int, priority int16, notified bool) int {
@@ -46,21 +53,23 @@ func acrossProcesses(t *testing.T, units int, priority int16, notified bool) int
 	var wg sync.WaitGroup
 	s.load(ctx, &wg, busy, 5*units, time.Second)
 	time.Sleep(10*time.Second + 900*time.Millisecond)
-	before := len(s.starts)
+	before := s.begun()
 	release, err := other.Acquire(t.Context(), 1, priority)
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := len(s.starts) - before
+	n := s.begun() - before
+	s.mu.Lock()
 	if s.now+1 > units {
 		t.Errorf("%d calls at once of %d", s.now+1, units)
 	}
+	s.mu.Unlock()
 	time.Sleep(time.Second)
 	release()
 	time.Sleep(5 * time.Second)
-	after := len(s.starts)
+	after := s.begun()
 	time.Sleep(10 * time.Second)
-	if got := len(s.starts) - after; got < 9*units {
+	if got := s.begun() - after; got < 9*units {
 		t.Errorf("%d calls in ten seconds once the other process wants nothing: the units did not come back", got)
 	}
 	cancel()

@@ -162,7 +162,8 @@ func (c *claimer) settle(lanes []gantry.Lane, want []gantry.Want, got map[int32]
 		}
 		c.mu.Unlock()
 	}
-	if again || short && len(want) < len(lanes) { // its places go to another
+	again = again || short && len(want) < len(lanes)       // its places go to another
+	if again && (urgent || c.running() < c.s.opts.Tasks) { // a full process looks when a task ends or somebody wakes it
 		c.nudge()
 	}
 }
