@@ -1,7 +1,8 @@
 -- +goose Up
 set lock_timeout = '5s';
 
--- A process that took a task up and has not begun its effect yet is not killed by it: aside tells the reaper.
+-- A process that took a task up and has not begun its effect yet is not killed by it: aside tells the reaper. Of a
+-- paused task it says that nobody paused it: it waits for the end of its children, to be moved.
 alter table task_hot add column aside boolean not null default false;
 
 -- Phase 4 is paused. No index knows it, so paused tasks cost a claim nothing.

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -82,42 +80,14 @@ func (s *Store) Cancel(ctx context.Context, task gantry.TaskID, by string) error
 	if _, err := s.ask.Exec(ctx, askSQL, int64(task), by); err != nil {
 		return fmt.Errorf("cancel task: %w", err)
 	}
-	return s.endIdle(ctx)
-}
-
-// endIdle does what was asked of tasks that nobody holds.
-func (s *Store) endIdle(ctx context.Context) error {
-	var b pgx.Batch
-	b.Queue(spreadSQL)
-	b.Queue(scatterSQL)
-	b.Queue(keepSQL)
-	b.Queue(idleSQL)
-	var lanes []string
-	b.Queue(moveIdleSQL).Query(func(rows pgx.Rows) (err error) {
-		lanes, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (string, error) {
-			n, err := pgx.RowTo[int32](row)
-			return strconv.Itoa(int(n)), err
-		})
-		return err
-	})
-	b.Queue(followSQL, "its parent")
-	b.Queue(spreadPauseSQL)
-	b.Queue(pauseIdleSQL)
-	b.Queue(closeSQL)
-	err := s.pool.SendBatch(ctx, &b).Close()
-	if err == nil && len(lanes) > 0 {
-		err = s.Notify(ctx, strings.Join(slices.Compact(lanes), ","))
-	}
-	if err != nil {
-		return fmt.Errorf("do what operators asked: %w", err)
-	}
-	return nil
+	_, err := s.doIdle(ctx)
+	return err
 }
 
 // Obey ends, moves and pauses the tasks of which an operator asked it and that nobody holds, and lists what is
 // asked of those that w holds: of each one thing, a cancel before a move before a pause.
 func (s *Store) Obey(ctx context.Context, w gantry.WorkerID) ([]gantry.Order, error) {
-	if err := s.endIdle(ctx); err != nil {
+	if open, err := s.doIdle(ctx); err != nil || !open {
 		return nil, err
 	}
 	rows, err := s.pool.Query(ctx, ownedSQL, int64(w))
