@@ -54,12 +54,7 @@ func TestPause(t *testing.T) {
 			if n := r.count(`select count(*) from task_hot where phase <> 4 or owner is not null`); n != 0 {
 				t.Errorf("%d tasks are not paused", n)
 			}
-			if v, err := o.Pause(t.Context(), task.ID, "other", "", 0); err != nil || v.Result != app.ResultRefused || !strings.Contains(v.Reason, "paused by tester") {
-				t.Errorf("a second pause: %+v %v", v, err)
-			}
-			if v, err := o.Retry(t.Context(), task.ID, "tester", all.Drivers()); err != nil || v.Result != app.ResultRefused {
-				t.Errorf("a retry: %+v %v", v, err)
-			}
+			r.refusedWhilePaused(task.ID)
 			mended.Store(true)
 			if v, err := o.Resume(t.Context(), task.ID, "tester"); err != nil || v.Result != app.ResultResumed {
 				t.Fatalf("%+v %v", v, err)
@@ -78,6 +73,18 @@ func TestPause(t *testing.T) {
 				t.Errorf("%d pauses and commands are left", n)
 			}
 		})
+	}
+}
+
+// refusedWhilePaused tries what makes no sense of a task that tester paused.
+func (r *rig) refusedWhilePaused(id string) {
+	r.t.Helper()
+	o := r.operator()
+	if v, err := o.Pause(r.t.Context(), id, "other", "", 0); err != nil || v.Result != app.ResultRefused || !strings.Contains(v.Reason, "paused by tester") {
+		r.t.Errorf("a second pause: %+v %v", v, err)
+	}
+	if v, err := o.Retry(r.t.Context(), id, "tester", all.Drivers()); err != nil || v.Result != app.ResultRefused {
+		r.t.Errorf("a retry: %+v %v", v, err)
 	}
 }
 

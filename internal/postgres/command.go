@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -68,7 +65,7 @@ var closeSQL = `
 update command c set done_at = clock_timestamp(), result = ` + fmt.Sprintf(stateNameSQL, `t.final_state`) + `
 from task t where c.done_at is null and t.id = c.task_id and t.final_state is not null`
 
-const askedSQL = `
+const heldSQL = `
 select distinct on (h.id) h.id, c.verb, c.by, coalesce((c.args->>'pipeline')::int, 0), coalesce((c.args->>'lane')::int, 0),
   coalesce((c.args->>'within_us')::bigint, 0)
 from command c join task_hot h on h.id = c.task_id
@@ -82,45 +79,17 @@ func (s *Store) Cancel(ctx context.Context, task gantry.TaskID, by string) error
 	if _, err := s.ask.Exec(ctx, askSQL, int64(task), by); err != nil {
 		return fmt.Errorf("cancel task: %w", err)
 	}
-	return s.endIdle(ctx)
-}
-
-// endIdle does what was asked of tasks that nobody holds.
-func (s *Store) endIdle(ctx context.Context) error {
-	var b pgx.Batch
-	b.Queue(spreadSQL)
-	b.Queue(scatterSQL)
-	b.Queue(keepSQL)
-	b.Queue(idleSQL)
-	var lanes []string
-	b.Queue(moveIdleSQL).Query(func(rows pgx.Rows) (err error) {
-		lanes, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (string, error) {
-			n, err := pgx.RowTo[int32](row)
-			return strconv.Itoa(int(n)), err
-		})
-		return err
-	})
-	b.Queue(followSQL, "its parent")
-	b.Queue(spreadPauseSQL)
-	b.Queue(pauseIdleSQL)
-	b.Queue(closeSQL)
-	err := s.pool.SendBatch(ctx, &b).Close()
-	if err == nil && len(lanes) > 0 {
-		err = s.Notify(ctx, strings.Join(slices.Compact(lanes), ","))
-	}
-	if err != nil {
-		return fmt.Errorf("do what operators asked: %w", err)
-	}
-	return nil
+	_, err := s.doIdle(ctx)
+	return err
 }
 
 // Obey ends, moves and pauses the tasks of which an operator asked it and that nobody holds, and lists what is
 // asked of those that w holds: of each one thing, a cancel before a move before a pause.
 func (s *Store) Obey(ctx context.Context, w gantry.WorkerID) ([]gantry.Command, error) {
-	if err := s.endIdle(ctx); err != nil {
+	if open, err := s.doIdle(ctx); err != nil || !open {
 		return nil, err
 	}
-	rows, err := s.pool.Query(ctx, askedSQL, int64(w))
+	rows, err := s.pool.Query(ctx, heldSQL, int64(w))
 	if err != nil {
 		return nil, fmt.Errorf("read commands: %w", err)
 	}

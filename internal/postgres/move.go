@@ -114,7 +114,8 @@ func (s *Store) Move(ctx context.Context, task gantry.TaskID, to gantry.Passage,
 	if err != nil {
 		return fmt.Errorf("move task: %w", err)
 	}
-	return s.endIdle(ctx)
+	_, err = s.doIdle(ctx)
+	return err
 }
 
 // Reenter begins the next leg of a task that failed. False means that it had not failed any more.
@@ -141,23 +142,25 @@ select id, 'cancel', min(by) from tree
 where not exists (select from command c where c.task_id = tree.id and c.verb = 'cancel' and c.done_at is null)
 group by id`
 
-// keepSQL keeps a task that is to be moved from going on when the last of its children ends.
+// keepSQL keeps a task that is to be moved from going on when the last of its children ends: it is paused, aside
+// telling that by nobody's wish.
 const keepSQL = `
-update task_hot h set phase = 4 from command c
-where c.done_at is null and c.verb = 'move' and h.id = c.task_id and h.phase = 3`
+with l as materialized (
+  select h.id from (select distinct task_id from command where done_at is null and verb = 'move' order by task_id) c
+  cross join lateral (select h.id from task_hot h where h.id = c.task_id and h.phase = 3 for update of h) h)
+update task_hot h set phase = 4, aside = true from l where h.id = l.id`
 
 // moveIdleSQL moves the tasks that nobody holds and that have no open children. One that is paused is paused in
-// its next leg.
+// its next leg. Whether it is says the row that was locked, since another table would be read as it was before.
 const moveIdleSQL = `
 with i as materialized (
-  select h.id, h.state, h.stage, c.by, (c.args->>'pipeline')::int as pipeline, (c.args->>'lane')::int as lane, (c.args->>'within_us')::bigint as within_us
+  select h.id, h.state, h.stage, h.phase = 4 and not h.aside as paused, c.by, (c.args->>'pipeline')::int as pipeline, (c.args->>'lane')::int as lane, (c.args->>'within_us')::bigint as within_us
   from (select distinct on (task_id) task_id, by, args from command where done_at is null and verb = 'move' order by task_id, id) c
-  cross join lateral (select h.id, h.state, h.stage from task_hot h
+  cross join lateral (select h.id, h.state, h.stage, h.phase, h.aside from task_hot h
     where h.id = c.task_id and h.phase <> 1 and h.open_children = 0 for update of h) h),
 u as (
   update task_hot h set state = 0, stage = 0, leg = h.leg + 1, seq = h.seq + 1, attempt = 0, cursor = 0, run_at = null,
-    phase = case when exists (select from task_pause p where p.task_id = h.id) then 4 else 0 end,
-    lane = i.lane, state_until = now() + i.within_us * interval '1 us'
+    phase = case when i.paused then 4 else 0 end, aside = false, lane = i.lane, state_until = now() + i.within_us * interval '1 us'
   from i where h.id = i.id
   returning h.id, h.seq, h.leg, h.lane, i.state, i.stage, i.pipeline, i.by),
 t as (

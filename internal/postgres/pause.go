@@ -35,34 +35,38 @@ where not exists (select from command c where c.task_id = tree.id and c.verb = '
   and not exists (select from task_pause p where p.task_id = tree.id)
 order by id`
 
-// pauseIdleSQL pauses the tasks that nobody holds.
+// pauseIdleSQL pauses the tasks that nobody holds; one that is paused stays as it is.
 const pauseIdleSQL = `
 with i as materialized (
   select h.*, c.by, coalesce(c.args->>'reason', '') as reason
   from (select distinct on (task_id) task_id, by, args from command where done_at is null and verb = 'pause' order by task_id, id) c
   cross join lateral (select h.id, h.state, h.stage, h.leg, h.attempt from task_hot h
     where h.id = c.task_id and h.phase <> 1 for update of h) h),
+p as (insert into task_pause(task_id, by, reason) select id, by, reason from i on conflict (task_id) do nothing returning task_id),
 u as (
-  update task_hot h set phase = 4, seq = h.seq + 1 from i where h.id = i.id
+  update task_hot h set phase = 4, aside = false, seq = h.seq + 1 from i join p on p.task_id = i.id where h.id = i.id
   returning h.id, h.seq, i.state, i.stage, i.leg, i.attempt, i.by, i.reason),
-p as (insert into task_pause(task_id, by, reason) select id, by, reason from u on conflict (task_id) do nothing),
 c as (
   update command c set done_at = clock_timestamp(), result = 'paused'
-  from u where c.task_id = u.id and c.done_at is null and c.verb = 'pause')
+  from i where c.task_id = i.id and c.done_at is null and c.verb = 'pause')
 insert into task_event(task_id, seq, leg, from_state, to_state, stage, attempt, worker, change, code, detail)
 select id, seq, leg, state, state, stage, attempt, 0, 7, 'paused', 'by ' || by || coalesce(': ' || nullif(reason, ''), '') from u`
 
 // resumeTree lets tasks go on, each with the time that it had left in its state when it was paused. $1 who.
 const resumeTree = `
+l as materialized (
+  select h.id from (select id from tree order by id) x cross join lateral (
+    select h.id from task_hot h where h.id = x.id and h.phase = 4 and not h.aside for update of h) h),
 c as (
   update command c set done_at = clock_timestamp(), result = 'resumed'
   from tree where c.task_id = tree.id and c.done_at is null and c.verb = 'pause'
+    and (select count(*) from l) >= 0   -- tasks are locked before commands, by everybody
   returning c.task_id),
-p as (delete from task_pause p using tree where p.task_id = tree.id returning p.task_id, p.at),
+p as (delete from task_pause p using l where p.task_id = l.id returning p.task_id, p.at),
 u as (
   update task_hot h set seq = h.seq + 1, state_until = h.state_until + (now() - p.at),
     phase = case when h.open_children > 0 then 3 when h.run_at > now() then 2 else 0 end
-  from p where h.id = p.task_id and h.phase = 4
+  from p where h.id = p.task_id
   returning h.id, h.seq, h.leg, h.state, h.stage, h.attempt, h.lane),
 e as (
   insert into task_event(task_id, seq, leg, from_state, to_state, stage, attempt, worker, change, code, detail)
@@ -93,7 +97,8 @@ func (s *Store) Pause(ctx context.Context, task gantry.TaskID, by, reason string
 	if err != nil {
 		return fmt.Errorf("pause task: %w", err)
 	}
-	return s.endIdle(ctx)
+	_, err = s.doIdle(ctx)
+	return err
 }
 
 // Resume lets a task go on, with what it was divided into. False means that it neither is paused nor was to be.
@@ -101,6 +106,9 @@ func (s *Store) Resume(ctx context.Context, task gantry.TaskID, by string) (bool
 	var n int
 	var lanes []int32
 	err := pgx.BeginFunc(ctx, s.ask, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, oneOperatorSQL); err != nil {
+			return err
+		}
 		return tx.QueryRow(ctx, resumeSQL, by, int64(task)).Scan(&n, &lanes)
 	})
 	if err == nil && len(lanes) > 0 {

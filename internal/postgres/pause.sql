@@ -3,7 +3,7 @@
 -- $1 worker; then, by task: $2 id, $3 seq, $4 from, $5 stage.
 with i as (select * from unnest($2::bigint[], $3::int[], $4::smallint[], $5::smallint[]) as i(id, seq, f, stage)),
 u as (
-  update task_hot h set seq = h.seq + 1, owner = null,
+  update task_hot h set seq = h.seq + 1, owner = null, aside = false,
     phase = case when exists (select from command c where c.task_id = h.id and c.done_at is null and c.verb = 'pause') then 4 else 0 end
   from i where h.id = i.id and h.seq = i.seq and h.owner = $1
   returning h.id, h.seq, h.leg, h.attempt, h.phase, i.f, i.stage),

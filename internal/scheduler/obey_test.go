@@ -38,13 +38,26 @@ func TestObey(t *testing.T) {
 	if !errors.Is(context.Cause(again), gantry.ErrCancelled) || first.Err() != nil || other.Err() != nil {
 		t.Errorf("%v, %v, %v", context.Cause(again), first.Err(), other.Err())
 	}
+	s.store = orders{tasks: []gantry.Order{{Task: 3, Verb: gantry.VerbMove, To: gantry.Passage{Lane: 4}, By: "me"}}}
+	s.obey(t.Context())
+	if m, ok := errors.AsType[*gantry.Moved](context.Cause(other)); !ok || m.To.Lane != 4 || m.By != "me" || gantry.CodeOf(m) != gantry.CodeMoved {
+		t.Errorf("a move breaks off with %v", context.Cause(other))
+	}
+	paused, cancelPaused := context.WithCancelCause(t.Context())
+	s.hold(5, cancelPaused)
+	s.store = orders{tasks: []gantry.Order{{Task: 5, Verb: gantry.VerbPause}}}
+	if s.obey(t.Context()); context.Cause(paused) != gantry.ErrPaused {
+		t.Errorf("a pause breaks off with %v", context.Cause(paused))
+	}
+	last, cancelLast := context.WithCancelCause(t.Context())
+	s.hold(6, cancelLast)
 	forget()
-	if len(s.held) != 1 {
+	if len(s.held) != 3 {
 		t.Errorf("%d tasks are held", len(s.held))
 	}
 	s.store = orders{err: errors.New("away")}
 	s.obey(t.Context())
-	if other.Err() != nil {
+	if last.Err() != nil {
 		t.Error("an error broke a task off")
 	}
 }
