@@ -23,7 +23,7 @@ func (w *work) planStage(ctx context.Context, stage int16) ([]unit, error) {
 	}
 	var units []unit
 	var fresh, out []gantry.Part
-	then := &stood{w: w, stage: stage}
+	then := w.stood(stage)
 	for _, g := range p.groups {
 		status, asked := gantry.PartPlanned, false
 		for c := range w.plan.Stages[stage].Call {
@@ -33,7 +33,7 @@ func (w *work) planStage(ctx context.Context, stage int16) ([]unit, error) {
 					return nil, err
 				}
 			}
-			again := known && w.redriven(part)
+			again := known && then.redriven(part)
 			if (!known || again) && !asked {
 				if status, err = w.asked(ctx, stage, p, g); err != nil {
 					return nil, err

@@ -78,15 +78,28 @@ func (w *work) number(stage int16, groups []group) {
 
 // stood keeps what came to a stage in earlier generations.
 type stood struct {
-	w     *work
-	stage int16
-	was   map[int16]map[int32]group // by generation and ordinal
+	w      *work
+	stage  int16
+	before int16                     // the newest generation of the parts of stages before
+	was    map[int16]map[int32]group // by generation and ordinal
+}
+
+func (w *work) stood(stage int16) *stood {
+	s := &stood{w: w, stage: stage, was: map[int16]map[int32]group{}}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for k, n := range w.raised {
+		if k.Stage < stage {
+			s.before = max(s.before, n)
+		}
+	}
+	return s
 }
 
 // stands tells whether a part of an earlier generation is about a group as it is now: it was sent the same, and the
 // stage's when says of it what it said then.
 func (s *stood) stands(ctx context.Context, p *passage, g group, part gantry.Part) (bool, error) {
-	if part.Generation == s.w.generation || !s.w.changed(s.stage, part.Generation) {
+	if part.Generation == s.w.generation || s.before <= part.Generation {
 		return true, nil
 	}
 	was, err := s.groups(ctx, part.Generation)
@@ -123,23 +136,8 @@ func (s *stood) groups(ctx context.Context, generation int16) (map[int32]group, 
 	for _, g := range p.groups {
 		was[g.ordinal] = g
 	}
-	if s.was == nil {
-		s.was = map[int16]map[int32]group{}
-	}
 	s.was[generation] = was
 	return was, nil
-}
-
-// changed tells whether a part of a stage before is of a later generation.
-func (w *work) changed(stage, generation int16) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for k, n := range w.raised {
-		if k.Stage < stage && n > generation {
-			return true
-		}
-	}
-	return false
 }
 
 // asOf gives the task as it was before the redrives after a generation, to be read only.
@@ -166,10 +164,10 @@ func (w *work) asOf(generation int16) *work {
 	return old
 }
 
-// redriven tells whether a redrive planned a part, and nobody has tried it yet: where stages before changed, when is
-// asked again about it.
-func (w *work) redriven(p gantry.Part) bool {
-	return p.Status == gantry.PartPlanned && p.Attempt == 0 && p.Reason == gantry.CodeRedriven && w.changed(p.Stage, p.Generation-1)
+// redriven tells whether a redrive planned a part together with some of a stage before, and nobody has tried it yet:
+// when is asked again about it.
+func (s *stood) redriven(p gantry.Part) bool {
+	return p.Status == gantry.PartPlanned && p.Attempt == 0 && p.Reason == gantry.CodeRedriven && s.before >= p.Generation
 }
 
 // planned gives parts as they are planned.

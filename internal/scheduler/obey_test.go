@@ -38,14 +38,14 @@ func TestObey(t *testing.T) {
 	if !errors.Is(context.Cause(again), gantry.ErrCancelled) || first.Err() != nil || other.Err() != nil {
 		t.Errorf("%v, %v, %v", context.Cause(again), first.Err(), other.Err())
 	}
-	s.store = orders{tasks: []gantry.Order{{Task: 3, Verb: gantry.VerbMove, To: gantry.Passage{Lane: 4}, By: "me"}}}
+	s.store = orders{tasks: []gantry.Command{{Task: 3, Verb: gantry.VerbMove, To: gantry.Passage{Lane: 4}, By: "me"}}}
 	s.obey(t.Context())
 	if m, ok := errors.AsType[*gantry.Moved](context.Cause(other)); !ok || m.To.Lane != 4 || m.By != "me" || gantry.CodeOf(m) != gantry.CodeMoved {
 		t.Errorf("a move breaks off with %v", context.Cause(other))
 	}
 	paused, cancelPaused := context.WithCancelCause(t.Context())
 	s.hold(5, cancelPaused)
-	s.store = orders{tasks: []gantry.Order{{Task: 5, Verb: gantry.VerbPause}}}
+	s.store = orders{tasks: []gantry.Command{{Task: 5, Verb: gantry.VerbPause}}}
 	if s.obey(t.Context()); context.Cause(paused) != gantry.ErrPaused {
 		t.Errorf("a pause breaks off with %v", context.Cause(paused))
 	}
