@@ -181,7 +181,7 @@ func (k *killer) supply(done <-chan struct{}) {
 		}
 		k.mu.Lock()
 		// How often a task's process died counts against the task; here it is nobody's fault.
-		if _, err := k.i.db.Exec(k.t.Context(), `update task_hot set crashes = 0 where crashes > 1 and phase <> 1`); err != nil {
+		if _, err := k.i.db.Exec(k.t.Context(), `update task_hot set crashes = 0 where crashes > 1`); err != nil {
 			k.t.Errorf("forgive deaths: %v", err)
 		}
 		roots := k.i.count(k.t, `select count(*) from task_hot h join task t using (id) where t.parent is null`)
