@@ -20,7 +20,7 @@ import (
 // bed is a store with one pipeline and a process, and a way past the guards of the database.
 type bed struct {
 	*postgres.Store
-	t                       *testing.T
+	t                       testing.TB
 	dsn                     string
 	root                    *pgx.Conn // of forge
 	pipeline, lane, limiter int32
@@ -28,7 +28,7 @@ type bed struct {
 	ids                     *gantry.IDs
 }
 
-func newBed(t *testing.T) *bed {
+func newBed(t testing.TB) *bed {
 	t.Helper()
 	b := &bed{t: t, dsn: postgrestest.DSN(t), ids: gantry.NewIDs(time.Now, rand.Reader)}
 	b.Store = must(postgres.Open(t.Context(), b.dsn))(t)
@@ -63,7 +63,7 @@ func (b *bed) forge(q string, args ...any) {
 		b.t.Cleanup(func() { b.root.Close(context.WithoutCancel(b.t.Context())) })
 		must(b.root.Exec(b.t.Context(), `set session_replication_role = replica; set search_path = gantry`))(b.t)
 	}
-	if n := must(b.root.Exec(b.t.Context(), q, args...))(b.t).RowsAffected(); n == 0 {
+	if n := must(b.root.Exec(b.t.Context(), q, args...))(b.t).RowsAffected(); n == 0 && q != "analyze" {
 		b.t.Fatalf("forged nothing: %s", q)
 	}
 }

@@ -100,12 +100,16 @@ func pageKeys(ctx context.Context, tx pgx.Tx, f Filter, after int64, n int) ([]i
 	return pgx.CollectRows(rows, pgx.RowTo[int64])
 }
 
-// stepsSQL gives one row for each event, and one for a task without events. $1 tasks.
+// stepsSQL gives one row for each event, and one for a task without events. Lookups by key are written so that no plan
+// can read a table whole for a page. $1 tasks.
 const stepsSQL = `
 select t.id, t.public_id, t.role, t.leg, t.final_state, h.seq, h.state, h.phase, h.stage, h.leg, h.attempt, coalesce(h.owner, 0),
   case when h.phase = 3 then (select count(*)::int from task c where c.parent = t.id and c.final_state is null) else 0 end,
   e.seq, e.leg, e.stage, e.attempt, e.from_state, e.to_state, e.change, e.worker
-from unnest($1::bigint[]) k(id) join task t on t.id = k.id left join task_hot h on h.id = t.id left join task_event e on e.task_id = t.id
+from unnest($1::bigint[]) k(id)
+cross join lateral (select * from task where id = k.id offset 0) t
+left join lateral (select * from task_hot where id = k.id offset 0) h on true
+left join lateral (select * from task_event where task_id = k.id offset 0) e on true
 order by t.id, e.seq`
 
 func eachStep(ctx context.Context, tx pgx.Tx, keys []int64, v HistoryVisitor) error {
@@ -182,46 +186,46 @@ const oddSQL = `
 with k as materialized (select id from unnest($1::bigint[]) k(id)),
 answers as materialized (
   select i.task_id, i.leg, i.stage, i.processor, i.part as ordinal, i.generation, count(*) as n
-  from k cross join lateral (select * from call_intent where task_id = k.id and boundary = 1 and op in (1, 5, 6)) i
-  join call_outcome o on o.task_id = i.task_id and o.id = i.id
-  where o.result = 0 and o.error_code is null
+  from k cross join lateral (select * from call_intent where task_id = k.id and boundary = 1 and op in (1, 5, 6) offset 0) i
+  cross join lateral (select from call_outcome where task_id = i.task_id and id = i.id and result = 0 and error_code is null offset 0) o
   group by 1, 2, 3, 4, 5, 6),
-parts as materialized (select p.* from k cross join lateral (select * from part where task_id = k.id) p),
+parts as materialized (
+  select p.* from k cross join lateral (select task_id, leg, stage, processor, ordinal, generation, status from part where task_id = k.id offset 0) p),
+good as materialized (select task_id, leg, stage, processor, ordinal, generation from parts where status = 2),
 outputs as materialized (
-  select i.task_id, i.leg, i.stage, i.processor, i.part as part, i.generation, i.ordinal, count(*) as n
-  from k cross join lateral (select * from item where task_id = k.id and stage >= 0) i group by 1, 2, 3, 4, 5, 6, 7),
+  select i.task_id, i.leg, i.stage, i.processor, i.part, i.generation, i.ordinal, count(*) as n
+  from k cross join lateral (select task_id, leg, stage, processor, part, generation, ordinal from item where task_id = k.id and stage >= 0 offset 0) i
+  group by 1, 2, 3, 4, 5, 6, 7),
 odd as (
   select '` + OddTwice + `' as rule, task_id, leg, stage, processor, ordinal, generation, n from answers where n > 1
   union all
-  select '` + OddLost + `', task_id, leg, stage, processor, ordinal, generation, n from answers a
-  where not exists (select from parts p where p.status = 2 and (p.task_id, p.leg, p.stage, p.processor, p.ordinal, p.generation)
-    = (a.task_id, a.leg, a.stage, a.processor, a.ordinal, a.generation))
+  select '` + OddLost + `', task_id, leg, stage, processor, ordinal, generation, n from answers
+  where (task_id, leg, stage, processor, ordinal, generation) not in (select * from good)
   union all
-  select '` + OddNoAnswer + `', task_id, leg, stage, processor, ordinal, generation, 1 from parts p
-  where status = 2 and not exists (select from answers a where (p.task_id, p.leg, p.stage, p.processor, p.ordinal, p.generation)
-    = (a.task_id, a.leg, a.stage, a.processor, a.ordinal, a.generation))
+  select '` + OddNoAnswer + `', task_id, leg, stage, processor, ordinal, generation, 1 from good
+  where (task_id, leg, stage, processor, ordinal, generation) not in (select task_id, leg, stage, processor, ordinal, generation from answers)
   union all
-  select '` + OddOpen + `', p.task_id, p.leg, p.stage, p.processor, p.ordinal, p.generation, 1 from parts p join task t on t.id = p.task_id
-  where t.final_state = 5 and p.leg = t.leg and p.status in (0, 1)
+  select '` + OddOpen + `', task_id, leg, stage, processor, ordinal, generation, 1 from parts p
+  where status in (0, 1) and (select t.final_state = 5 and t.leg = p.leg from task t where t.id = p.task_id)
   union all
-  select '` + OddItem + `', task_id, leg, stage, processor, part, generation, n from outputs i
-  where not exists (select from parts p where p.status = 2 and (p.task_id, p.leg, p.stage, p.processor, p.ordinal, p.generation)
-    = (i.task_id, i.leg, i.stage, i.processor, i.part, i.generation))
+  select '` + OddItem + `', task_id, leg, stage, processor, part, generation, n from outputs
+  where (task_id, leg, stage, processor, part, generation) not in (select * from good)
   union all
   select '` + OddItems + `', task_id, leg, stage, processor, part, generation, n from outputs where n > 1
   union all
   select '` + OddOutcome + `', o.task_id, 0, 0, 0, 0, 0, count(*)
-  from k cross join lateral (select * from call_outcome where task_id = k.id) o
-  where not exists (select from call_intent i where i.task_id = o.task_id and i.id = o.id) group by o.task_id)
-select t.public_id, odd.task_id, rule, odd.leg, stage, processor, odd.ordinal, generation, n
-from odd join task t on t.id = odd.task_id order by odd.task_id, rule, stage, processor, odd.ordinal, generation`
+  from k cross join lateral (select task_id, id from call_outcome where task_id = k.id offset 0) o
+  where not exists (select from call_intent i where i.task_id = o.task_id and i.id = o.id offset 0) group by o.task_id)
+select (select public_id from task t where t.id = odd.task_id), task_id, rule, leg, stage, processor, ordinal, generation, n
+from odd order by task_id, rule, stage, processor, ordinal, generation`
 
 // oddRecordSQL looks for what is on record of tasks that there are not, with keys from $1 on to $2, or from $1 on if $3.
 const oddRecordSQL = `
-select '', r.task_id, '` + OddTask + `', 0::smallint, 0::smallint, 0::smallint, 0, 0::smallint, count(*)
-from (select task_id from task_event union all select task_id from call_intent union all select task_id from call_outcome) r
-where r.task_id > $1 and (r.task_id <= $2 or $3) and not exists (select from task t where t.id = r.task_id)
-group by r.task_id order by r.task_id`
+select '', r.task_id, '` + OddTask + `', 0::smallint, 0::smallint, 0::smallint, 0, 0::smallint, r.n
+from (select task_id, count(*) as n from (select task_id from task_event union all select task_id from call_intent union all select task_id from call_outcome) r
+  where task_id > $1 and (task_id <= $2 or $3) group by task_id) r
+where not exists (select from task t where t.id = r.task_id offset 0)
+order by r.task_id`
 
 func eachOddity(ctx context.Context, tx pgx.Tx, q string, v HistoryVisitor, args ...any) error {
 	rows, err := tx.Query(ctx, q, args...)

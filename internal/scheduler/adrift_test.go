@@ -67,6 +67,20 @@ func (l *lossy) Commit(_ context.Context, _ gantry.WorkerID, writes []*gantry.Wr
 	return []bool{true}, nil
 }
 
+// Register fails, as while the database starts.
+func (l *lossy) Register(context.Context, string, int, time.Duration) (gantry.WorkerID, error) {
+	return 0, errLine
+}
+
+// TestUnregistered tells a session that did not begin from one that lost its lease, with the reason.
+func TestUnregistered(t *testing.T) {
+	t.Parallel()
+	err := Run(t.Context(), &lossy{}, Options{}, nil)
+	if !errors.Is(err, ErrUnregistered) || !errors.Is(err, errLine) || errors.Is(err, ErrLeaseLost) {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestClaimWhoseAnswerIsLost hands the task back, at once or when the claim takes effect late, and lets be what
 // runs here.
 func TestClaimWhoseAnswerIsLost(t *testing.T) {

@@ -39,6 +39,9 @@ type committer struct {
 	rows    int64
 }
 
+// errRefused is the answer to a write that the database read and said no to.
+var errRefused = errors.New("commit refused")
+
 type request struct {
 	write *gantry.Write
 	done  chan error
@@ -195,7 +198,7 @@ func (c *committer) refuse(ctx context.Context, batch []*request, err error) {
 	if rest, lerr := c.lookUp(ctx, batch); lerr == nil && len(rest) == 0 {
 		return
 	}
-	batch[0].done <- fmt.Errorf("commit refused: %w", err)
+	batch[0].done <- fmt.Errorf("%w: %w", errRefused, err)
 }
 
 func (c *committer) commit(ctx context.Context, batch []*request) ([]bool, error) {

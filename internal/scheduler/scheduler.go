@@ -287,7 +287,7 @@ func (s *Session) land(ctx context.Context, tr *gantry.Transition) error {
 	fail.Point("before_transition")
 	err := s.commits.Commit(ctx, &gantry.Write{Lease: tr.Lease, Transition: tr})
 	fail.Point("after_transition")
-	if err == nil || errors.Is(err, gantry.ErrFenced) {
+	if !errors.Is(err, errRefused) { // also where the database was away for too long: the task stays as it is
 		return err
 	}
 	plain := gantry.Transition{Lease: tr.Lease, From: tr.From, To: gantry.Failed, Stage: tr.Stage, Change: gantry.End,

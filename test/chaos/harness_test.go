@@ -141,7 +141,7 @@ func connect(t *testing.T, dsn string) *pgx.Conn {
 
 func (i *installation) command(env []string, args ...string) *exec.Cmd {
 	c := exec.Command(program, append([]string{"--home", i.home, "--database-url", i.dsn, "--key", strings.Repeat("5c", 32)}, args...)...)
-	c.Env = append(os.Environ(), env...)
+	c.Env = append(append(os.Environ(), "TMPDIR="+i.home), env...)
 	return c
 }
 
