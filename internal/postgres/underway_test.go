@@ -78,7 +78,7 @@ func (c *crew) work(ctx context.Context, rnd *rand.Rand) error {
 		if err != nil {
 			return err
 		}
-		asked := map[gantry.TaskID]gantry.Order{}
+		asked := map[gantry.TaskID]gantry.Command{}
 		for _, o := range orders {
 			asked[o.Task] = o
 		}
