@@ -138,13 +138,21 @@ func (p *plans) call(ctx context.Context, x *gantry.Pipeline, name string, decla
 	if err != nil {
 		return engine.Call{}, fmt.Errorf("processor %s: %w", name, err)
 	}
-	return engine.Call{Name: name, Limiter: limiter, Timeout: proc.Timeout, Units: units, Processor: p.told(name, driver)}, nil
+	told := p.told(name, driver)
+	deferred, err := p.deferred(x, proc, told)
+	if err != nil {
+		return engine.Call{}, err
+	}
+	return engine.Call{Name: name, Limiter: limiter, Timeout: proc.Timeout, Units: units, Processor: told, Deferred: deferred}, nil
 }
 
 // told makes a processor whose calls are told of, if anybody wants to know.
 func (p *plans) told(name string, driver gantry.Processor) gantry.Processor {
 	if p.called == nil {
 		return driver
+	}
+	if d, ok := driver.(gantry.Deferring); ok {
+		return countingLater{d, func() { p.called(name) }}
 	}
 	return counting{driver, func() { p.called(name) }}
 }

@@ -62,6 +62,7 @@ func (w *work) setPart(p gantry.Part) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.parts[p.PartKey] = p
+	w.clocks.set(p)
 }
 
 // itemsOf finds items by their ids.

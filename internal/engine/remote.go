@@ -138,7 +138,7 @@ func (w *work) certain() error {
 
 // enterStep begins a step.
 func (w *work) enterStep(ctx context.Context, t gantry.Task) {
-	w.task = t
+	w.task, w.heard = t, 0
 	w.scope.Store(&scope{ctx, t})
 	if o := w.opened(); o != nil {
 		o.mu.Lock()

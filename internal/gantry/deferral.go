@@ -37,6 +37,13 @@ type Deferral struct {
 	Heartbeat time.Duration // the longest silence of a service that is at work; 0: no sign of life is asked for
 }
 
+// Codes of errors that say that a job is over, whatever their Kind. Any other failure of a poll is one of the
+// poll, if another may go differently.
+const (
+	CodeJobFailed Code = "job_failed" // the service gave it up
+	CodeJobLost   Code = "job_lost"   // the service does not know it
+)
+
 // Ticket is what a service gave for a request that it answers later.
 type Ticket struct {
 	ID    string        // what the service calls the job, at most 1 KiB; empty: there is nothing to wait for

@@ -65,6 +65,7 @@ type Transition struct {
 	Within   time.Duration // Advance, Wait: how long the state may last from now; 0 keeps what was left
 	Parent   TaskID        // End of a child: the task that waits for it
 	Divide   *Division     // Wait: the children that are made in the same commit
+	Heard    int32         // Park: one more than the answers that the effect has seen; if others came since, the task is run again at once
 	Code     Code          // why, for Retry and for an End that failed
 	Kind     Kind
 	Detail   string // text for people, without patient data

@@ -15,6 +15,7 @@ import (
 type Session interface {
 	Commit(ctx context.Context, w *gantry.Write) error
 	Acquire(ctx context.Context, limiter int32, priority int16) (release func(), err error)
+	Hold(ctx context.Context, limiter int32, priority int16, patience time.Duration) (giveBack func(out bool), err error)
 	Alive() bool
 }
 
@@ -40,7 +41,8 @@ func New(s Session, ids *gantry.IDs, now func() time.Time) *Gate {
 // makes the outputs durable and says what is to be committed along with the outcome.
 //
 // The error is ErrFenced if the task is lost, else send's or seal's. A call that was given up before
-// its first byte has the outcome not_sent. seal may be nil.
+// its first byte has the outcome not_sent. seal may be nil. A call that keeps its unit takes it before the
+// intent, and gives it back after the outcome is committed; without one it is ErrNoUnit and not recorded.
 func (g *Gate) Call(ctx context.Context, spec gantry.CallSpec, send func(context.Context) error, seal func(context.Context, error) (*gantry.Write, error)) error {
 	in := spec.Intent
 	in.ID = g.ids.New()
@@ -48,10 +50,15 @@ func (g *Gate) Call(ctx context.Context, spec gantry.CallSpec, send func(context
 	if in.Boundary != gantry.AtProcessor {
 		m.Several() // pages and pieces
 	}
+	giveBack, err := g.keep(ctx, spec)
+	if err != nil {
+		return err
+	}
+	defer giveBack(false)
 	if err := g.session.Commit(ctx, &gantry.Write{Intent: &in}); err != nil {
 		return notRecorded(ctx, err)
 	}
-	err := g.send(ctx, spec, m, send)
+	err = g.send(ctx, spec, m, send)
 	m.Close()
 	out := outcome(&in, m, err)
 	w := &gantry.Write{}
@@ -67,7 +74,9 @@ func (g *Gate) Call(ctx context.Context, spec gantry.CallSpec, send func(context
 	}
 	w.Lease, w.Outcome = in.Lease, out
 	// The call was made: its record is written whatever became of ctx meanwhile.
-	if cerr := g.session.Commit(context.WithoutCancel(ctx), w); cerr != nil {
+	cerr := g.session.Commit(context.WithoutCancel(ctx), w)
+	giveBack(goesOut(w)) // also if nobody knows whether it landed: less than there is may be used, never more
+	if cerr != nil {
 		return notRecorded(context.WithoutCancel(ctx), cerr)
 	}
 	if g.Ended != nil {
@@ -84,7 +93,7 @@ func notRecorded(ctx context.Context, err error) error {
 }
 
 func (g *Gate) send(ctx context.Context, spec gantry.CallSpec, m *Meter, send func(context.Context) error) error {
-	release, err := g.session.Acquire(ctx, spec.Intent.Limiter, spec.Priority)
+	release, err := g.acquire(ctx, spec)
 	if err != nil {
 		return err
 	}

@@ -53,12 +53,15 @@ func (s *Store) Limit(ctx context.Context, id int32) (gantry.LimiterSpec, error)
 	return l, nil
 }
 
+// outSQL counts the units of limiter $1 that parts hold that are out: their service works on them, and no process does.
+const outSQL = `(select count(*)::int from part where out_limiter = $1 and out_until > clock_timestamp())`
+
 // grantSQL gives worker $2 units of limiter $1. Under more demand than there are units each worker is
 // entitled to its share by want ($3), rounded up, but down to one while another that waits has none: else
 // the shares rounded up are taken again and again, and it gets nothing; nobody gets what another still holds;
 // and nothing is taken that is in use ($4).
 const grantSQL = `
-with l as (select coalesce(max_units, 1000000) as max from limiter where id = $1),
+with l as (select greatest(0, coalesce(max_units, 1000000) - ` + outSQL + `) as max from limiter where id = $1),
 o as (
   select coalesce(sum(units), 0)::int as units, coalesce(sum(want), 0)::int as want,
     coalesce(bool_or(want > 0 and units = 0), false) as none
@@ -101,7 +104,7 @@ func (s *Store) Share(ctx context.Context, w gantry.WorkerID, limiter int32, wan
 			when o.none then greatest(1, floor(l.max::numeric * $3::int / greatest(1, o.want + $3::int)))::int
 			when o.short then ceil(l.max::numeric * $3::int / greatest(1, o.want + $3::int))::int
 			else l.max end
-		from (select coalesce(max_units, 1000000) as max from limiter where id = $1) l,
+		from (select greatest(0, coalesce(max_units, 1000000) - `+outSQL+`) as max from limiter where id = $1) l,
 		     (select coalesce(bool_or(want > units), false) as short, coalesce(bool_or(want > 0 and units = 0), false) as none,
 		             coalesce(sum(want), 0)::int as want
 		      from limit_grant where limiter = $1 and worker <> $2 and held_until is null) o`, limiter, int64(w), want).Scan(&units)

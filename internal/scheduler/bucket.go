@@ -21,6 +21,7 @@ type bucket struct {
 	booked  int  // what the database has us down for; above granted while a share is being given back
 	cap     int  // while a grant is under way: what was in use when it was asked for
 	frozen  bool // a grant is under way
+	gone    int  // surrendered since a grant was last asked for
 	inUse   int
 	queue   waitQueue
 	serial  int64
@@ -134,7 +135,7 @@ func (b *bucket) nudge() {
 func (b *bucket) ask() (want, inUse int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.frozen, b.cap = true, b.inUse
+	b.frozen, b.cap, b.gone = true, b.inUse, 0
 	return b.inUse + len(b.queue) + b.hope, b.inUse
 }
 
@@ -143,7 +144,7 @@ func (b *bucket) settle(units int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	more := units > b.granted
-	b.granted, b.booked, b.frozen = units, units, false
+	b.granted, b.booked, b.frozen = max(0, units-b.gone), units, false
 	b.handOver()
 	if more && b.hope > 0 && b.granter != nil {
 		b.granter()
