@@ -22,15 +22,17 @@ import (
 type yard struct {
 	*rig
 	*farm
+	t    testing.TB // of the test or benchmark; the rig's own is nil in a benchmark
 	hook *hook
 	in   string
 	text string
 }
 
 // newYard makes one; async is what the pipeline says of how answers come, limits of the farm's.
-func newYard(t *testing.T, work time.Duration, async, limits string) *yard {
+func newYard(t testing.TB, work time.Duration, async, limits string) *yard {
 	t.Helper()
-	y := &yard{rig: &rig{t: t, dsn: postgrestest.DSN(t), out: t.TempDir(), log: &logBook{}}, farm: newFarm(t, work), hook: newHook(t), in: t.TempDir()}
+	own, _ := t.(*testing.T)
+	y := &yard{t: t, rig: &rig{t: own, dsn: postgrestest.DSN(t), out: t.TempDir(), log: &logBook{}}, farm: newFarm(t, work), hook: newHook(t), in: t.TempDir()}
 	y.text = head("yard") + fmt.Sprintf(`
 sources: {inbox: {kind: dir, path: %q, settle: 1ms}}
 sinks: {out: {kind: dir, path: %q}}
@@ -72,6 +74,7 @@ func (y *yard) serve(url string) (stop func()) {
 	ended := make(chan error, 1)
 	go func() { ended <- a.Serve(ctx, []*gantry.Pipeline{p}) }()
 	y.hook.let(a)
+	y.until("it is ready", 20*time.Second, func() bool { return a.Ready(ctx) == nil })
 	stop = sync.OnceFunc(func() {
 		y.hook.let(nil)
 		cancel()
@@ -83,10 +86,10 @@ func (y *yard) serve(url string) (stop func()) {
 	return stop
 }
 
-// put lays an input down.
+// put lays an input down, whole from the first moment.
 func (y *yard) put(name string, body []byte) {
 	y.t.Helper()
-	if err := os.WriteFile(filepath.Join(y.in, name), body, 0o644); err != nil {
+	if err := os.Rename(file(y.t, name, body), filepath.Join(y.in, name)); err != nil {
 		y.t.Fatal(err)
 	}
 }

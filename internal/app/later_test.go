@@ -173,7 +173,7 @@ type farm struct {
 	verdicts  map[gantry.Verdict]int // that the farm was told
 }
 
-func newFarm(t *testing.T, work time.Duration) *farm {
+func newFarm(t testing.TB, work time.Duration) *farm {
 	f := &farm{work: work, jobs: map[string]*job{}, byKey: map[string]*job{}, verdicts: map[gantry.Verdict]int{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /jobs", f.submit)
@@ -303,7 +303,7 @@ type hook struct {
 	open []*app.App
 }
 
-func newHook(t *testing.T) *hook {
+func newHook(t testing.TB) *hook {
 	h := &hook{}
 	h.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		token, _ := strings.CutPrefix(r.URL.Path, "/callbacks/")

@@ -323,6 +323,9 @@ func TestStranded(t *testing.T) {
 	if list := must(b.Stranded(t.Context(), 10))(t); len(list) != 0 {
 		t.Errorf("stranded while the task goes on: %+v", list)
 	}
+	if n := must(b.PartsOut(t.Context()))(t); len(n) != 1 || n[0] != (postgres.OutCount{Target: "pipeline:p", Parts: 1}) {
+		t.Errorf("out: %+v", n)
+	}
 	if err := b.Land(t.Context(), postgres.Stranded{Task: task.Task, Part: out(b.limiter, 0, 0)}); err != nil {
 		t.Fatal(err)
 	}

@@ -48,3 +48,19 @@ func (s *Store) Land(ctx context.Context, x Stranded) error {
 	}
 	return nil
 }
+
+// OutCount is how many parts are out at a target.
+type OutCount struct {
+	Target string
+	Parts  int64
+}
+
+// PartsOut counts the parts that are out, by target.
+func (s *Store) PartsOut(ctx context.Context) ([]OutCount, error) {
+	rows, err := s.ask.Query(ctx, `select l.key, n.n from (select out_limiter, count(*) as n from part where out_limiter is not null group by out_limiter) n
+		join limiter l on l.id = n.out_limiter order by 1`)
+	if err != nil {
+		return nil, fmt.Errorf("count parts that are out: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[OutCount])
+}

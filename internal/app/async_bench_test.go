@@ -1,0 +1,71 @@
+package app_test
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+// BenchmarkParked parks tasks that wait for callbacks, as many as GANTRY_PARKED says (2,000 without it), and measures
+// what this process, with the service and the source in it, needs while nothing comes: resident memory and
+// processor time, which includes watching the folder. One round is enough: -benchtime 1x.
+func BenchmarkParked(b *testing.B) {
+	n := 2000
+	if s := os.Getenv("GANTRY_PARKED"); s != "" {
+		n, _ = strconv.Atoi(s)
+	}
+	for range b.N {
+		y := newYard(b, -1, "callback: \"${env:FARM}\", deadline: 10h", "concurrency: 20000")
+		stop := y.serve(y.hook.URL)
+		begun := time.Now()
+		for i := range n {
+			y.put(fmt.Sprintf("%d.png", i), noise(8, [32]byte{byte(i), byte(i >> 8)}))
+		}
+		y.until("all are parked", 10*time.Minute, func() bool { return y.count(`select count(*) from task_hot where phase = 2`) == n })
+		b.ReportMetric(float64(n)/time.Since(begun).Seconds(), "tasks/s")
+		runtime.GC()
+		const rest = 20 * time.Second
+		time.Sleep(2 * time.Second)
+		before := processorTime(b)
+		time.Sleep(rest)
+		b.ReportMetric(100*(processorTime(b)-before).Seconds()/rest.Seconds(), "cpu%")
+		b.ReportMetric(residentMB(b), "MB")
+		begun = time.Now()
+		for _, j := range y.all() {
+			y.answer(j, gantry.CallbackAccepted)
+		}
+		b.ReportMetric(float64(n)/time.Since(begun).Seconds(), "callbacks/s")
+		y.until("all are done", 10*time.Minute, func() bool { return y.count(`select count(*) from task_hot`) == 0 })
+		b.ReportMetric(float64(n)/time.Since(begun).Seconds(), "answered/s")
+		stop()
+	}
+}
+
+func processorTime(tb testing.TB) time.Duration {
+	var r syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+		tb.Fatal(err)
+	}
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+}
+
+func residentMB(tb testing.TB) float64 {
+	s, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		tb.Skip("no /proc")
+	}
+	_, rest, _ := strings.Cut(string(s), "VmRSS:")
+	kb, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
+	n, err := strconv.Atoi(kb)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return float64(n) / 1024
+}
