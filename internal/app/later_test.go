@@ -169,7 +169,6 @@ type farm struct {
 	most, now int                    // jobs at once
 	polls     int                    //
 	taken     func(*job)             // runs before the 202 is sent
-	door      http.Handler           // of callbacks
 	verdicts  map[gantry.Verdict]int // that the farm was told
 }
 

@@ -29,7 +29,8 @@ where p.task_id = $1 and p.leg = $2 and p.stage = $3 and p.processor = $4 and p.
   and p.status = 1 and p.submits = $7`
 
 // TakeCallback keeps a callback, whose token is ours, and says what becomes of it. An answer that is accepted
-// and what wakes its task are one commit.
+// and what wakes its task are one commit. However many come at once, they do not take the connections of the
+// scheduler.
 func (s *Store) TakeCallback(ctx context.Context, x *gantry.Received) (v gantry.Verdict, err error) {
 	status := slices.Index(statuses, x.Status)
 	if status < 0 {
@@ -41,7 +42,7 @@ func (s *Store) TakeCallback(ctx context.Context, x *gantry.Received) (v gantry.
 	}
 	key := []any{int64(x.Task), x.Leg, x.Stage, x.Processor, x.Ordinal, x.Generation, x.Try}
 	args := append(append([]any{x.ID}, key...), int16(status), x.Forged, x.Size, digestBytes(x.SHA), header, textOrNull(x.Location), x.Body)
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, s.ask, func(tx pgx.Tx) error {
 		err := tx.QueryRow(ctx, callbackSQL, args...).Scan(&v)
 		if err == nil && v == gantry.CallbackAccepted {
 			_, err = tx.Exec(ctx, wakeSQL, int64(x.Task))
@@ -73,7 +74,7 @@ func headerText(x *gantry.Received) (*string, error) {
 // Awaited says under which pipeline version a submission was made, and whether an answer to it would be
 // accepted now. A task that nobody knows is NotFound with code no_task.
 func (s *Store) Awaited(ctx context.Context, x gantry.Submission) (pipeline int32, awaited bool, err error) {
-	err = s.pool.QueryRow(ctx, `select t.pipeline, exists (
+	err = s.ask.QueryRow(ctx, `select t.pipeline, exists (
 			select from part p where p.task_id = t.id and p.leg = $2 and p.stage = $3 and p.processor = $4 and p.ordinal = $5 and p.generation = $6
 			and (p.status = 0 and p.submits = $7::smallint - 1 or p.status = 1 and p.submits = $7::smallint and p.out_until > clock_timestamp()))
 			and not exists (select from callback c where c.task_id = t.id and c.leg = $2 and c.stage = $3 and c.processor = $4 and c.ordinal = $5

@@ -298,6 +298,11 @@ func TestOutPartsHoldUnits(t *testing.T) {
 	b.commit(b.worker, &gantry.Write{Lease: task.Lease, Parts: []gantry.Part{out(limiter, 0, time.Minute), out(limiter, 1, time.Minute), out(limiter, 2, time.Minute),
 		out(limiter, 3, -time.Second), out(b.limiter, 4, time.Minute)}})
 	grant(20, 5)
+	var blind int // the control
+	if err := b.Pool().QueryRow(t.Context(), postgres.GrantWithoutOut(), limiter, int64(b.worker), 20, 0).Scan(&blind); err != nil || blind+3 <= 8 {
+		t.Errorf("a grant that is blind to what is out gives %d (%v); the control proves nothing", blind, err)
+	}
+	grant(20, 5)
 	if n := must(b.Share(t.Context(), b.worker, limiter, 20))(t); n != 5 {
 		t.Errorf("a share of %d, want 5", n)
 	}

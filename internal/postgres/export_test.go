@@ -1,5 +1,7 @@
 package postgres
 
+import "strings"
+
 // ResultsForTest puts the whole results statement together, for arguments written in SQL: those of
 // each section in turn.
 func ResultsForTest(of ...[]string) (sql string, args []string) {
@@ -18,3 +20,6 @@ func MovesForTest() string {
 	sql, _ := newSections(transitionSQL).statement(section{"moves", 1, make([]any, 13)}, section{"parents", 1, nil})
 	return sql
 }
+
+// GrantWithoutOut is the grant as it must not be: blind to the parts that are out.
+func GrantWithoutOut() string { return strings.Replace(grantSQL, outSQL, "0", 1) }
