@@ -38,12 +38,18 @@ func BenchmarkParked(b *testing.B) {
 		b.ReportMetric(100*(processorTime(b)-before).Seconds()/rest.Seconds(), "cpu%")
 		b.ReportMetric(residentMB(b), "MB")
 		begun = time.Now()
-		for _, j := range y.all() {
+		if _, err := y.Store.Stranded(b.Context(), 1); err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(time.Since(begun).Microseconds())/1000, "sweep-ms")
+		begun = time.Now()
+		answered := min(n, 1000)
+		for _, j := range y.all()[:answered] {
 			y.answer(j, gantry.CallbackAccepted)
 		}
-		b.ReportMetric(float64(n)/time.Since(begun).Seconds(), "callbacks/s")
-		y.until("all are done", 10*time.Minute, func() bool { return y.count(`select count(*) from task_hot`) == 0 })
-		b.ReportMetric(float64(n)/time.Since(begun).Seconds(), "answered/s")
+		b.ReportMetric(float64(answered)/time.Since(begun).Seconds(), "callbacks/s")
+		y.until("they are done", 10*time.Minute, func() bool { return y.count(`select count(*) from task_hot`) == n-answered })
+		b.ReportMetric(float64(answered)/time.Since(begun).Seconds(), "answered/s")
 		stop()
 	}
 }

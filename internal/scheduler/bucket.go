@@ -22,6 +22,7 @@ type bucket struct {
 	cap     int  // while a grant is under way: what was in use when it was asked for
 	frozen  bool // a grant is under way
 	gone    int  // surrendered since a grant was last asked for
+	asked   time.Time
 	inUse   int
 	queue   waitQueue
 	serial  int64
@@ -135,7 +136,7 @@ func (b *bucket) nudge() {
 func (b *bucket) ask() (want, inUse int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.frozen, b.cap, b.gone = true, b.inUse, 0
+	b.frozen, b.cap, b.gone, b.asked = true, b.inUse, 0, time.Now()
 	return b.inUse + len(b.queue) + b.hope, b.inUse
 }
 
@@ -169,12 +170,13 @@ func (b *bucket) shrink(units int) {
 type demand struct {
 	want, inUse, granted, booked int
 	idle                         time.Time
+	regrant                      time.Duration // until what was surrendered is to be told
 }
 
 func (b *bucket) demand() demand {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return demand{want: b.inUse + len(b.queue) + b.hope, inUse: b.inUse, granted: b.granted, booked: b.booked, idle: b.idle}
+	return demand{want: b.inUse + len(b.queue) + b.hope, inUse: b.inUse, granted: b.granted, booked: b.booked, idle: b.idle, regrant: b.regrant()}
 }
 
 func (b *bucket) waiting() int {

@@ -8,6 +8,9 @@ import (
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
+// surrenderEvery is how often surrendered units are told, unless callers wait for some.
+const surrenderEvery = 50 * time.Millisecond
+
 // Hold waits for a unit of a limiter, no longer than patience (then: ErrNoUnit), and for its next start. The
 // unit is given back once what it was for is committed. With out a part has gone out that holds the unit
 // from then on, on the database's books: this process has one less. giveBack may be called more than once.
@@ -54,6 +57,19 @@ func (b *bucket) surrender() {
 	}
 	b.mu.Unlock()
 	b.nudge()
+}
+
+// regrant is how long the database need not hear yet of units that were surrendered: parts that go out one by one must
+// not become a grant each. mu is held.
+func (b *bucket) regrant() time.Duration {
+	if b.gone == 0 {
+		return 0
+	}
+	every := surrenderEvery
+	if len(b.queue) > 0 {
+		every = askMin
+	}
+	return max(0, every-time.Since(b.asked))
 }
 
 // Hasten says that a delayed task is due before its time: it is looked for soon.

@@ -128,6 +128,8 @@ func (k *keeper) tend(b *bucket) {
 		next := specEvery
 		switch d := b.demand(); {
 		case b.unlimited():
+		case d.regrant > 0:
+			next = d.regrant
 		case d.want > d.granted && d.granted == d.booked && time.Now().Before(again):
 			next = time.Until(again) // demand that comes call by call must not become a grant a call
 		case d.granted < d.booked && d.inUse <= d.granted, d.want > d.granted && d.granted == d.booked:
