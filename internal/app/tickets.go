@@ -20,8 +20,8 @@ const CodeNoCallbackURL gantry.Code = "no_callback_url"
 type tickets struct{ a *App }
 
 // Answers is that of the store.
-func (t tickets) Answers(ctx context.Context, task gantry.TaskID, leg, stage int16) (gantry.Heard, error) {
-	return t.a.Store.Answers(ctx, task, leg, stage)
+func (t tickets) Answers(ctx context.Context, task gantry.TaskID, leg, stage, processor int16) (gantry.Heard, error) {
+	return t.a.Store.Answers(ctx, task, leg, stage, processor)
 }
 
 // Address is below the deployment's own.

@@ -19,6 +19,7 @@ type deferred struct {
 	*Deferred
 	w    *work
 	call Call
+	at   int16 // the processor's place in the stage
 	unit map[gantry.PartKey]unit
 	keys []gantry.PartKey // in the order of the parts
 }
@@ -29,16 +30,16 @@ type deferred struct {
 func (w *work) runDeferred(ctx context.Context, call Call, units []unit) error {
 	d := &deferred{Deferred: call.Deferred, w: w, call: call, unit: map[gantry.PartKey]unit{}}
 	for _, u := range units {
-		d.unit[u.PartKey] = u
+		d.unit[u.PartKey], d.at = u, u.Processor
 		d.keys = append(d.keys, u.PartKey)
 	}
-	for short := false; ; {
+	for short := false; !w.e.stopping() && ctx.Err() == nil; {
 		heard, answers, err := d.hear(ctx)
 		if err != nil {
 			return err
 		}
 		came, err := d.collect(ctx, answers)
-		if err != nil || w.e.stopping() || ctx.Err() != nil {
+		if err != nil {
 			return err
 		}
 		sent := 0
@@ -52,6 +53,7 @@ func (w *work) runDeferred(ctx context.Context, call Call, units []unit) error {
 			return nil
 		}
 	}
+	return nil
 }
 
 // haveHeard keeps how many answers every processor of the stage has looked at.
@@ -75,7 +77,7 @@ func (d *deferred) hear(ctx context.Context) (int32, []gantry.Received, error) {
 	if !d.Callbacks {
 		return 0, nil, nil
 	}
-	h, err := d.w.e.Tickets.Answers(ctx, d.w.task.Task, d.w.task.Leg, d.w.task.Stage)
+	h, err := d.w.e.Tickets.Answers(ctx, d.w.task.Task, d.w.task.Leg, d.w.task.Stage, d.at)
 	if err != nil {
 		return 0, nil, err
 	}

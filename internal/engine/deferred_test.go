@@ -89,7 +89,7 @@ func (k *desk) Abandon(_ context.Context, t gantry.Ticket) error {
 	return errors.New("it is away")
 }
 
-func (k *desk) Answers(context.Context, gantry.TaskID, int16, int16) (gantry.Heard, error) {
+func (k *desk) Answers(context.Context, gantry.TaskID, int16, int16, int16) (gantry.Heard, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	h := k.heard

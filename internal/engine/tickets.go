@@ -32,8 +32,8 @@ const (
 
 // Tickets is what an engine needs besides where services answer later.
 type Tickets interface {
-	// Answers gives how many answers came to a task as callbacks, and those of a stage to take in.
-	Answers(ctx context.Context, task gantry.TaskID, leg, stage int16) (gantry.Heard, error)
+	// Answers gives how many answers came to a task as callbacks, and those to a stage's processor to take in.
+	Answers(ctx context.Context, task gantry.TaskID, leg, stage, processor int16) (gantry.Heard, error)
 	// Address gives the token that a submission may be answered under and the address to send that to.
 	Address(gantry.Submission) (token, address string)
 	// Control gives a ctx whose requests are control traffic.

@@ -92,23 +92,23 @@ func (s *Store) Awaited(ctx context.Context, x gantry.Submission) (pipeline int3
 // maxHeard is how many answers of a task are given at once.
 const maxHeard = 256
 
-// answersSQL gives accepted answers of parts that have not taken them in. $1 task, $2 leg, $3 stage, $4 how many at most.
+// answersSQL gives accepted answers of parts that have not taken them in. $1 task, $2 leg, $3 stage, $4 processor, $5 how many at most.
 const answersSQL = `
 select c.id, c.processor, c.ordinal, c.generation, c.try, c.status, c.size, c.sha, coalesce(c.header, ''), coalesce(c.location, ''), c.body
 from part p
 cross join lateral (
   select * from callback c where c.task_id = p.task_id and c.leg = p.leg and c.stage = p.stage and c.processor = p.processor and c.ordinal = p.ordinal
     and c.generation = p.generation and c.try = p.submits + case when p.status = 0 then 1 else 0 end and c.verdict = 0 offset 0) c
-where p.task_id = $1 and p.leg = $2 and p.stage = $3 and p.status < 2
-order by p.processor, p.ordinal limit $4`
+where p.task_id = $1 and p.leg = $2 and p.stage = $3 and p.processor = $4 and p.status < 2
+order by p.ordinal limit $5`
 
-// Answers gives how many answers came to a task as callbacks so far, and those of a stage that wait to be
-// taken in, at most 256. The number is read first: an answer that comes between the two is among those given, or
+// Answers gives how many answers came to a task as callbacks so far, and those to one of a stage's
+// processors that wait to be taken in, at most 256. The number is read first: an answer that comes between the two is among those given, or
 // makes the number another one when it is compared.
-func (s *Store) Answers(ctx context.Context, task gantry.TaskID, leg, stage int16) (h gantry.Heard, err error) {
+func (s *Store) Answers(ctx context.Context, task gantry.TaskID, leg, stage, processor int16) (h gantry.Heard, err error) {
 	b := &pgx.Batch{}
 	b.Queue(`select answers from task_hot where id = $1`, int64(task)).QueryRow(func(row pgx.Row) error { return row.Scan(&h.Count) })
-	b.Queue(answersSQL, int64(task), leg, stage, maxHeard).Query(func(rows pgx.Rows) (err error) {
+	b.Queue(answersSQL, int64(task), leg, stage, processor, maxHeard).Query(func(rows pgx.Rows) (err error) {
 		h.Answers, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (x gantry.Received, err error) {
 			x.Task, x.Leg, x.Stage = task, leg, stage
 			return x, scanAnswer(row, &x)

@@ -108,7 +108,7 @@ func TestVerdicts(t *testing.T) {
 	gone := b.received(task, 9, 1, gantry.CallbackDone)
 	b.take(gone, gantry.CallbackLate)
 
-	h := must(b.Answers(t.Context(), task.Task, 0, 0))(t)
+	h := must(b.Answers(t.Context(), task.Task, 0, 0, 0))(t)
 	var who []int32
 	for _, a := range h.Answers {
 		who = append(who, a.Ordinal)
@@ -120,12 +120,12 @@ func TestVerdicts(t *testing.T) {
 		t.Errorf("%d answers (-want +got):\n%s", h.Count, diff)
 	}
 	commit(out(b.limiter, 0, 0).Ended(gantry.PartOK))
-	if h := must(b.Answers(t.Context(), task.Task, 0, 0))(t); len(h.Answers) != 1 || h.Count != 2 {
+	if h := must(b.Answers(t.Context(), task.Task, 0, 0, 0))(t); len(h.Answers) != 1 || h.Count != 2 {
 		t.Errorf("after one was taken in: %+v", h)
 	}
 	b.commit(b.worker, end(task, gantry.Done))
 	b.take(b.received(task, 1, 1, gantry.CallbackDone), gantry.CallbackLate)
-	if _, err := b.Answers(t.Context(), task.Task, 0, 0); err == nil {
+	if _, err := b.Answers(t.Context(), task.Task, 0, 0, 0); err == nil {
 		t.Error("a task that has ended waits for answers")
 	}
 	for verdict, want := range []int{2, 1, 6, 1, 1} {
