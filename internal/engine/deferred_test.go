@@ -306,20 +306,3 @@ func TestTickets(t *testing.T) {
 		})
 	}
 }
-
-// TestNoUnits parks a task that gets no unit, for a while, and one whose other parts are out until they are answered.
-func TestNoUnits(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, each("a", gantry.EachPart, gantry.OnErrorFail))
-	w.leaves(3)
-	w.defers(gantry.Deferral{Poll: time.Second, Deadline: time.Hour})
-	w.units = 0
-	if tr := w.step(t.Context(), gantry.Inferring, 0); tr.Change != gantry.Park || tr.After != unitRetry || len(w.called) != 0 {
-		t.Errorf("without a unit %+v", tr)
-	}
-	w.units = 2
-	tr := w.step(t.Context(), gantry.Inferring, 0)
-	if n := len(w.called); tr.Change != gantry.Park || tr.After > 1100*time.Millisecond || n != 2 {
-		t.Errorf("with two %+v after %d calls", tr, n)
-	}
-}
