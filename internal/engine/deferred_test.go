@@ -29,6 +29,7 @@ type desk struct {
 	abandoned []string
 	ticket    func(key string) (gantry.Ticket, error)
 	callbacks []string // addresses that were told
+	collect   error    // what collecting fails with
 }
 
 // defers makes the world's processor one that answers later.
@@ -68,6 +69,9 @@ func (k *desk) Poll(_ context.Context, t gantry.Ticket) (gantry.Progress, error)
 }
 
 func (k *desk) Collect(ctx context.Context, _ gantry.Ticket, r *gantry.Request) error {
+	if k.collect != nil {
+		return k.collect
+	}
 	return r.Receive(ctx, gantry.MediaJSON, 1, strings.NewReader("1"))
 }
 
@@ -203,6 +207,45 @@ func TestPollsThatFail(t *testing.T) {
 	}
 }
 
+// TestCollectFails keeps the ticket of an answer that may be fetched another time, and counts the tries.
+func TestCollectFails(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		err    error
+		status gantry.PartStatus
+		out    bool
+	}{
+		"broken off":  {gantry.Errorf(gantry.Transient, "connection_reset", "x"), gantry.PartOut, true},
+		"no sense":    {gantry.Errorf(gantry.BadResponse, "bad_json", "x"), gantry.PartPlanned, false},
+		"lost":        {gantry.Errorf(gantry.Transient, gantry.CodeJobLost, "x"), gantry.PartPlanned, false},
+		"not allowed": {gantry.Errorf(gantry.Denied, "http_403", "x"), gantry.PartFailed, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, each("a", gantry.EachPart, gantry.OnErrorFail))
+				w.leaves(1)
+				k := w.defers(gantry.Deferral{Poll: time.Second, Deadline: time.Hour})
+				w.step(t.Context(), gantry.Inferring, 0)
+				w.pass(time.Second)
+				k.ready["id/0/a/m/0/0"], k.collect = true, c.err
+				w.step(t.Context(), gantry.Inferring, 0)
+				p := w.parts[gantry.PartKey{}]
+				if p.Status != c.status || p.Attempt != 1 || (p.Out.Ticket != "") != c.out || c.out && p.Out.For != (time.Hour-time.Second).Microseconds() {
+					t.Errorf("it is %+v", p)
+				}
+				for range 2 {
+					w.pass(time.Minute)
+					w.step(t.Context(), gantry.Inferring, 0)
+				}
+				if p := w.parts[gantry.PartKey{}]; c.out && (p.Status != gantry.PartFailed || len(w.called) != 1) {
+					t.Errorf("after three tries it is %+v, submitted %d times", p, len(w.called))
+				}
+			})
+		})
+	}
+}
+
 // TestExpires gives up what was not answered, and submits again under the same key.
 func TestExpires(t *testing.T) {
 	t.Parallel()
@@ -277,32 +320,5 @@ func TestCallbacksAreTakenIn(t *testing.T) {
 		if !bytes.Equal(x.Body, []byte(`{"a":1}`)) {
 			t.Errorf("took in %q", x.Body)
 		}
-	}
-}
-
-// TestTickets holds what a service gives to what can be kept; without one it has answered.
-func TestTickets(t *testing.T) {
-	t.Parallel()
-	for name, c := range map[string]struct {
-		id     string
-		status gantry.PartStatus
-		code   gantry.Code
-	}{
-		"none":     {"", gantry.PartOK, ""},
-		"longest":  {strings.Repeat("x", maxTicket), gantry.PartOut, ""},
-		"too long": {strings.Repeat("x", maxTicket+1), gantry.PartPlanned, CodeBadTicket},
-		"NUL":      {"a\x00b", gantry.PartPlanned, CodeBadTicket},
-		"no text":  {"a\xff", gantry.PartPlanned, CodeBadTicket},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			w := newWorld(t, each("a", gantry.EachPart, gantry.OnErrorFail))
-			w.leaves(1)
-			w.defers(gantry.Deferral{Poll: time.Second, Deadline: time.Hour}).ticket = func(string) (gantry.Ticket, error) { return gantry.Ticket{ID: c.id}, nil }
-			w.step(t.Context(), gantry.Inferring, 0)
-			if p := w.parts[gantry.PartKey{}]; p.Status != c.status || p.Reason != c.code || p.Submits != 1 {
-				t.Errorf("it is %+v", p)
-			}
-		})
 	}
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -91,4 +92,31 @@ func TestParkEndsWithTheState(t *testing.T) {
 			t.Errorf("left with %+v", tr)
 		}
 	})
+}
+
+// TestTickets holds what a service gives to what can be kept; without one it has answered.
+func TestTickets(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		id     string
+		status gantry.PartStatus
+		code   gantry.Code
+	}{
+		"none":     {"", gantry.PartOK, ""},
+		"longest":  {strings.Repeat("x", maxTicket), gantry.PartOut, ""},
+		"too long": {strings.Repeat("x", maxTicket+1), gantry.PartPlanned, CodeBadTicket},
+		"NUL":      {"a\x00b", gantry.PartPlanned, CodeBadTicket},
+		"no text":  {"a\xff", gantry.PartPlanned, CodeBadTicket},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, each("a", gantry.EachPart, gantry.OnErrorFail))
+			w.leaves(1)
+			w.defers(gantry.Deferral{Poll: time.Second, Deadline: time.Hour}).ticket = func(string) (gantry.Ticket, error) { return gantry.Ticket{ID: c.id}, nil }
+			w.step(t.Context(), gantry.Inferring, 0)
+			if p := w.parts[gantry.PartKey{}]; p.Status != c.status || p.Reason != c.code || p.Submits != 1 {
+				t.Errorf("it is %+v", p)
+			}
+		})
+	}
 }

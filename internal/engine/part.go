@@ -81,7 +81,9 @@ func (w *work) attempt(ctx context.Context, call Call, u unit, spec gantry.CallS
 				if halted(ctx, err) || w.gone() != nil {
 					return nil, err
 				}
-				p = w.afterFailure(p.Submitted(in.Op), err)
+				if p = w.afterFailure(p.Submitted(in.Op), err); in.Op == gantry.OpCollect {
+					p = w.stillOut(u.Part, p, err)
+				}
 				return &gantry.Write{Parts: []gantry.Part{p}}, err
 			}
 			if p = p.Submitted(in.Op); ticket.ID != "" {

@@ -146,3 +146,13 @@ func checkTicket(t gantry.Ticket, err error) (gantry.Ticket, error) {
 	}
 	return t, nil
 }
+
+// stillOut keeps the ticket of an answer that could not be fetched, if it may be there at the next try: after is what
+// the part is by the rules for tries.
+func (w *work) stillOut(before, after gantry.Part, err error) gantry.Part {
+	if after.Status == gantry.PartPlanned && !over(err) && gantry.KindOf(err) != gantry.BadResponse {
+		after.Status, after.Out = gantry.PartOut, before.Out
+		after.Out.For = max(0, time.Until(w.clock(before.PartKey).until)).Microseconds()
+	}
+	return after
+}
