@@ -28,7 +28,8 @@ func (x *cli) settings(c console) (app.Settings, error) {
 		return app.Settings{}, err
 	}
 	s := app.Settings{Home: cmp.Or(x.Home, d.Home), DatabaseURL: x.DatabaseURL, Blobs: d.Blobs, Key: x.Key, Drivers: all.Drivers(),
-		Log: newLog(c.err, cmp.Or(x.LogLevel, d.Log.Level), cmp.Or(x.LogFormat, d.Log.Format)), Tasks: d.Tasks, TTL: d.Lease, Grace: d.Grace}
+		Log: newLog(c.err, cmp.Or(x.LogLevel, d.Log.Level), cmp.Or(x.LogFormat, d.Log.Format)), Tasks: d.Tasks, TTL: d.Lease, Grace: d.Grace,
+		CallbackURL: d.Callbacks}
 	if s.DatabaseURL == "" {
 		if s.DatabaseURL, err = databaseURL(d.Database); err != nil {
 			return s, usageError{err}

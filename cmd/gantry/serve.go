@@ -24,10 +24,13 @@ type workFlags struct {
 	Tasks int           `help:"Tasks at once in this process; 64 without it."`
 	Lease time.Duration `help:"How long after its last heartbeat a process counts as dead; 15s without it."`
 	Grace time.Duration `help:"How long calls under way may go on after a stop; 10s without it."`
+
+	CallbackURL string `name:"callback-url" help:"Address at which services reach this installation to answer later; that of the listener of serve without it." placeholder:"URL"`
 }
 
 func (f workFlags) adjust(s *app.Settings) {
 	s.Tasks, s.TTL, s.Grace = cmp.Or(f.Tasks, s.Tasks), cmp.Or(f.Lease, s.TTL), cmp.Or(f.Grace, s.Grace)
+	s.CallbackURL = cmp.Or(f.CallbackURL, s.CallbackURL)
 }
 
 // withApp opens the installation for a process that runs on, with its metrics and its traces.
@@ -35,6 +38,11 @@ func (f workFlags) withApp(ctx context.Context, c console, x *cli, work func(*ap
 	s, err := x.settings(c)
 	if err != nil {
 		return err
+	}
+	if f.CallbackURL != "" {
+		if err := pipeline.CheckCallbackURL(f.CallbackURL); err != nil {
+			return usageError{fmt.Errorf("callback-url: %w", err)}
+		}
 	}
 	tracer, err := trace.FromEnv(ctx, os.LookupEnv, version, s.Log)
 	if err != nil {
@@ -82,6 +90,7 @@ func (s *serveCmd) Run(ctx context.Context, c console, x *cli) error {
 		h := api.Tasks(api.Handler(a.Ready, a.Metrics.Handler()), a)
 		return answering(ctx, h, s.Listen, func(ctx context.Context, address string) error {
 			fmt.Fprintf(c.err, "gantry serves %d pipelines; health on http://%s/readyz\n", len(list), address)
+			a.CallbackURL = cmp.Or(a.CallbackURL, "http://"+address)
 			return a.Serve(ctx, list)
 		})
 	})

@@ -42,6 +42,9 @@ type Settings struct {
 	Metrics *metrics.Metrics // nil: nobody counts
 	Tracer  *trace.Tracer    // nil: nobody is told
 
+	CallbackURL string     // where services reach this installation's /callbacks/; empty: they cannot
+	Signatures  Signatures // of callbacks; nil: none can be checked, so that none are taken
+
 	Tasks int           // tasks in this process at once; 0: 64
 	TTL   time.Duration // lease; 0: 15 s
 	Grace time.Duration // for steps under way at a stop; 0: 10 s
@@ -115,7 +118,7 @@ type App struct {
 	ids   *gantry.IDs
 	desk  desk
 
-	control *gate.Control // what sources ask without a call
+	control *gate.Control // what sources and polls ask without a call
 
 	session  atomic.Pointer[scheduler.Session] // nil while there is no lease
 	draining atomic.Bool

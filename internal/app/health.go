@@ -60,6 +60,14 @@ func (a *App) census() metrics.Census {
 			}
 			return out, err
 		},
+		Out: func(ctx context.Context) ([]metrics.PartCount, error) {
+			rows, err := a.Store.PartsOut(ctx)
+			out := make([]metrics.PartCount, 0, len(rows))
+			for _, r := range rows {
+				out = append(out, metrics.PartCount(r))
+			}
+			return out, err
+		},
 		Waiting: func() (units, starts int) {
 			if s := a.session.Load(); s != nil {
 				return s.Waiting()

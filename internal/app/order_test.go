@@ -16,8 +16,8 @@ import (
 	"github.com/gantry-imaging/gantry/internal/postgres"
 )
 
-// crowded is a pipeline of one model that takes two calls at once; rules say which tasks go first.
-func crowded(url, rules string) string {
+// crowdedOrder is a pipeline of one model that takes two calls at once; rules say which tasks go first.
+func crowdedOrder(url, rules string) string {
 	return head("up") + rules + `
 sources: {door: {kind: http, max_mib: 4}}
 stages: [{name: score, call: score}]
@@ -59,7 +59,7 @@ func behind(t *testing.T, rules string, processes int) (sinceReady, sinceIntent 
 	if processes > 1 {
 		r.Tasks = 1 // the large task fills it: another process has the small one
 	}
-	f := r.front(crowded(s.URL, rules))
+	f := r.front(crowdedOrder(s.URL, rules))
 	big := f.upload("", pictures(t, 300))
 	if big.status != 201 {
 		t.Fatalf("%d, %s", big.status, big.body)
@@ -141,9 +141,9 @@ func TestOffPeakTasksWait(t *testing.T) {
 	s := serve(t, slowly(0))
 	closed := time.Now().UTC().Add(3 * time.Hour)
 	window := "offpeak: " + closed.Format("15:04") + "-" + closed.Add(time.Hour).Format("15:04") + " UTC\n"
-	named := strings.Replace(crowded(s.URL, "priority: offpeak\n"+window), "name: up", "name: night", 1)
+	named := strings.Replace(crowdedOrder(s.URL, "priority: offpeak\n"+window), "name: up", "name: night", 1)
 	tagged := strings.NewReplacer("kind: http, max_mib: 4", "kind: dir, settle: 1ms, path: @IN@", "name: up", "name: tagged").Replace(
-		crowded(s.URL, `priority: 'items.count > 1 ? "offpeak" : "normal"'`+"\n"+window))
+		crowdedOrder(s.URL, `priority: 'items.count > 1 ? "offpeak" : "normal"'`+"\n"+window))
 	in := t.TempDir()
 	f := newFront(t, nil, strings.Replace(named, "@OUT@", t.TempDir(), 1), strings.Replace(tagged, "@IN@", in, 1))
 	if a := f.ask("POST", "/api/v1/pipelines/night/tasks", bytes.NewReader(noise(8, [32]byte{1}))); a.status != 201 {
@@ -191,7 +191,7 @@ func (f front) await(want map[string]int) {
 func TestUrgentByItsSource(t *testing.T) {
 	t.Parallel()
 	s := serve(t, slowly(50*time.Millisecond))
-	src := strings.Replace(crowded(s.URL, `priority: 'object.source == "door" ? "urgent" : "normal"'`), "max_mib: 4}", "max_mib: 4}, side: {kind: dir, path: "+t.TempDir()+"}", 1)
+	src := strings.Replace(crowdedOrder(s.URL, `priority: 'object.source == "door" ? "urgent" : "normal"'`), "max_mib: 4}", "max_mib: 4}, side: {kind: dir, path: "+t.TempDir()+"}", 1)
 	f := newFront(t, nil, src)
 	a := f.upload("?wait=20s", noise(8, [32]byte{3}))
 	if a.said.State != "done" {

@@ -147,7 +147,12 @@ func (p *plans) call(ctx context.Context, x *gantry.Pipeline, name string, decla
 	if err != nil {
 		return engine.Call{}, fmt.Errorf("processor %s: %w", name, err)
 	}
-	return engine.Call{Name: name, Limiter: limiter, Timeout: proc.Timeout, Units: units, Processor: p.told(name, driver)}, nil
+	told := p.told(name, driver)
+	deferred, err := p.deferred(x, proc, told)
+	if err != nil {
+		return engine.Call{}, err
+	}
+	return engine.Call{Name: name, Limiter: limiter, Timeout: proc.Timeout, Units: units, Processor: told, Deferred: deferred}, nil
 }
 
 // states gives the limits of a pipeline's states. Each has a row, also one that the file does not limit: an
@@ -177,6 +182,9 @@ func (p *plans) states(ctx context.Context, x *gantry.Pipeline, declare bool) (m
 func (p *plans) told(name string, driver gantry.Processor) gantry.Processor {
 	if p.called == nil {
 		return driver
+	}
+	if d, ok := driver.(gantry.Deferring); ok {
+		return countingLater{d, func() { p.called(name) }}
 	}
 	return counting{driver, func() { p.called(name) }}
 }

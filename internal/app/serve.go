@@ -26,11 +26,10 @@ func (a *App) Serve(ctx context.Context, pipelines []*gantry.Pipeline) error {
 	if err := a.desk.open(feeds); err != nil {
 		return err
 	}
-	return a.Work(ctx, func(ctx context.Context, s *scheduler.Session, in *intake) error {
+	return a.Work(ctx, func(ctx context.Context, _ *scheduler.Session, in *intake) error {
 		a.desk.begin(ctx, in)
 		defer a.desk.end(in)
 		g, ctx := errgroup.WithContext(ctx)
-		g.Go(func() error { a.recordControl(ctx, s); return nil })
 		for _, f := range feeds {
 			g.Go(func() error { return a.watch(ctx, in, f) })
 		}
@@ -79,7 +78,7 @@ func inProgress(p *gantry.Pipeline) gantry.LimiterSpec {
 	return spec
 }
 
-// recordControl writes what the sources' own traffic comes to, until ctx ends.
+// recordControl writes what the traffic of sources, and polls, come to, until ctx ends.
 func (a *App) recordControl(ctx context.Context, s *scheduler.Session) {
 	a.control.Run(ctx, func(ctx context.Context, rows []gantry.Control) error {
 		err := a.Store.RecordControl(ctx, s.Worker, rows)

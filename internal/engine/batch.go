@@ -90,6 +90,7 @@ func (w *work) setPart(p gantry.Part) {
 	defer w.mu.Unlock()
 	w.parts[p.PartKey] = p
 	w.raise(p.PartKey)
+	w.clocks.set(p)
 }
 
 // itemsOf finds items by their ids.

@@ -59,6 +59,7 @@ type Call struct {
 	Timeout   time.Duration
 	Units     int // how many calls at once its target allows; 0: no limit
 	Processor gantry.Processor
+	Deferred  *Deferred // of a service that answers later; nil: Process is called
 }
 
 // Sink is one sink of a plan.
@@ -79,6 +80,7 @@ type Options struct {
 	Caller    Caller
 	Blobs     gantry.Blobs
 	Plans     Plans
+	Tickets   Tickets // needed where a plan has a service that answers later
 	Rand      func() float64
 	Namespace [16]byte         // of the UIDs of results: the same in the whole deployment
 	Now       func() time.Time // nil: time.Now
@@ -132,7 +134,10 @@ const planPause = time.Second
 var errStop = errors.New("stopping")
 
 // parked ends an effect that has nothing to do before a time.
-type parked struct{ after time.Duration }
+type parked struct {
+	after time.Duration
+	heard int32 // as in gantry.Transition
+}
 
 func (p parked) Error() string { return fmt.Sprintf("nothing to do for %s", p.after) }
 
@@ -225,7 +230,10 @@ func (w *work) settle(ctx context.Context, err error) gantry.Transition {
 		tr.Change = gantry.Release
 		return tr
 	case isParked:
-		tr.Change, tr.After = gantry.Park, p.after
+		tr.Change, tr.After, tr.Heard = gantry.Park, p.after, p.heard
+		if until, ok := ctx.Deadline(); ok {
+			tr.After = max(0, min(tr.After, time.Until(until))) // then it fails
+		}
 		return tr
 	case isWait:
 		tr.Change, tr.Divide, tr.Within = gantry.Wait, children.divide, children.within

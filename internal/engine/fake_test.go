@@ -37,13 +37,15 @@ type world struct {
 	scratch  string // of the last step
 	hurries  bool   // calls end by their timeout
 	process  func(ctx context.Context, r *gantry.Request) error
+	tickets  Tickets // of a service that answers later
+	units    int     // that parts may still go out with; below 0: any number
 }
 
 // newWorld has one task of some stages that call one processor for each part.
 func newWorld(t *testing.T, stages ...gantry.Stage) *world {
 	t.Helper()
 	w := &world{t: t, stop: make(chan struct{}), blobs: shelfOfBytes{}, parts: map[gantry.PartKey]gantry.Part{},
-		sealed: map[string]string{}, kin: map[gantry.TaskID]*child{}}
+		units: -1, sealed: map[string]string{}, kin: map[gantry.TaskID]*child{}}
 	w.process = answer1(gantry.MediaJSON, `{}`)
 	w.plan = &Plan{ID: 1, Pipeline: &gantry.Pipeline{Name: "p", Stages: stages, OnError: gantry.OnErrorFail,
 		Extract: gantry.Extract{Archives: []string{"zip"}, Depth: 3, MaxBytes: 1 << 20, MaxEntries: 100, MaxRatio: 100},
@@ -85,7 +87,7 @@ func (w *world) step(ctx context.Context, state gantry.State, stage int16) gantr
 func (w *world) stepOf(ctx context.Context, task gantry.Task) gantry.Transition {
 	w.t.Helper()
 	w.scratch = w.t.TempDir()
-	e := New(Options{Store: w, Session: w, Caller: w, Blobs: w.blobs, Plans: w, Rand: func() float64 { return 0.5 }, Scratch: w.scratch})
+	e := New(Options{Store: w, Session: w, Caller: w, Blobs: w.blobs, Plans: w, Tickets: w.tickets, Rand: func() float64 { return 0.5 }, Scratch: w.scratch})
 	step, end := e.Begin(task)
 	defer end()
 	return step(ctx, task)
@@ -171,6 +173,9 @@ func (w *world) Commit(_ context.Context, x *gantry.Write) error {
 
 // Call does what the gate does, in its order: intent, send, within the timeout if wanted, seal, outcome.
 func (w *world) Call(ctx context.Context, spec gantry.CallSpec, send func(context.Context) error, seal func(context.Context, error) (*gantry.Write, error)) error {
+	if spec.Unit == gantry.UnitKept && !w.unit() {
+		return gantry.ErrNoUnit
+	}
 	if err := w.Commit(ctx, &gantry.Write{Intent: &spec.Intent}); err != nil {
 		return err
 	}
@@ -191,6 +196,17 @@ func (w *world) Call(ctx context.Context, spec gantry.CallSpec, send func(contex
 	}
 	x.Lease = spec.Intent.Lease
 	return errors.Join(err, w.Commit(ctx, x))
+}
+
+// unit takes a unit for a part that goes out.
+func (w *world) unit() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.units != 0 {
+		w.units--
+		return true
+	}
+	return false
 }
 
 // within sends under a timeout of its own, if there is one.

@@ -60,6 +60,9 @@ func (w *work) runParts(ctx context.Context, units []unit) error {
 
 // runCalls calls one processor for its parts.
 func (w *work) runCalls(ctx context.Context, call Call, units []unit) error {
+	if call.Deferred != nil {
+		return w.runDeferred(ctx, call, units)
+	}
 	room := w.e.room(call.Limiter)
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(maxSide)
@@ -93,7 +96,7 @@ func (w *work) endOfStage(units []unit) error {
 		p, _ := w.part(u.PartKey)
 		switch {
 		case p.Status == gantry.PartPlanned, p.Status == gantry.PartOut:
-			due := max(0, time.Duration(p.DueIn)*time.Microsecond)
+			due := w.waitOf(p)
 			if next < 0 || due < next {
 				next = due
 			}
@@ -107,7 +110,7 @@ func (w *work) endOfStage(units []unit) error {
 	case next >= 0 && w.halting():
 		return errStop
 	case next >= 0:
-		return parked{after: max(next, time.Millisecond)}
+		return parked{after: max(next, time.Millisecond), heard: w.heard}
 	case failed == nil, st.OnError == gantry.OnErrorSkip && (answered || w.task.Role == gantry.Shard): // others may have answers
 		return nil
 	}

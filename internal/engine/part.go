@@ -53,29 +53,45 @@ func (a *answer) discard() {
 // runPart makes one try of one part. What comes of the try is committed with the call's outcome;
 // the error is one that stops the whole task.
 func (w *work) runPart(ctx context.Context, call Call, u unit) error {
-	p := u.Part
 	u.sent = w.itemsOf(u.inputs)
 	defer w.hold(ctx, u.sent)()
-	spec := gantry.CallSpec{Timeout: call.Timeout, Priority: w.task.Priority, Intent: gantry.Intent{
-		Lease: w.task.Lease, Boundary: gantry.AtProcessor, Op: gantry.OpProcess, Limiter: call.Limiter, Pipeline: w.plan.ID,
-		Part: p.PartKey, Try: p.Attempt + 1, ItemCount: int32(len(u.sent)), ItemsSHA: itemsDigest(u.sent)}}
+	return w.attempt(ctx, call, u, gantry.CallSpec{Timeout: call.Timeout, Intent: gantry.Intent{Op: gantry.OpProcess}},
+		func(ctx context.Context, a *answer) (gantry.Ticket, error) {
+			return gantry.Ticket{}, call.Processor.Process(ctx, w.request(u, a))
+		})
+}
+
+// attempt makes one recorded call for a part, of which spec says what is its own. What send received is kept;
+// a ticket in its place lets the part go out.
+func (w *work) attempt(ctx context.Context, call Call, u unit, spec gantry.CallSpec, send func(context.Context, *answer) (gantry.Ticket, error)) error {
+	p := u.Part
+	in := &spec.Intent
+	spec.Priority, in.Lease, in.Boundary, in.Limiter, in.Pipeline = w.task.Priority, w.task.Lease, gantry.AtProcessor, call.Limiter, w.plan.ID
+	in.Part, in.Try, in.ItemCount, in.ItemsSHA = p.PartKey, p.Attempt+1, int32(len(u.sent)), itemsDigest(u.sent)
 	a := &answer{}
 	defer a.discard()
 	var made []gantry.Item
+	var ticket gantry.Ticket
 	err := w.e.Caller.Call(ctx, spec,
-		func(ctx context.Context) error { return call.Processor.Process(ctx, w.request(u, a)) },
+		func(ctx context.Context) (err error) { ticket, err = send(ctx, a); return err },
 		func(ctx context.Context, err error) (*gantry.Write, error) {
-			if err == nil {
+			if err == nil && ticket.ID == "" {
 				made, err = w.keep(context.WithoutCancel(ctx), u, a)
 			}
 			if err != nil {
 				if halted(ctx, err) || w.gone() != nil {
 					return nil, err
 				}
-				p = w.afterFailure(p, err)
+				if p = w.afterFailure(p.Submitted(in.Op), err); in.Op == gantry.OpCollect {
+					p = w.stillOut(u.Part, p, err)
+				}
 				return &gantry.Write{Parts: []gantry.Part{p}}, err
 			}
-			p.Status, p.Attempt, p.DueIn, p.Reason = gantry.PartOK, p.Attempt+1, -1, ""
+			if p = p.Submitted(in.Op); ticket.ID != "" {
+				p = w.goOut(p, call, ticket)
+			} else {
+				p = p.Ended(gantry.PartOK)
+			}
 			return &gantry.Write{Items: made, Parts: []gantry.Part{p}, Marks: a.noted(), Of: w.owner}, nil
 		})
 	if errors.Is(err, gantry.ErrFenced) || errors.Is(err, gantry.ErrNotRecorded) {
@@ -108,7 +124,7 @@ func halted(ctx context.Context, err error) bool {
 // that asks to be left alone for a time is asked again after it, however often that is: the part is not at
 // fault, and the state's time bounds it.
 func (w *work) afterFailure(p gantry.Part, err error) gantry.Part {
-	p.Attempt++
+	p = p.Ended(gantry.PartPlanned)
 	p.Reason = gantry.CodeOf(err)
 	if wait := gantry.RetryAfterOf(err); wait > 0 && gantry.KindOf(err) == gantry.Unavailable {
 		p.Asked = min(p.Asked, math.MaxInt16-2) + 1

@@ -40,6 +40,8 @@ type work struct {
 	parts    map[gantry.PartKey]gantry.Part
 	raised   map[gantry.PartKey]int16            // the newest generation of parts, by their keys at 0, where it is another
 	kinds    map[gantry.PartKey]gantry.Kind      // of parts that failed here
+	clocks   clocks                              // of parts that wait for a time
+	heard    int32                               // as in gantry.Transition, of this step
 	passages []*passage                          // of the stages that have ended, once they are asked for
 	own      []gantry.ItemID                     // its sound media, once they are asked for
 	tags     map[gantry.ItemID]map[string]string // that conditions speak of, by DICOM file

@@ -56,7 +56,21 @@ type CallSpec struct {
 	Intent   Intent        // without its id
 	Timeout  time.Duration // from the first byte sent to the last received; 0: only ctx bounds it
 	Priority int16
+	Unit     UnitUse
+	Patience time.Duration // for UnitKept: how long a unit is waited for before the call is given up unrecorded
 }
+
+// UnitUse says how a call stands to the units of its target's limit.
+type UnitUse uint8
+
+// The ways. A call takes a unit after its intent and gives it back at the answer's last byte. A submission takes
+// one first, since there may be none for long, and keeps it until its outcome is committed: a part that is out
+// then holds the unit. What is done about such a part needs no unit of its own.
+const (
+	UnitOfCall UnitUse = iota
+	UnitKept
+	UnitNone
+)
 
 // Result says how a call ended.
 type Result uint8

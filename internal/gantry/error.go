@@ -137,6 +137,10 @@ var ErrFenced = errors.New("fenced: the lease on the task is lost")
 // it is broken off.
 var ErrCancelled error = Errorf(Permanent, CodeCancelled, "an operator cancelled the task")
 
+// ErrNoUnit is the answer to a call that was given up, without a record, because no unit of its target's
+// limit was to be had.
+var ErrNoUnit = errors.New("no unit of the target's limit is to be had")
+
 // ErrNotRecorded means that the database did not take a call's record for a reason other than a
 // lost lease. Whatever the call brought is not kept.
 var ErrNotRecorded = errors.New("call not recorded")

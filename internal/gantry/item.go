@@ -93,6 +93,31 @@ type Part struct {
 	Asked   int16  // how many of these tries the target answered with a request to come back later
 	First   ItemID // the origin that it is about; the original, for a stage that calls once per task
 	Count   int32  // how many origins
-	DueIn   int64  // microseconds until it may be tried again; below 0: no such time
+	DueIn   int64  // microseconds until it may be tried again, or its ticket be asked for; below 0: no such time
 	Reason  Code
+	Submits int16 // how often it was submitted for an answer later, over all its lives
+	Out     Outstanding
+}
+
+// Outstanding is what is known of a part that is out.
+type Outstanding struct {
+	Ticket  string // what the service calls the job
+	Limiter int32  // the target, a unit of whose limit the part holds
+	For     int64  // microseconds until no answer is awaited any more, unless a sign of life comes
+	Left    int64  // microseconds until none is awaited whatever comes
+	Token   Digest // SHA-256 of the token that it may be answered under; zero: it has none
+}
+
+// Ended is the part after a try that has come to an end, with the status that follows: it holds no unit.
+func (p Part) Ended(s PartStatus) Part {
+	p.Status, p.Attempt, p.DueIn, p.Reason, p.Out = s, p.Attempt+1, -1, "", Outstanding{}
+	return p
+}
+
+// Submitted is the part once a call has left: a submission is counted.
+func (p Part) Submitted(op Op) Part {
+	if op == OpSubmit {
+		p.Submits++
+	}
+	return p
 }

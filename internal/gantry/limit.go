@@ -54,13 +54,13 @@ const (
 	BreakerForgone
 )
 
-// Verdict is what a call showed of its target.
-type Verdict uint8
+// Sign is what a call showed of its target.
+type Sign uint8
 
 // Unknown: it ended for a reason of ours. Alive: the target answered, be it with a refusal of what was
 // sent or with a request to come back later. Failing: it did not, or with an error of its own.
 const (
-	Unknown Verdict = iota
+	Unknown Sign = iota
 	Alive
 	Failing
 )
@@ -69,7 +69,7 @@ const (
 type Showing struct {
 	Began   time.Time // when it had its unit and its start
 	Took    time.Duration
-	Verdict Verdict
+	Verdict Sign
 	Wait    time.Duration // how long the target asked to be left alone; 0: it did not
 	Busy    bool          // it had no room for the call: it said so, or did not answer in time
 }

@@ -82,6 +82,7 @@ type Transition struct {
 	Parent   TaskID        // End of a child: the task that waits for it
 	Divide   *Division     // Wait: the children that are made in the same commit
 	Passage  *Passage      // Move: where to
+	Heard    int32         // Park: one more than the answers that the effect has seen; if others came since, the task is run again at once
 	Code     Code          // why, for Retry, Move and an End that failed
 	Kind     Kind
 	Detail   string // text for people, without patient data

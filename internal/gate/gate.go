@@ -19,6 +19,7 @@ type Session interface {
 	// Saw is told what each call that had its unit showed of its target, before the unit goes back if the
 	// target refused.
 	Saw(limiter int32, x gantry.Showing)
+	Hold(ctx context.Context, limiter int32, priority int16, patience time.Duration) (giveBack func(out bool), err error)
 	Alive() bool
 }
 
@@ -44,7 +45,8 @@ func New(s Session, ids *gantry.IDs, now func() time.Time) *Gate {
 // makes the outputs durable and says what is to be committed along with the outcome.
 //
 // The error is ErrFenced if the task is lost, else send's or seal's. A call that was given up before
-// its first byte has the outcome not_sent. seal may be nil.
+// its first byte has the outcome not_sent. seal may be nil. A call that keeps its unit takes it before the
+// intent, and gives it back after the outcome is committed; without one it is ErrNoUnit and not recorded.
 func (g *Gate) Call(ctx context.Context, spec gantry.CallSpec, send func(context.Context) error, seal func(context.Context, error) (*gantry.Write, error)) error {
 	in := spec.Intent
 	in.ID = g.ids.New()
@@ -53,12 +55,17 @@ func (g *Gate) Call(ctx context.Context, spec gantry.CallSpec, send func(context
 	if in.Boundary != gantry.AtProcessor || in.Op == gantry.OpCollect {
 		m.Several() // pages and pieces; where an answer is, and then the answer
 	}
+	giveBack, err := g.keep(ctx, spec)
+	if err != nil {
+		return err
+	}
+	defer giveBack(false)
 	fail.Point("before_intent")
 	if err := g.session.Commit(ctx, &gantry.Write{Intent: &in}); err != nil {
 		return notRecorded(ctx, err)
 	}
 	fail.Point("after_intent")
-	err := g.send(ctx, spec, m, send)
+	err = g.send(ctx, spec, m, send)
 	m.Close()
 	fail.Point("after_response")
 	out := outcome(&in, m, err)
@@ -76,7 +83,9 @@ func (g *Gate) Call(ctx context.Context, spec gantry.CallSpec, send func(context
 	w.Lease, w.Outcome = in.Lease, out
 	fail.Point("before_outcome")
 	// The call was made: its record is written whatever became of ctx meanwhile.
-	if cerr := g.session.Commit(context.WithoutCancel(ctx), w); cerr != nil {
+	cerr := g.session.Commit(context.WithoutCancel(ctx), w)
+	giveBack(goesOut(w)) // also if nobody knows whether it landed: less than there is may be used, never more
+	if cerr != nil {
 		return notRecorded(context.WithoutCancel(ctx), cerr)
 	}
 	fail.Point("after_outcome")
@@ -95,7 +104,7 @@ func notRecorded(ctx context.Context, err error) error {
 
 func (g *Gate) send(ctx context.Context, spec gantry.CallSpec, m *Meter, send func(context.Context) error) (err error) {
 	outer := ctx
-	release, err := g.session.Acquire(ctx, spec.Intent.Limiter, spec.Priority)
+	release, err := g.acquire(ctx, spec)
 	if err != nil {
 		return err
 	}

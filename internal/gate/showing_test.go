@@ -22,6 +22,10 @@ type desk struct {
 
 func (d *desk) Commit(context.Context, *gantry.Write) error { return nil }
 func (d *desk) Alive() bool                                 { return d.alive }
+func (*desk) Hold(context.Context, int32, int16, time.Duration) (func(bool), error) {
+	return func(bool) {}, nil
+}
+
 func (d *desk) Acquire(context.Context, int32, int16) (func(), error) {
 	if d.refuse != nil {
 		return nil, d.refuse
@@ -47,7 +51,7 @@ func TestWhatCallsShow(t *testing.T) {
 		begun   bool
 		status  int
 		cancel  bool
-		verdict gantry.Verdict
+		verdict gantry.Sign
 		wait    time.Duration
 		busy    bool
 		out     int // units still out when the session hears of it

@@ -27,6 +27,7 @@ type Metrics struct {
 	rows     prometheus.Histogram
 	commits  prometheus.Histogram
 	blobs    prometheus.Counter
+	answers  *prometheus.CounterVec
 }
 
 // Endpoint is where a call goes, by the names of the pipeline file.
@@ -58,11 +59,13 @@ func New(version, revision string) *Metrics {
 			Buckets: prometheus.ExponentialBuckets(1, 2, 12)}),
 		commits: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "gantry_commit_seconds", Help: "How long a commit took.", Buckets: commitSeconds}),
 		blobs:   prometheus.NewCounter(prometheus.CounterOpts{Name: "gantry_blob_bytes_total", Help: "Bytes that this process made durable in the blob store."}),
+		answers: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "gantry_callbacks_total", Help: "Callbacks that this process took, by what became of them."},
+			[]string{"verdict"}),
 	}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "gantry_build_info", Help: "1; the labels say what runs.",
 		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "go": runtime.Version()}})
 	info.Set(1)
-	m.registry.MustRegister(info, m.calls, m.latency, m.wait, m.bytes, m.ended, m.rows, m.commits, m.blobs,
+	m.registry.MustRegister(info, m.calls, m.latency, m.wait, m.bytes, m.ended, m.rows, m.commits, m.blobs, m.answers,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -111,5 +114,12 @@ func (m *Metrics) Commit(rows int, took time.Duration) {
 func (m *Metrics) Blob(bytes int64) {
 	if m != nil {
 		m.blobs.Add(float64(bytes))
+	}
+}
+
+// Callback notes a callback by what became of it.
+func (m *Metrics) Callback(v gantry.Verdict) {
+	if m != nil {
+		m.answers.WithLabelValues(v.String()).Inc()
 	}
 }

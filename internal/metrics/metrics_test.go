@@ -41,6 +41,7 @@ func TestObservations(t *testing.T) {
 	m.Ended("p", gantry.Done)
 	m.Commit(3, time.Millisecond)
 	m.Blob(1000)
+	m.Callback(gantry.CallbackForged)
 	text := scrape(t, m)
 	mustHold(t, text,
 		`gantry_calls_total{boundary="processor",endpoint="qa",kind="",outcome="ok",pipeline="p"} 1`,
@@ -51,7 +52,8 @@ func TestObservations(t *testing.T) {
 		`gantry_call_wait_seconds_count{boundary="processor",endpoint="qa",pipeline="p"} 2`,
 		`gantry_call_bytes_total{boundary="processor",direction="received",endpoint="qa",pipeline="p"} 20`,
 		`gantry_tasks_ended_total{pipeline="p",state="done"} 1`,
-		`gantry_commit_rows_sum 3`, `gantry_commit_seconds_count 1`, `gantry_blob_bytes_total 1000`)
+		`gantry_commit_rows_sum 3`, `gantry_commit_seconds_count 1`, `gantry_blob_bytes_total 1000`,
+		`gantry_callbacks_total{verdict="forged"} 1`)
 	if !strings.Contains(text, `revision="abc",version="v1"} 1`) || strings.Contains(text, `gantry_call_seconds_count{boundary="sink"`) {
 		t.Errorf("build info or what was not sent is wrong:\n%s", text)
 	}
@@ -64,6 +66,7 @@ func TestNil(t *testing.T) {
 	m.Ended("p", gantry.Done)
 	m.Commit(1, 1)
 	m.Blob(1)
+	m.Callback(gantry.CallbackLate)
 	m.Take(metrics.Census{})
 }
 
@@ -77,12 +80,13 @@ func TestCensus(t *testing.T) {
 			asked++
 			return []metrics.TaskCount{{"p", "queued", "ready", int64(asked)}}, fail
 		},
+		Out:     func(context.Context) ([]metrics.PartCount, error) { return []metrics.PartCount{{"http://h:1", 7}}, nil },
 		Waiting: func() (int, int) { return 4, 5 },
 		Free:    func() (int64, error) { return 6, nil },
 		Now:     func() time.Time { return now },
 	})
 	text := scrape(t, m)
-	mustHold(t, text, `gantry_tasks{phase="ready",pipeline="p",state="queued"} 1`, `gantry_calls_waiting{for="unit"} 4`, `gantry_calls_waiting{for="start"} 5`, `gantry_blob_free_bytes 6`)
+	mustHold(t, text, `gantry_tasks{phase="ready",pipeline="p",state="queued"} 1`, `gantry_parts_out{target="http://h:1"} 7`, `gantry_calls_waiting{for="unit"} 4`, `gantry_calls_waiting{for="start"} 5`, `gantry_blob_free_bytes 6`)
 	now = now.Add(9 * time.Second)
 	mustHold(t, scrape(t, m), `gantry_tasks{phase="ready",pipeline="p",state="queued"} 1`)
 	now = now.Add(time.Second)

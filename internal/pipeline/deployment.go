@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"errors"
 	"net"
 	"net/url"
 	"path/filepath"
@@ -20,6 +21,7 @@ type Deployment struct {
 	Blobs     string           `yaml:"blobs" path:"true" filled:"true" doc:"The folder of the blob store; blobs in home without it."`
 	Key       gantry.SecretRef `yaml:"key" doc:"A reference to the deployment key, in hexadecimal. Without it the blob store's own is used."`
 	Listen    string           `yaml:"listen" filled:"true" doc:"The loopback address, host:port, of health checks and metrics."`
+	Callbacks string           `yaml:"callback_url" filled:"true" doc:"The address, http://host:port or https://host/path, at which services reach this installation to answer later; that of listen without it."`
 	Pipelines []string         `yaml:"pipelines" single:"true" path:"true" doc:"The pipeline files, or folders of them, that are served and checked."`
 	Tasks     int              `yaml:"tasks" min:"1" max:"100000" doc:"Tasks at once in one process."`
 	Lease     time.Duration    `yaml:"lease" min:"1s" max:"10m" doc:"How long after its last heartbeat a process counts as dead."`
@@ -64,13 +66,22 @@ type LogAs struct {
 	Format string `yaml:"format" one:"text json" doc:"text, or one JSON object a line."`
 }
 
-// Check refuses an address that is none.
-func (d Deployment) Check() []gantry.FieldProblem {
-	if d.Listen == "" {
-		return nil
+// Check refuses addresses that are none.
+func (d Deployment) Check() (found []gantry.FieldProblem) {
+	if _, _, err := net.SplitHostPort(d.Listen); err != nil && d.Listen != "" {
+		found = append(found, gantry.FieldProblem{Key: "listen", Text: "it is no address such as 127.0.0.1:8090"})
 	}
-	if _, _, err := net.SplitHostPort(d.Listen); err != nil {
-		return []gantry.FieldProblem{{Key: "listen", Text: "it is no address such as 127.0.0.1:8090"}}
+	if err := CheckCallbackURL(d.Callbacks); err != nil && d.Callbacks != "" {
+		found = append(found, gantry.FieldProblem{Key: "callback_url", Text: err.Error()})
+	}
+	return found
+}
+
+// CheckCallbackURL refuses what no service could be told to answer to.
+func CheckCallbackURL(raw string) error {
+	u, err := url.Parse(raw)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return errors.New("it is no address such as https://gantry.local:8443")
 	}
 	return nil
 }

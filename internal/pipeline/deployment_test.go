@@ -16,6 +16,7 @@ database: {url: "postgres://gantry@${env:HOST}:5432/gantry?sslmode=disable", pas
 blobs: blobs
 key: "${env:KEY}"
 listen: 127.0.0.1:8090
+callback_url: https://gantry.local:8443/in
 pipelines: [pipelines, /srv/more.yaml]
 tasks: 8
 lease: 20s
@@ -28,6 +29,7 @@ func TestDeployment(t *testing.T) {
 	t.Parallel()
 	got, err := ParseDeployment("/etc/gantry/gantry.yaml", []byte(deployed), variables("HOST", "db.local"))
 	want := &Deployment{Gantry: "v1", Home: "/var/lib/gantry", Blobs: "/etc/gantry/blobs", Key: "${env:KEY}", Listen: "127.0.0.1:8090",
+		Callbacks: "https://gantry.local:8443/in",
 		Database:  DatabaseAt{URL: "postgres://gantry@db.local:5432/gantry?sslmode=disable", Password: "${file:/run/secrets/db}"},
 		Pipelines: []string{"/etc/gantry/pipelines", "/srv/more.yaml"}, Tasks: 8, Lease: 20 * time.Second, Grace: time.Minute, Log: LogAs{"info", "json"}}
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
@@ -43,19 +45,21 @@ func TestDeployment(t *testing.T) {
 func TestDeploymentMistakes(t *testing.T) {
 	t.Parallel()
 	for src, want := range map[string]string{
-		"home: /x\n":                                                       "1:1: gantry: v1 must be the first key",
-		"gantry: v2\n":                                                     "1:9: gantry: \"v2\" is not a grammar that this release reads (did you mean \"v1\"?)",
-		"gantry: v1\nlissen: x\n":                                          "2:1: unknown key \"lissen\" (did you mean \"listen\"?)",
-		"gantry: v1\nlisten: x\n":                                          "2:1: listen: it is no address such as 127.0.0.1:8090",
-		"gantry: v1\nsources: {}\n":                                        "2:1: key \"sources\" belongs to a later release",
-		"gantry: v1\nallow_pipeline_targets: false\n":                      "2:1: key \"allow_pipeline_targets\" belongs to a later release",
-		"gantry: v1\nkey: do-not-print\n":                                  "2:6: key: a secret stands here as a reference, ${env:NAME} or ${file:/path}, never itself",
-		"gantry: v1\nlease: 20\n":                                          "2:8: lease: \"20\" has no unit (did you mean \"20s\"?)",
-		"gantry: v1\nlease: 1ms\n":                                         "2:8: lease: it must be at least 1s",
-		"gantry: v1\nlog: {level: loud}\n":                                 "2:14: level: \"loud\" is not one of debug, info, warn, error",
-		"gantry: v1\ndatabase: {password: \"${env:P}\"}\n":                 "2:12: password: it means nothing without url",
-		"gantry: v1\ndatabase: {url: \"mysql://a@b/c\"}\n":                 "2:12: url: it is no URL such as postgres://user@host:5432/name",
-		"gantry: v1\ndatabase: {url: \"postgres://a:do-not-print@b/c\"}\n": "2:12: url: it holds a password, which belongs under password, as a reference",
+		"home: /x\n":                               "1:1: gantry: v1 must be the first key",
+		"gantry: v2\n":                             "1:9: gantry: \"v2\" is not a grammar that this release reads (did you mean \"v1\"?)",
+		"gantry: v1\nlissen: x\n":                  "2:1: unknown key \"lissen\" (did you mean \"listen\"?)",
+		"gantry: v1\nlisten: x\n":                  "2:1: listen: it is no address such as 127.0.0.1:8090",
+		"gantry: v1\ncallback_url: gantry.local\n": "2:1: callback_url: it is no address such as https://gantry.local:8443",
+		"gantry: v1\ncallback_url: \"https://a:do-not-print@b/\"\n":                 "2:1: callback_url: it is no address such as https://gantry.local:8443",
+		"gantry: v1\nsources: {}\n":                                                 "2:1: key \"sources\" belongs to a later release",
+		"gantry: v1\nallow_pipeline_targets: false\n":                               "2:1: key \"allow_pipeline_targets\" belongs to a later release",
+		"gantry: v1\nkey: do-not-print\n":                                           "2:6: key: a secret stands here as a reference, ${env:NAME} or ${file:/path}, never itself",
+		"gantry: v1\nlease: 20\n":                                                   "2:8: lease: \"20\" has no unit (did you mean \"20s\"?)",
+		"gantry: v1\nlease: 1ms\n":                                                  "2:8: lease: it must be at least 1s",
+		"gantry: v1\nlog: {level: loud}\n":                                          "2:14: level: \"loud\" is not one of debug, info, warn, error",
+		"gantry: v1\ndatabase: {password: \"${env:P}\"}\n":                          "2:12: password: it means nothing without url",
+		"gantry: v1\ndatabase: {url: \"mysql://a@b/c\"}\n":                          "2:12: url: it is no URL such as postgres://user@host:5432/name",
+		"gantry: v1\ndatabase: {url: \"postgres://a:do-not-print@b/c\"}\n":          "2:12: url: it holds a password, which belongs under password, as a reference",
 		"gantry: v1\ndatabase: {url: \"postgres://a@b/c?password=do-not-print\"}\n": "2:12: url: it holds a password, which belongs under password, as a reference",
 		"gantry: v1\ndatabase: {urll: \"postgres://a:do-not-print@b/c\"}\n":         "2:12: unknown key \"urll\" (did you mean \"url\"?)",
 	} {

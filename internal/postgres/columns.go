@@ -64,10 +64,18 @@ type resultColumns struct {
 	}
 	part struct {
 		partColumns
-		status, attempt []int16
-		due             []int64
-		reason          []string
-		asked           []int16
+		status, attempt, submits []int16
+		due                      []int64
+		reason                   []string
+		asked                    []int16
+	}
+	out struct {
+		partColumns
+		submits         []int16
+		due, until, end []int64
+		ticket          []string
+		limiter         []int32
+		token           [][]byte
 	}
 	outcome struct {
 		lease             []int32
@@ -154,11 +162,23 @@ func (c *resultColumns) addMark(lease int32, owner gantry.TaskID, x *gantry.Item
 }
 
 func (c *resultColumns) addPart(lease int32, x *gantry.Part) {
+	if x.Status == gantry.PartOut {
+		c.addOut(lease, x)
+		return
+	}
 	t := &c.part
+	t.submits = append(t.submits, x.Submits)
 	t.add(lease, x)
 	t.status, t.attempt = append(t.status, int16(x.Status)), append(t.attempt, x.Attempt)
 	t.due, t.reason = append(t.due, x.DueIn), append(t.reason, string(x.Reason))
 	t.asked = append(t.asked, x.Asked)
+}
+
+func (c *resultColumns) addOut(lease int32, x *gantry.Part) {
+	t := &c.out
+	t.add(lease, x)
+	t.submits, t.due, t.until, t.end = append(t.submits, x.Submits), append(t.due, x.DueIn), append(t.until, x.Out.For), append(t.end, x.Out.Left)
+	t.ticket, t.limiter, t.token = append(t.ticket, x.Out.Ticket), append(t.limiter, x.Out.Limiter), append(t.token, digestOrNull(x.Out.Token))
 }
 
 func (c *resultColumns) addOutcome(lease int32, x *gantry.Outcome) {
@@ -173,7 +193,7 @@ func (c *resultColumns) addOutcome(lease int32, x *gantry.Outcome) {
 
 // statement is what commits the results of worker w.
 func (c *resultColumns) statement(of *sections, w gantry.WorkerID) (string, []any) {
-	i, m, n, p, o := &c.item, &c.mark, &c.plan, &c.part, &c.outcome
+	i, m, n, p, t, o := &c.item, &c.mark, &c.plan, &c.part, &c.out, &c.outcome
 	return of.statement(
 		section{"leases", 1, []any{int64(w), c.task, c.seq}},
 		section{"cursors", c.cursors, []any{c.cursor}},
@@ -181,7 +201,8 @@ func (c *resultColumns) statement(of *sections, w gantry.WorkerID) (string, []an
 			i.rejected, i.size, i.media, i.transform, i.locator, i.location, i.reason, i.name, i.sha, i.body}},
 		section{"marks", len(m.id), []any{m.lease, m.owner, m.id, m.sha, m.size, m.reason, m.rejected}},
 		section{"plans", len(n.ordinal), []any{n.lease, n.leg, n.stage, n.processor, n.ordinal, n.gen, n.first, n.count, n.status}},
-		section{"parts", len(p.ordinal), []any{p.lease, p.leg, p.stage, p.processor, p.ordinal, p.gen, p.status, p.attempt, p.due, p.reason, p.asked}},
+		section{"parts", len(p.ordinal), []any{p.lease, p.leg, p.stage, p.processor, p.ordinal, p.gen, p.status, p.attempt, p.due, p.reason, p.asked, p.submits}},
+		section{"outs", len(t.ordinal), []any{t.lease, t.leg, t.stage, t.processor, t.ordinal, t.gen, t.submits, t.due, t.ticket, t.limiter, t.until, t.end, t.token}},
 		section{"outcomes", len(o.id), []any{o.lease, o.task, o.id, o.sent, o.ttfb, o.took, o.reqSize, o.respSize, o.limiter, o.status,
 			o.result, o.kind, o.reqSHA, o.respSHA, o.code}})
 }
@@ -232,7 +253,8 @@ type transitionColumns struct {
 	kind                    []int16
 	code, detail            []string
 	priority                []int16 // below 0: as it is
-	ended                   int     // children among those that end
+	heard                   []int32
+	ended                   int // children among those that end
 }
 
 func newTransitionColumns(writes []*gantry.Write) *transitionColumns {
@@ -244,6 +266,7 @@ func newTransitionColumns(writes []*gantry.Write) *transitionColumns {
 			c.change, c.after, c.within = append(c.change, int16(t.Change)), append(c.after, micros(t.After)), append(c.within, micros(t.Within))
 			c.kind, c.code, c.detail = append(c.kind, int16(t.Kind)), append(c.code, string(t.Code)), append(c.detail, t.Detail)
 			c.priority = append(c.priority, priorityOr(t.Priority))
+			c.heard = append(c.heard, t.Heard)
 			if t.Change == gantry.End && t.Parent != 0 {
 				c.ended++
 			}
@@ -257,7 +280,7 @@ func (c *transitionColumns) empty() bool { return len(c.id) == 0 }
 // statement is what commits the transitions of worker w.
 func (c *transitionColumns) statement(of *sections, w gantry.WorkerID) (string, []any) {
 	return of.statement(
-		section{"moves", 1, []any{int64(w), c.id, c.seq, c.from, c.to, c.stage, c.change, c.after, c.within, c.kind, c.code, c.detail, c.priority}},
+		section{"moves", 1, []any{int64(w), c.id, c.seq, c.from, c.to, c.stage, c.change, c.after, c.within, c.kind, c.code, c.detail, c.priority, c.heard}},
 		section{"parents", c.ended, nil})
 }
 

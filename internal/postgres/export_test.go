@@ -1,9 +1,11 @@
 package postgres
 
+import "strings"
+
 // ResultsForTest puts the whole results statement together, for arguments written in SQL: those of
 // each section in turn.
 func ResultsForTest(of ...[]string) (sql string, args []string) {
-	names := []string{"leases", "cursors", "items", "marks", "plans", "parts", "outcomes"}
+	names := []string{"leases", "cursors", "items", "marks", "plans", "parts", "outs", "outcomes"}
 	var all []section
 	for i, x := range of {
 		all = append(all, section{name: names[i], rows: 1, args: make([]any, len(x))})
@@ -23,3 +25,6 @@ func MovesForTest() string {
 func RedriveForTest() map[string]string {
 	return map[string]string{"kin": kinSQL, "count": countPartsSQL, "again": againSQL, "retry": retryPartsSQL, "back": putBackSQL}
 }
+
+// GrantWithoutOut is the grant as it must not be: blind to the parts that are out.
+func GrantWithoutOut() string { return strings.Replace(grantSQL, outSQL, "0", 1) }

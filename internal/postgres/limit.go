@@ -96,12 +96,15 @@ const firstSQL = `coalesce(sum(greatest(0, least(urgent, want - units))) filter 
 
 const mineSQL = `coalesce((select urgent from limit_grant where limiter = $1 and worker = $2), 0)`
 
+// outSQL counts the units of limiter $1 that parts hold that are out: their service works on them, and no process does.
+const outSQL = `(select count(*)::int from part where out_limiter = $1 and out_until > clock_timestamp())`
+
 // grantSQL gives worker $2 units of limiter $1. Under more demand than there are units each worker is
 // entitled to its share by want ($3), rounded up, but down to one while another that waits has none: else
 // the shares rounded up are taken again and again, and it gets nothing; nobody gets what another still holds;
 // and nothing is taken that is in use ($4). Urgent calls that wait go before shares.
 const grantSQL = `
-with l as (select coalesce(now_units, 1000000) as max from limiter where id = $1),
+with l as (select greatest(0, coalesce(now_units, 1000000) - ` + outSQL + `) as max from limiter where id = $1),
 o as (
   select coalesce(sum(units), 0)::int as units, coalesce(sum(want), 0)::int as want,
     coalesce(bool_or(want > 0 and units = 0), false) as none, ` + firstSQL + ` as first
@@ -148,7 +151,7 @@ func (s *Store) Share(ctx context.Context, w gantry.WorkerID, limiter int32, wan
 			when o.none then greatest(1, floor(l.max::numeric * $3::int / greatest(1, o.want + $3::int)))::int
 			when o.short then ceil(l.max::numeric * $3::int / greatest(1, o.want + $3::int))::int
 			else l.max end)
-		from (select coalesce(now_units, 1000000) as max from limiter where id = $1) l,
+		from (select greatest(0, coalesce(now_units, 1000000) - `+outSQL+`) as max from limiter where id = $1) l,
 		     (select coalesce(sum(units), 0)::int as units, coalesce(sum(units) filter (where held_until is not null), 0)::int as held
 		      from limit_grant where limiter = $1 and (held_until is null or held_until > clock_timestamp())) a,
 		     (select coalesce(bool_or(want > units), false) as short, coalesce(bool_or(want > 0 and units = 0), false) as none,

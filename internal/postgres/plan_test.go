@@ -185,7 +185,7 @@ func (p *plans) joinScans() {
 func (p *plans) holdTransitions(n int) {
 	p.t.Helper()
 	args := append([]string{"1", array("bigint", "", n), array("int", "0", n)},
-		repeat(n, "0", "smallint", "smallint", "smallint", "smallint", "bigint", "bigint", "smallint", "text", "text", "smallint")...)
+		repeat(n, "0", "smallint", "smallint", "smallint", "smallint", "bigint", "bigint", "smallint", "text", "text", "smallint", "int")...)
 	plan := p.explain(postgres.MovesForTest(), args...)
 	hold(p.t, plan)
 	if !strings.Contains(plan, "Index Scan using task_hot_pkey") {
@@ -211,7 +211,7 @@ func (p *plans) holdChildren(n int) {
 	}
 	p.exec(`update task set parent = 1500 where id <= 1000`)
 	args = append([]string{"1", array("bigint", "", n), array("int", "0", n)}, repeat(n, "0", "smallint", "smallint", "smallint")...)
-	args = append(append(args, array("smallint", "4", n)), repeat(n, "0", "bigint", "bigint", "smallint", "text", "text", "smallint")...)
+	args = append(append(args, array("smallint", "4", n)), repeat(n, "0", "bigint", "bigint", "smallint", "text", "text", "smallint", "int")...)
 	args[4] = array("smallint", "5", n)
 	plan = p.explain(postgres.MovesForTest(), args...)
 	hold(p.t, plan)
@@ -236,7 +236,8 @@ func (p *plans) holdResults(n int) {
 			"text", "text", "text", "text", "text", "text", "bytea", "bytea"),
 		rows([]string{lease}, "bigint", "int", "bytea", "bigint", "text", "bool"),
 		rows([]string{lease}, append(slices.Clone(part), "int", "int", "smallint")...),
-		rows([]string{lease}, append(slices.Clone(part), "smallint", "smallint", "bigint", "text")...),
+		rows([]string{lease}, append(slices.Clone(part), "smallint", "smallint", "bigint", "text", "smallint", "smallint")...),
+		rows([]string{lease}, append(slices.Clone(part), "smallint", "bigint", "text", "int", "bigint", "bigint", "bytea")...),
 		rows([]string{lease, array("bigint", "", n), uuids(n)},
 			"bigint", "bigint", "bigint", "bigint", "bigint", "int", "int", "smallint", "smallint", "bytea", "bytea", "text"))
 	plan := p.explain(sql, args...)

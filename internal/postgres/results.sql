@@ -49,13 +49,26 @@ n as (
     and not exists (select from part x where x.task_id = f.ids[r.lease] and x.leg = r.leg and x.stage = r.stage
       and x.processor = r.processor and x.ordinal = r.ordinal and x.generation = r.generation offset 0))
 
--- section: parts that were planned, as they are now. One that has ended stays as it is.
+-- section: parts that were planned, as they are now. One that has ended stays as it is. None of them is out any more.
 p as (
-  update part p set status = r.status, attempt = r.attempt, asked = r.asked, reason = nullif(r.reason, ''),
-    due = case when r.due_us >= 0 then now() + r.due_us * interval '1 us' end
+  update part p set status = r.status, attempt = r.attempt, asked = r.asked, reason = nullif(r.reason, ''), submits = r.submits,
+    due = case when r.due_us >= 0 then now() + r.due_us * interval '1 us' end,
+    out_limiter = null, out_until = null, out_deadline = null, ticket = null, token_sha = null
   from f, unnest($1::int[], $2::smallint[], $3::smallint[], $4::smallint[], $5::int[], $6::smallint[], $7::smallint[],
-                 $8::smallint[], $9::bigint[], $10::text[], $11::smallint[]) as r
-       (lease, leg, stage, processor, ordinal, generation, status, attempt, due_us, reason, asked)
+                 $8::smallint[], $9::bigint[], $10::text[], $11::smallint[], $12::smallint[]) as r
+       (lease, leg, stage, processor, ordinal, generation, status, attempt, due_us, reason, asked, submits)
+  where p.task_id = f.ids[r.lease] and p.leg = r.leg and p.stage = r.stage and p.processor = r.processor
+    and p.ordinal = r.ordinal and p.generation = r.generation and p.status < 2)
+
+-- section: outs. Parts that are out now, or still. From the first time on the deadline of one stands.
+t as (
+  update part p set status = 1, submits = r.submits, ticket = r.ticket, token_sha = r.token, out_limiter = r.limiter,
+    due = case when r.due_us >= 0 then now() + r.due_us * interval '1 us' end,
+    out_deadline = coalesce(p.out_deadline, now() + r.left_us * interval '1 us'),
+    out_until = least(coalesce(p.out_deadline, now() + r.left_us * interval '1 us'), greatest(p.out_until, now() + r.for_us * interval '1 us'))
+  from f, unnest($1::int[], $2::smallint[], $3::smallint[], $4::smallint[], $5::int[], $6::smallint[], $7::smallint[],
+                 $8::bigint[], $9::text[], $10::int[], $11::bigint[], $12::bigint[], $13::bytea[]) as r
+       (lease, leg, stage, processor, ordinal, generation, submits, due_us, ticket, limiter, for_us, left_us, token)
   where p.task_id = f.ids[r.lease] and p.leg = r.leg and p.stage = r.stage and p.processor = r.processor
     and p.ordinal = r.ordinal and p.generation = r.generation and p.status < 2)
 

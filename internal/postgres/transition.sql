@@ -2,14 +2,20 @@
 -- Only batches in which a child ends have the section of parents.
 -- $1 worker; then, by transition: $2 id, $3 seq, $4 from, $5 to, $6 stage, $7 change, $8 after (us),
 -- $9 within (us), $10 kind, $11 code, $12 detail, $13 priority from now on, below 0 for as it is: a change of it is
--- never HOT, since the ready index holds it, so it is set once or twice in a task's life.
+-- never HOT, since the ready index holds it, so it is set once or twice in a task's life; $14 heard.
 -- change: 0 advance, 1 retry, 2 park, 3 release, 4 end, 5 wait: ready at once where no child is open.
+--
+-- A task that is parked to wait for answers must not miss one that comes at this moment. Whoever takes an answer commits
+-- its row together with answers + 1 on the hot row, and a run_at if it finds the task parked; the count that its process saw
+-- comes here as heard - 1. The comparison is on the hot row itself: if the other commit is first, this update waits for
+-- the row and is evaluated again on its new version (EvalPlanQual), and the counts differ; if this one is first, the other
+-- waits and then finds phase 2. A count read from anywhere else, or in a statement before, would be that of an old snapshot.
 
 -- section: moves
 with i as (
   select * from unnest($2::bigint[], $3::int[], $4::smallint[], $5::smallint[], $6::smallint[], $7::smallint[],
-                       $8::bigint[], $9::bigint[], $10::smallint[], $11::text[], $12::text[], $13::smallint[])
-    as i(id, seq, f, t, stage, change, after_us, within_us, kind, code, detail, priority)),
+                       $8::bigint[], $9::bigint[], $10::smallint[], $11::text[], $12::text[], $13::smallint[], $14::int[])
+    as i(id, seq, f, t, stage, change, after_us, within_us, kind, code, detail, priority, heard)),
 u as (
   update task_hot h set
     state       = i.t,
@@ -20,7 +26,8 @@ u as (
     attempt     = case i.change when 0 then 0 when 1 then h.attempt + 1 else h.attempt end,
     priority    = case when i.priority >= 0 then i.priority else h.priority end,
     cursor      = case i.change when 0 then 0 else h.cursor end,
-    run_at      = case when i.change in (1, 2) then now() + i.after_us * interval '1 us' else h.run_at end,
+    run_at      = case when i.change = 2 and i.heard > 0 and h.answers <> i.heard - 1 then now()
+                       when i.change in (1, 2) then now() + i.after_us * interval '1 us' else h.run_at end,
     state_until = case when i.change in (0, 3, 5) and i.within_us > 0 then now() + i.within_us * interval '1 us' else h.state_until end
   from i
   where i.change <> 4 and h.id = i.id and h.seq = i.seq and h.owner = $1

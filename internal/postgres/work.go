@@ -48,13 +48,18 @@ func scanItem(row pgx.CollectableRow) (x gantry.Item, err error) {
 // Parts reads all parts of a task's leg. DueIn is the time left until a part may be tried again.
 func (s *Store) Parts(ctx context.Context, task gantry.TaskID, leg int16) ([]gantry.Part, error) {
 	rows, err := s.pool.Query(ctx, `select leg, stage, processor, ordinal, generation, status, attempt, asked, first, count,
-		coalesce((extract(epoch from due - now()) * 1000000)::bigint, -1), coalesce(reason, '')
+		case when due is null then -1 else greatest(0, (extract(epoch from due - now()) * 1000000)::bigint) end, coalesce(reason, ''), submits, coalesce(ticket, ''),
+		coalesce(out_limiter, 0), coalesce((extract(epoch from out_until - now()) * 1000000)::bigint, 0),
+		coalesce((extract(epoch from out_deadline - now()) * 1000000)::bigint, 0), token_sha
 		from part where task_id = $1 and leg = $2 order by stage, processor, ordinal, generation`, int64(task), leg)
 	if err != nil {
 		return nil, fmt.Errorf("read parts of task %d: %w", task, err)
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (x gantry.Part, err error) {
-		err = row.Scan(&x.Leg, &x.Stage, &x.Processor, &x.Ordinal, &x.Generation, &x.Status, &x.Attempt, &x.Asked, &x.First, &x.Count, &x.DueIn, &x.Reason)
+		var token []byte
+		err = row.Scan(&x.Leg, &x.Stage, &x.Processor, &x.Ordinal, &x.Generation, &x.Status, &x.Attempt, &x.Asked, &x.First, &x.Count, &x.DueIn, &x.Reason,
+			&x.Submits, &x.Out.Ticket, &x.Out.Limiter, &x.Out.For, &x.Out.Left, &token)
+		copy(x.Out.Token[:], token)
 		return x, err
 	})
 }

@@ -22,6 +22,8 @@ type bucket struct {
 	booked  int  // what the database has us down for; above granted while a share is being given back
 	cap     int  // while a grant is under way: what was in use when it was asked for
 	frozen  bool // a grant is under way
+	gone    int  // surrendered since a grant was last asked for
+	asked   time.Time
 	inUse   int
 	queue   line.Queue
 	idle    time.Time // when a unit last came back that nobody waited for
@@ -157,7 +159,7 @@ func (b *bucket) nudge() {
 func (b *bucket) ask() (want, inUse int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.frozen, b.cap = true, b.inUse
+	b.frozen, b.cap, b.gone, b.asked = true, b.inUse, 0, time.Now()
 	return b.inUse + b.queue.Len() + b.hope, b.inUse
 }
 
@@ -166,7 +168,7 @@ func (b *bucket) settle(units int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	more := units > b.granted
-	b.granted, b.booked, b.frozen = units, units, false
+	b.granted, b.booked, b.frozen = max(0, units-b.gone), units, false
 	b.handOver()
 	if more && b.hope > 0 && b.granter != nil {
 		b.granter()
@@ -191,12 +193,13 @@ func (b *bucket) shrink(units int) {
 type demand struct {
 	want, inUse, granted, booked int
 	idle                         time.Time
+	regrant                      time.Duration // until what was surrendered is to be told
 }
 
 func (b *bucket) demand() demand {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return demand{want: b.inUse + b.queue.Len() + b.hope, inUse: b.inUse, granted: b.granted, booked: b.booked, idle: b.idle}
+	return demand{want: b.inUse + b.queue.Len() + b.hope, inUse: b.inUse, granted: b.granted, booked: b.booked, idle: b.idle, regrant: b.regrant()}
 }
 
 func (b *bucket) waiting() int {

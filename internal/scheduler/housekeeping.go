@@ -13,6 +13,7 @@ const (
 	promoteMax      = time.Second
 	promoteMin      = 5 * time.Millisecond
 	partitionsEvery = time.Hour
+	hurryAfter      = 20 * time.Millisecond // so that answers that come together wake their task once
 )
 
 // keepHouse rescues tasks of dead processes, wakes delayed ones whose time has come, and makes the
@@ -24,7 +25,7 @@ func (s *Session) keepHouse(ctx context.Context) {
 	for _, t := range []*time.Timer{reap, promote, partitions} {
 		defer t.Stop()
 	}
-	for {
+	for hurries := false; ; {
 		select {
 		case <-ctx.Done():
 			return
@@ -37,7 +38,13 @@ func (s *Session) keepHouse(ctx context.Context) {
 			}
 			reap.Reset(s.jitter(min(s.opts.TTL/6, reapEvery)))
 		case <-promote.C:
+			hurries = false
 			promote.Reset(s.promote(ctx))
+		case <-s.hurry:
+			if !hurries { // once, or whoever hurries often enough would put it off for ever
+				hurries = true
+				promote.Reset(hurryAfter)
+			}
 		case <-partitions.C:
 			s.report(ctx, "make partitions", s.store.MakePartitions(ctx))
 			partitions.Reset(partitionsEvery)

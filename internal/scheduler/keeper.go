@@ -54,18 +54,26 @@ func (k *keeper) Acquire(ctx context.Context, limiter int32, priority int16) (re
 	if err != nil {
 		return nil, err
 	}
+	if err := k.enter(ctx, ctx, b, priority); err != nil {
+		return nil, err
+	}
+	return sync.OnceFunc(func() { b.release(1) }), nil
+}
+
+// enter takes a unit, for which it waits as long as wait lasts, and waits for the start of a call.
+func (k *keeper) enter(ctx, wait context.Context, b *bucket, priority int16) error {
 	for {
-		probe, err := b.acquire(ctx, priority)
+		probe, err := b.acquire(wait, priority)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		err = k.start(ctx, b, priority)
 		if err == nil && b.mayBegin(probe) {
-			return sync.OnceFunc(func() { b.release(1) }), nil
+			return nil
 		}
 		b.forgo(probe)
 		if err != nil {
-			return nil, err
+			return err
 		}
 	}
 }
@@ -156,6 +164,8 @@ func (k *keeper) tend(b *bucket) {
 			k.leave(b)
 		case d.want > d.granted && d.granted == d.booked && b.resting() && time.Since(asked) < restAsk:
 			next = shareEvery // nobody may begin; that somebody waits is on the books
+		case d.regrant > 0:
+			next = d.regrant
 		case d.want > d.granted && d.granted == d.booked && time.Now().Before(again):
 			next = time.Until(again) // demand that comes call by call must not become a grant a call
 		case d.granted < d.booked && d.inUse <= d.granted, d.want > d.granted && d.granted == d.booked:

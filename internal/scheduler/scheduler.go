@@ -83,6 +83,7 @@ type Session struct {
 	store   Store
 	opts    Options
 	stop    chan struct{} // closed when the process is asked to stop
+	hurry   chan struct{}
 	commits *committer
 	keeper  *keeper
 	heart   *heart
@@ -108,7 +109,7 @@ func Run(ctx context.Context, store Store, opts Options, setUp func(context.Cont
 		return fmt.Errorf("%w: %w", ErrUnregistered, err)
 	}
 	fail.Point("after_register")
-	s := &Session{Worker: w, store: store, opts: opts, stop: make(chan struct{}), held: map[gantry.TaskID]*grip{}}
+	s := &Session{Worker: w, store: store, opts: opts, stop: make(chan struct{}), hurry: make(chan struct{}, 1), held: map[gantry.TaskID]*grip{}}
 	// Loops outlive ctx: tasks still need them while they are handed back.
 	loops, endLoops := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer endLoops(nil)

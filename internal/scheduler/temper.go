@@ -130,7 +130,7 @@ func (t *temper) saw(x gantry.Showing, b gantry.Breaker, now time.Time) bool {
 	return !t.tellRest.IsZero() || len(t.news) > told
 }
 
-func (t *temper) probed(v gantry.Verdict, b gantry.Breaker, now time.Time) {
+func (t *temper) probed(v gantry.Sign, b gantry.Breaker, now time.Time) {
 	switch v {
 	case gantry.Alive:
 		t.closeAt(now)

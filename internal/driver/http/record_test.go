@@ -26,6 +26,9 @@ func (l *ledger) Commit(_ context.Context, w *gantry.Write) error {
 func (*ledger) Acquire(context.Context, int32, int16) (func(), error) { return func() {}, nil }
 func (*ledger) Alive() bool                                           { return true }
 func (*ledger) Saw(int32, gantry.Showing)                             {}
+func (*ledger) Hold(context.Context, int32, int16, time.Duration) (func(bool), error) {
+	return func(bool) {}, nil
+}
 
 // recorded is a processor whose only way out is the gate's.
 type recorded struct {

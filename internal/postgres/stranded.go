@@ -1,0 +1,66 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+// Stranded is a part that is out although its task has ended: nobody waits for it.
+type Stranded struct {
+	Task     gantry.TaskID
+	Pipeline int32
+	gantry.Part
+}
+
+// Stranded lists parts that are out although their tasks have ended, at most limit of them.
+func (s *Store) Stranded(ctx context.Context, limit int) ([]Stranded, error) {
+	rows, err := s.pool.Query(ctx, `select p.task_id, t.pipeline, p.leg, p.stage, p.processor, p.ordinal, p.generation, p.submits, coalesce(p.ticket, ''),
+			p.out_limiter, coalesce((extract(epoch from p.out_until - now()) * 1000000)::bigint, 0)
+		from part p join task t on t.id = p.task_id where p.out_limiter is not null and t.final_state is not null limit $1`, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list stranded parts: %w", err)
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (x Stranded, err error) {
+		x.Status = gantry.PartOut
+		err = row.Scan(&x.Task, &x.Pipeline, &x.Leg, &x.Stage, &x.Processor, &x.Ordinal, &x.Generation, &x.Submits, &x.Out.Ticket, &x.Out.Limiter, &x.Out.For)
+		return x, err
+	})
+}
+
+// landSQL ends the wait for a part of a task that has ended, which whoever reopens it would wait for.
+const landSQL = `
+with t as materialized (select id from task where id = $1 and final_state is not null for no key update)
+update part p set status = 0, due = null, reason = 'abandoned', out_limiter = null, out_until = null, out_deadline = null, ticket = null, token_sha = null
+from t
+where p.task_id = t.id and p.leg = $2 and p.stage = $3 and p.processor = $4 and p.ordinal = $5 and p.generation = $6
+  and p.status = 1 and p.submits = $7`
+
+// Land takes a stranded part off the books: it holds no unit any more. One whose task was reopened meanwhile
+// stays out.
+func (s *Store) Land(ctx context.Context, x Stranded) error {
+	_, err := s.pool.Exec(ctx, landSQL, int64(x.Task), x.Leg, x.Stage, x.Processor, x.Ordinal, x.Generation, x.Submits)
+	if err != nil {
+		return fmt.Errorf("land stranded part: %w", err)
+	}
+	return nil
+}
+
+// OutCount is how many parts are out at a target.
+type OutCount struct {
+	Target string
+	Parts  int64
+}
+
+// PartsOut counts the parts that are out, by target.
+func (s *Store) PartsOut(ctx context.Context) ([]OutCount, error) {
+	rows, err := s.ask.Query(ctx, `select l.key, n.n from (select out_limiter, count(*) as n from part where out_limiter is not null group by out_limiter) n
+		join limiter l on l.id = n.out_limiter order by 1`)
+	if err != nil {
+		return nil, fmt.Errorf("count parts that are out: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[OutCount])
+}
