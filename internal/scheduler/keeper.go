@@ -125,11 +125,12 @@ func (k *keeper) tend(b *bucket) {
 	for {
 		select {
 		case <-k.ctx.Done():
+			k.tellLast(b)
 			return
 		case <-b.poke:
 		case <-timer.C:
 		}
-		k.tell(b)
+		k.tell(k.ctx, b)
 		if since := time.Since(read); b.outdated() || since > b.readEvery() {
 			if k.readSpec(b) {
 				shared = time.Time{}
