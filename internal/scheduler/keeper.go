@@ -131,7 +131,11 @@ func (k *keeper) tend(b *bucket) {
 		case <-timer.C:
 		}
 		k.tell(k.ctx, b)
-		if since := time.Since(read); b.outdated() || since > b.readEvery() {
+		news := b.outdated()
+		if news {
+			again = time.Time{}
+		}
+		if news || time.Since(read) > b.readEvery() {
 			if k.readSpec(b) {
 				shared = time.Time{}
 			}
@@ -153,6 +157,9 @@ func (k *keeper) tend(b *bucket) {
 		case d.granted < d.booked && d.inUse <= d.granted, d.want > d.granted && d.granted == d.booked:
 			asked = time.Now()
 			k.grant(b)
+			if d.granted < d.booked {
+				k.notify(b.id) // somebody waits for what was given back
+			}
 			if d = b.demand(); d.want > d.granted {
 				next, again, pause = pause, time.Now().Add(pause), min(2*pause, askMax)
 			} else {
