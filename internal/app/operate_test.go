@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	stdcmp "cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -25,7 +26,7 @@ import (
 func (r *rig) serving(src string) (inbox string, stop func()) {
 	r.t.Helper()
 	inbox = r.t.TempDir()
-	r.TTL, r.Grace = 600*time.Millisecond, time.Second
+	r.TTL, r.Grace = stdcmp.Or(r.TTL, 600*time.Millisecond), time.Second
 	src += fmt.Sprintf("sources: {inbox: {kind: dir, path: %q}}\nsinks: {out: {kind: dir, path: %q}}\n", inbox, r.out)
 	p, err := pipeline.Parse("test.yaml", []byte(src), all.Drivers(), r.Lookup)
 	if err != nil {

@@ -34,6 +34,8 @@ func (b *booth) Acquire(context.Context, int32, int16) (func(), error) {
 	return sync.OnceFunc(func() { b.did = append(b.did, "release") }), nil
 }
 
+func (*booth) Saw(int32, gantry.Showing) {}
+
 func (b *booth) Hold(_ context.Context, _ int32, _ int16, patience time.Duration) (func(bool), error) {
 	b.did = append(b.did, "hold "+patience.String())
 	if b.hold != nil {

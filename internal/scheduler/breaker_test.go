@@ -7,6 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
@@ -97,4 +99,15 @@ func TestProbeIsForgone(t *testing.T) {
 			t.Errorf("the breaker is %s after %d probes", b.spec.State, len(b.probes))
 		}
 	})
+}
+
+func TestNotificationsNameLanesAndLimits(t *testing.T) {
+	t.Parallel()
+	const payload = "3,l12,x,l,lx,l99999999999,-1,l-2,,7"
+	if diff := cmp.Diff([]int32{3, -1, 7}, parseLanes(payload)); diff != "" {
+		t.Errorf("lanes (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]int32{12, -2}, parseLimits(payload)); diff != "" {
+		t.Errorf("limits (-want +got):\n%s", diff)
+	}
 }

@@ -135,12 +135,17 @@ func (k *keeper) tend(b *bucket) {
 	for {
 		select {
 		case <-k.ctx.Done():
+			k.tellLast(b)
 			return
 		case <-b.poke:
 		case <-timer.C:
 		}
-		k.tell(b)
-		if since := time.Since(read); b.outdated() || since > b.readEvery() {
+		k.tell(k.ctx, b)
+		news := b.outdated()
+		if news {
+			again = time.Time{}
+		}
+		if news || time.Since(read) > b.readEvery() {
 			if k.readSpec(b) {
 				shared = time.Time{}
 			}
@@ -171,6 +176,9 @@ func (k *keeper) tend(b *bucket) {
 		case d.granted < d.booked && d.inUse <= d.granted, d.want > d.granted && d.granted == d.booked:
 			asked = time.Now()
 			k.grant(b)
+			if d.granted < d.booked {
+				k.notify(b.id) // somebody waits for what was given back
+			}
 			before := d.booked
 			if d = b.demand(); d.booked < before && owed {
 				owed = false

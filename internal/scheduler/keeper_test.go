@@ -70,7 +70,7 @@ func (b *books) Grant(_ context.Context, w gantry.WorkerID, _ int32, want, inUse
 	units += b.first(w)
 	share := want
 	switch {
-	case theirs+want <= b.spec.MaxUnits:
+	case theirs+want <= b.spec.MaxUnits, want == 0:
 	case none:
 		share = max(1, b.spec.MaxUnits*want/(theirs+want))
 	default:

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"context"
 	"math"
 	"time"
 
@@ -52,26 +53,33 @@ func (k *keeper) reread(limiters ...int32) {
 
 // tell writes to the row what this process found out about the target, and tells the others to read it. What
 // could not be written is written later.
-func (k *keeper) tell(b *bucket) {
+func (k *keeper) tell(ctx context.Context, b *bucket) {
 	rest, news := b.told()
 	if rest <= 0 && len(news) == 0 {
 		return
 	}
 	err := error(nil)
 	if rest > 0 {
-		err = k.store.Rest(k.ctx, b.id, rest)
+		err = k.store.Rest(ctx, b.id, rest)
 	}
 	for i := 0; err == nil && i < len(news); i++ {
-		_, err = k.store.Breaker(k.ctx, k.worker, b.id, news[i])
+		_, err = k.store.Breaker(ctx, k.worker, b.id, news[i])
 	}
 	if err != nil {
-		if k.ctx.Err() == nil {
+		if ctx.Err() == nil {
 			k.log.Warn("tell of target", "limiter", b.id, "err", err)
 		}
 		return
 	}
 	b.wrote(rest, len(news))
 	k.notify(b.id)
+}
+
+// tellLast writes what is not written yet when the process ends: the target asked the fleet, not this process.
+func (k *keeper) tellLast(b *bucket) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(k.ctx), time.Second)
+	defer cancel()
+	k.tell(ctx, b)
 }
 
 // probe asks for the probe of a breaker that has been open for its time, if somebody waits here who could be
