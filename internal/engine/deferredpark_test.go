@@ -87,7 +87,7 @@ func TestParkEndsWithTheState(t *testing.T) {
 		if tr := w.step(ctx, gantry.Inferring, 0); tr.Change != gantry.Park || tr.After != time.Minute {
 			t.Errorf("parked as %+v", tr)
 		}
-		time.Sleep(time.Minute)
+		<-ctx.Done()
 		if tr := w.step(ctx, gantry.Inferring, 0); tr.To != gantry.Failed || tr.Code != gantry.CodeStateTimeout {
 			t.Errorf("left with %+v", tr)
 		}
