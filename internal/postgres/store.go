@@ -1,7 +1,8 @@
 // Package postgres is the store: everything gantry remembers, on PostgreSQL 15 or later through
 // pgx. Read store.go, then claim.sql and claim.go, transition.sql, children.sql, results.sql, intents.sql
 // and commit.go (how a batch of writes becomes durable), lease.go (heartbeat, reaper, promoter),
-// limit.go (units and rate slots), enqueue.go, control.go (traffic that belongs to no task), and
+// limit.go (units and rate slots), enqueue.go, control.go (traffic that belongs to no task), callback.sql and callback.go (answers that
+// come on their own), stranded.go, and
 // query.go for what people ask.
 package postgres
 
