@@ -38,7 +38,7 @@ func TestManyTickets(t *testing.T) {
 					}
 					answered = part
 				}
-				kill(t, y, stop)
+				restart(t, y, stop)
 				stop = y.serve(y.hook.URL)
 			}
 			if c.work < 0 {
@@ -68,6 +68,17 @@ func TestManyTickets(t *testing.T) {
 				t.Errorf("the task was woken %d times for %d tickets", steps, n)
 			}
 		})
+	}
+}
+
+// restart ends an installation, and leaves its task owned by a process that is dead.
+func restart(t *testing.T, y *yard, stop func()) {
+	t.Helper()
+	pool := y.Store.Pool()
+	stop()
+	if _, err := pool.Exec(context.Background(), `with w as (insert into worker(host, pid, expires_at) values ('dead', 1, now() + interval '1 s') returning id)
+		update task_hot set phase = 1, owner = w.id, run_at = null, seq = seq + 1 from w`); err != nil {
+		t.Fatal(err)
 	}
 }
 

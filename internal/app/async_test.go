@@ -165,8 +165,7 @@ func TestKilledWhileOut(t *testing.T) {
 			stop := y.serve(y.hook.URL)
 			y.put("a.zip", pictures(t, 5))
 			jobs := y.await(5)
-			// A process that is killed neither hands its tasks back nor resigns: its row stands until the lease runs out.
-			kill(t, y, stop)
+			y.kill(stop)
 			for _, j := range y.order {
 				y.finish(j)
 			}
@@ -186,17 +185,6 @@ func TestKilledWhileOut(t *testing.T) {
 				t.Errorf("recorded %v", got)
 			}
 		})
-	}
-}
-
-// kill takes the database away from an installation for longer than its lease.
-func kill(t *testing.T, y *yard, stop func()) {
-	t.Helper()
-	pool := y.Store.Pool()
-	stop()
-	if _, err := pool.Exec(context.Background(), `with w as (insert into worker(host, pid, expires_at) values ('dead', 1, now() + interval '1 s') returning id)
-		update task_hot set phase = 1, owner = w.id, run_at = null, seq = seq + 1 from w`); err != nil {
-		t.Fatal(err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,6 +27,7 @@ type yard struct {
 	hook *hook
 	in   string
 	text string
+	gone atomic.Bool // the database was taken away
 }
 
 // newYard makes one; async is what the pipeline says of how answers come, limits of the farm's.
@@ -70,6 +72,7 @@ func (y *yard) serve(url string) (stop func()) {
 	if err != nil {
 		y.t.Fatal(err)
 	}
+	y.gone.Store(false)
 	ctx, cancel := context.WithCancel(y.t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- a.Serve(ctx, []*gantry.Pipeline{p}) }()
@@ -78,12 +81,21 @@ func (y *yard) serve(url string) (stop func()) {
 	stop = sync.OnceFunc(func() {
 		y.hook.let(nil)
 		cancel()
-		if err := <-ended; err != nil {
+		if err := <-ended; err != nil && !y.gone.Load() {
 			y.t.Errorf("serve: %v", err)
 		}
 	})
 	y.t.Cleanup(stop)
 	return stop
+}
+
+// kill takes the database away from the installation for good, and then ends it: it can neither hand its tasks back nor
+// resign, so that its lease runs out as that of a process that was killed.
+func (y *yard) kill(stop func()) {
+	y.t.Helper()
+	y.gone.Store(true)
+	y.Store.Close()
+	stop()
 }
 
 // put lays an input down, whole from the first moment.

@@ -28,3 +28,12 @@ func RedriveForTest() map[string]string {
 
 // GrantWithoutOut is the grant as it must not be: blind to the parts that are out.
 func GrantWithoutOut() string { return strings.Replace(grantSQL, outSQL, "0", 1) }
+
+// What is done about parts that are out, and about callbacks.
+const (
+	AnswersSQL  = answersSQL
+	WakeSQL     = wakeSQL
+	AliveSQL    = aliveSQL
+	LandSQL     = landSQL
+	StrandedSQL = strandedSQL
+)

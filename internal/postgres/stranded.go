@@ -16,11 +16,15 @@ type Stranded struct {
 	gantry.Part
 }
 
+// strandedSQL finds parts that are out although their tasks have ended. $1 how many at most.
+const strandedSQL = `select p.task_id, t.pipeline, p.leg, p.stage, p.processor, p.ordinal, p.generation, p.submits, coalesce(p.ticket, ''),
+	p.out_limiter, coalesce((extract(epoch from p.out_until - now()) * 1000000)::bigint, 0)
+from part p cross join lateral (select pipeline from task t where t.id = p.task_id and t.final_state is not null offset 0) t
+where p.out_limiter is not null limit $1`
+
 // Stranded lists parts that are out although their tasks have ended, at most limit of them.
 func (s *Store) Stranded(ctx context.Context, limit int) ([]Stranded, error) {
-	rows, err := s.pool.Query(ctx, `select p.task_id, t.pipeline, p.leg, p.stage, p.processor, p.ordinal, p.generation, p.submits, coalesce(p.ticket, ''),
-			p.out_limiter, coalesce((extract(epoch from p.out_until - now()) * 1000000)::bigint, 0)
-		from part p join task t on t.id = p.task_id where p.out_limiter is not null and t.final_state is not null limit $1`, limit)
+	rows, err := s.pool.Query(ctx, strandedSQL, limit)
 	if err != nil {
 		return nil, fmt.Errorf("list stranded parts: %w", err)
 	}

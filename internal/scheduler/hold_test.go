@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -163,12 +164,12 @@ func TestHastenIsNotPutOff(t *testing.T) {
 		s := &Session{store: p, hurry: make(chan struct{}, 1), opts: Options{TTL: time.Hour}.withDefaults()}
 		go s.keepHouse(ctx)
 		time.Sleep(time.Millisecond)
-		before := p.looks
+		before := p.looks.Load()
 		for range 40 { // every 5 ms
 			s.Hasten()
 			time.Sleep(5 * time.Millisecond)
 		}
-		if n := p.looks - before; n < 8 || n > 11 {
+		if n := p.looks.Load() - before; n < 8 || n > 11 {
 			t.Errorf("looked %d times within 200 ms", n)
 		}
 		end()
@@ -179,10 +180,10 @@ func TestHastenIsNotPutOff(t *testing.T) {
 // promoter has no delayed task.
 type promoter struct {
 	Store
-	looks int
+	looks atomic.Int32
 }
 
 func (p *promoter) Promote(context.Context, int) ([]int32, time.Duration, error) {
-	p.looks++
+	p.looks.Add(1)
 	return nil, -1, nil
 }
