@@ -52,9 +52,9 @@ func madeAt(t *testing.T, c postgres.CallRow) time.Time {
 
 // behind sends a task of 300 parts and, once it is under way, one of one part. It says how many calls of the first
 // began between the moment at which the second could make its call, or had its intent made, and that call.
-func behind(t *testing.T, rules string, processes int) (sinceReady, sinceIntent int) {
+func behind(t *testing.T, rules string, processes int, call time.Duration) (sinceReady, sinceIntent int) {
 	t.Helper()
-	s := serve(t, slowly(time.Duration(processes*processes)*150*time.Millisecond))
+	s := serve(t, slowly(call))
 	r := newRig(t, nil)
 	if processes > 1 {
 		r.Tasks = 1 // the large task fills it: another process has the small one
@@ -205,25 +205,26 @@ func TestUrgentByItsSource(t *testing.T) {
 }
 
 // TestUrgentBehindALargeTask: an urgent task waits for one call of the large one before it, at most as many begin
-// meanwhile as there are units. The control is a task that is not urgent: the large one keeps it waiting.
+// meanwhile as there are units. Another process has to be told first, which on a busy machine may take longer than a call:
+// package scheduler counts exactly. The control is a task that is not urgent: the large one keeps it waiting.
 func TestUrgentBehindALargeTask(t *testing.T) {
 	t.Parallel()
 	const units = 2
 	t.Run("urgent", func(t *testing.T) {
 		t.Parallel()
-		if ready, intent := behind(t, `priority: 'items.count == 1 ? "urgent" : "normal"'`, 1); ready > units || intent > units {
+		if ready, intent := behind(t, `priority: 'items.count == 1 ? "urgent" : "normal"'`, 1, 300*time.Millisecond); ready > units || intent > units {
 			t.Errorf("%d calls of the large task began while the urgent one was ready, %d after its intent; want at most %d", ready, intent, units)
 		}
 	})
 	t.Run("urgent in another process", func(t *testing.T) {
 		t.Parallel()
-		if ready, intent := behind(t, `priority: 'items.count == 1 ? "urgent" : "normal"'`, 2); ready > units || intent > units {
-			t.Errorf("%d calls of the large task began while the urgent one was ready, %d after its intent; want at most %d", ready, intent, units)
+		if ready, intent := behind(t, `priority: 'items.count == 1 ? "urgent" : "normal"'`, 2, 600*time.Millisecond); ready > 2*units || intent > 2*units {
+			t.Errorf("%d calls of the large task began while the urgent one was ready, %d after its intent; want at most %d", ready, intent, 2*units)
 		}
 	})
 	t.Run("control", func(t *testing.T) {
 		t.Parallel()
-		if ready, _ := behind(t, "", 1); ready < 20 {
+		if ready, _ := behind(t, "", 1, 150*time.Millisecond); ready < 20 {
 			t.Errorf("%d calls of the large task began before that of a task that is no more urgent: the test shows nothing", ready)
 		}
 	})

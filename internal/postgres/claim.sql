@@ -4,7 +4,8 @@
 -- its process.
 -- $1 lanes, $2 k of each, $3 worker, $4 the least urgent priority that is taken of each, $5 how many of each k go to
 -- the oldest tasks, so that none starves. These are found by one look at the head of each priority: an index by age
--- would be written by every claim.
+-- would be written by every claim. "between p and p order by priority" and not "= p": else the planner may read the
+-- whole table in the order of its key, where it believes that most tasks are of one priority.
 --
 -- "= any (array(...))" and not "from c": with a join the planner cannot see k, expects a tenth of the
 -- table and scans it whole on every claim. "materialized" keeps the single evaluation that SKIP LOCKED
@@ -16,7 +17,7 @@ o as materialized (
   where phase = 0 and id = any (array(
     select r.id from w cross join lateral (
       select h.id from generate_series(0, w.upto) p cross join lateral (
-        select id from task_hot where phase = 0 and lane = w.lane and priority = p order by id limit w.aged) h
+        select id from task_hot where phase = 0 and lane = w.lane and priority between p and p order by priority, id limit w.aged) h
       order by h.id limit w.aged) r
     where w.aged > 0))
   for update skip locked),

@@ -17,11 +17,22 @@ import (
 // the queue is behind it, and one that leaves priorities out does not read what it leaves.
 func TestClaimLooksAtHeads(t *testing.T) {
 	t.Parallel()
-	p := newPlans(t, true)
-	p.exec(`update task_hot set priority = case when id < 1400 then id % 5 else 8 + id % 2 end where id > 1000`)
-	p.exec(`vacuum analyze task_hot`)
+	for _, analyzed := range []bool{true, false} {
+		p := newPlans(t, analyzed)
+		p.holdHeads(t) // all are of one priority: the planner knows it, and may think that any order finds them
+		p.exec(`update task_hot set priority = id % 10 where id > 1000`)
+		p.exec(`vacuum task_hot`)
+		if analyzed {
+			p.exec(`analyze task_hot`)
+		}
+		p.holdHeads(t)
+	}
+}
+
+func (p *plans) holdHeads(t *testing.T) {
+	t.Helper()
 	lane, claim := array("int", strconv.Itoa(int(p.lane)), 1), readSQL(t, "claim.sql")
-	for _, c := range []struct{ n, aged, upto, most int }{{100, 13, 9, 600}, {100, 0, 9, 400}, {1, 1, 9, 40}, {1000, 0, 7, 1400}, {100, 100, 7, 1200}} {
+	for _, c := range []struct{ n, aged, upto, most int }{{100, 13, 9, 600}, {100, 0, 9, 400}, {1, 1, 9, 40}, {1000, 0, 7, 3100}, {100, 100, 7, 1400}} {
 		plan := p.explain(claim, lane, array("int", strconv.Itoa(c.n), 1), "1", array("smallint", strconv.Itoa(c.upto), 1), array("int", strconv.Itoa(c.aged), 1))
 		hold(t, plan)
 		if n := rowsRead(t, plan); n > c.most {
