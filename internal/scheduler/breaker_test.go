@@ -107,7 +107,7 @@ func TestNotificationsNameLanesAndLimits(t *testing.T) {
 	if diff := cmp.Diff([]int32{3, -1, 7}, parseLanes(payload)); diff != "" {
 		t.Errorf("lanes (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]int32{12, -2}, parseLimits(payload)); diff != "" {
+	if diff := cmp.Diff([]int32{12, -2}, parseLimits(payload, limitMark)); diff != "" {
 		t.Errorf("limits (-want +got):\n%s", diff)
 	}
 }
