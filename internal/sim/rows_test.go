@@ -81,7 +81,7 @@ func postgresRows(t testing.TB, a *actor, s *postgres.Store, prefix string) []st
 	t.Helper()
 	var out []string
 	query := func(q string, say func(f []any) string) {
-		rows, err := s.Pool().Query(t.Context(), q)
+		rows, err := s.Pool().Query(t.Context(), q, prefix)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -101,32 +101,32 @@ func postgresRows(t testing.TB, a *actor, s *postgres.Store, prefix string) []st
 	lane := func(x any) int { return index(a.lanes, x.(int32)) }
 	limiter := func(x any) int { return index(a.limiters, x.(int32)) }
 	query(`select t.public_id, coalesce(p.public_id, ''), t.role, t.ordinal, coalesce(t.count, 0), t.leg, coalesce(t.final_state, -1), coalesce(t.error_kind, 0),
-			coalesce(t.error_code, ''), coalesce(t.error, '') from task t left join task p on p.id = t.parent`, func(f []any) string {
+			coalesce(t.error_code, ''), coalesce(t.error, '') from task t left join task p on p.id = t.parent where starts_with(t.public_id, $1)`, func(f []any) string {
 		return fmt.Sprintf("task %s parent %q role %d ordinal %d count %d leg %d ended %d %d %q %q", f...)
 	})
 	query(`select t.public_id, h.lane, h.priority, h.state, h.stage, h.phase, h.owner, h.seq, h.leg, h.attempt, h.crashes, h.cursor, h.open_children,
 			case when h.phase = 2 or h.run_at is not null then extract(epoch from h.run_at - now())::float8 end, extract(epoch from h.state_until - now())::float8
-			from task_hot h join task t on t.id = h.id`, func(f []any) string {
+			from task_hot h join task t on t.id = h.id where starts_with(t.public_id, $1)`, func(f []any) string {
 		f[1], f[6], f[13], f[14] = lane(f[1]), worker(f[6]), span(f[13]), span(f[14])
 		return fmt.Sprintf("hot %s lane %d prio %d %d/%d phase %d owner %d seq %d leg %d try %d deaths %d at %d open %d run %s until %s", f...)
 	})
 	query(`select t.public_id, e.seq, e.leg, e.from_state, e.to_state, e.stage, e.attempt, e.worker, e.change, coalesce(e.code, '')
-			from task_event e join task t on t.id = e.task_id`, func(f []any) string {
+			from task_event e join task t on t.id = e.task_id where starts_with(t.public_id, $1)`, func(f []any) string {
 		f[7] = worker(f[7])
 		return fmt.Sprintf("event %s %d leg %d %d>%d stage %d try %d worker %d change %d %q", f...)
 	})
-	query(`select i.id::text, coalesce(t.public_id, ''), i.worker, i.limiter from call_intent i left join task t on t.id = i.task_id`, func(f []any) string {
+	query(`select i.id::text, coalesce(t.public_id, ''), i.worker, i.limiter from call_intent i join task t on t.id = i.task_id where starts_with(t.public_id, $1)`, func(f []any) string {
 		f[2], f[3] = worker(f[2]), limiter(f[3])
 		return fmt.Sprintf("intent %s %q worker %d limit %d", f...)
 	})
-	query(`select o.id::text, coalesce(t.public_id, ''), o.result from call_outcome o left join task t on t.id = o.task_id`, func(f []any) string {
+	query(`select o.id::text, coalesce(t.public_id, ''), o.result from call_outcome o join task t on t.id = o.task_id where starts_with(t.public_id, $1)`, func(f []any) string {
 		return fmt.Sprintf("outcome %s %q %d", f...)
 	})
-	query(`select limiter, worker, units, want, extract(epoch from held_until - now())::float8 from limit_grant`, func(f []any) string {
+	query(`select limiter, worker, units, want, extract(epoch from held_until - now())::float8 from limit_grant where $1 <> ''`, func(f []any) string {
 		f[0], f[1], f[4] = limiter(f[0]), worker(f[1]), span(f[4])
 		return fmt.Sprintf("grant %d worker %d %d of %d held %s", f...)
 	})
-	query(`select t.public_id, c.by, c.done_at is not null, coalesce(t.final_state, 0)::int, c.result from command c join task t on t.id = c.task_id`, func(f []any) string {
+	query(`select t.public_id, c.by, c.done_at is not null, coalesce(t.final_state, 0)::int, c.result from command c join task t on t.id = c.task_id where starts_with(t.public_id, $1)`, func(f []any) string {
 		result := gantry.State(0)
 		if name, ok := f[4].(string); ok {
 			result, _ = gantry.ParseState(name)
