@@ -165,6 +165,9 @@ func TestConformance(t *testing.T) {
 	})
 	t.Run("random", func(t *testing.T) {
 		for seed := range uint64(*randomHistories) {
+			if seed%40 == 39 { // rows that time was taken from lie about in pages of their own
+				x, y = modelActor(t), postgresActor(t)
+			}
 			s := newStory(seed, x)
 			next := func(yield func(step) bool) {
 				for _, x := range s.begin() {
