@@ -150,6 +150,15 @@ func (b *bucket) settle(units int) {
 	}
 }
 
+// unsure takes it that the database's answer got lost: no more than was in use may be, and as much as was
+// asked for may be booked, to be given back.
+func (b *bucket) unsure(want, inUse int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.granted, b.booked, b.frozen = inUse, max(b.booked, want, inUse), false
+	b.handOver()
+}
+
 // onGrant sets who is told when units came that the claimer hoped for.
 func (b *bucket) onGrant(f func()) {
 	b.mu.Lock()
