@@ -53,10 +53,14 @@ func (c *check) final() {
 }
 
 func (c *check) allEnded(v model.View) {
+	var left []string
 	for _, t := range v.Tasks() {
 		if !t.Ended {
-			c.fail("task %s does not end: %+v", t.PublicID, *v.Hot(t.ID))
+			left = append(left, fmt.Sprintf("%s %+v", t.PublicID, *v.Hot(t.ID)))
 		}
+	}
+	if len(left) > 0 {
+		c.fail("tasks do not end: %s", strings.Join(left, "; "))
 	}
 }
 

@@ -67,7 +67,6 @@ const (
 	breaks
 	busy
 	hangs
-	rambles // answers with other bytes than it says
 )
 
 // manner says how the service takes the nth request of a key. What fails for a while gets through in the end.
@@ -75,9 +74,6 @@ func (s *service) manner(key string, n int) manner {
 	d := s.run.dice.of("manner", s.name+key, 0)
 	if !d.hits(s.run.faults.service) || n > 1+d.more(1).below(2) {
 		return answers
-	}
-	if n == 1 && d.more(2).hits(0.3) {
-		return rambles // a service that makes no sense gets two tries and no more
 	}
 	return []manner{breaks, busy, hangs}[d.more(2+n).below(3)]
 }
@@ -188,14 +184,8 @@ func (x processor) work(ctx context.Context, key string, digests []gantry.Digest
 		e := gantry.Errorf(gantry.Unavailable, "http_429", "read answer: not now")
 		e.RetryAfter = x.run.dice.of("after", x.name+key, v.n).between(100*time.Millisecond, 3*time.Second)
 		return "", nil, e
-	case rambles:
-		return gantry.MediaPNG, []byte("this is no picture"), nil
 	}
-	media, body, refused := x.answerTo(x.run.world.dice, digests)
-	if refused {
-		return "", nil, gantry.Errorf(gantry.Permanent, "http_400", "read answer: it is refused")
-	}
-	return media, body, nil
+	return x.answerTo(x.run.world.dice, digests)
 }
 
 // stored is an object at the sink.

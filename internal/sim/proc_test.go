@@ -115,6 +115,9 @@ func (p *proc) call(ctx context.Context, o op, land func() error) error {
 	n := p.count(o.kind, o.name)
 	d := p.dice.of(o.kind, o.name, n)
 	f := p.run.fault(p, o, d.more(1))
+	if f != fine {
+		p.run.note(p, op{kind: o.kind, name: o.name, odds: often}, f.String(), nil)
+	}
 	if err := p.thaw(); err != nil {
 		return err
 	}

@@ -27,6 +27,11 @@ const (
 	dieAfter        // the process is killed just after it
 )
 
+// String names the fault.
+func (f fault) String() string {
+	return [...]string{"", "is refused", "answer lost", "comes late", "slow", "process stops", "killed before", "killed after"}[f]
+}
+
 // odds are how likely faults are for a kind of operation.
 type odds int
 
@@ -124,8 +129,8 @@ func (m moment) String() string {
 
 // note keeps what happened.
 func (r *run) note(p *proc, o op, how string, err error) {
-	if o.odds == idle && err == nil {
-		return
+	if (o.odds == idle || o.odds == seldom) && err == nil {
+		return // of no interest
 	}
 	m := moment{time.Since(r.began), p.name, o.kind, o.name, how, err}
 	r.mu.Lock()
@@ -270,6 +275,7 @@ type result struct {
 	tail   []string
 	sink   map[string][]byte
 	ends   map[string]gantry.State
+	why    map[string]string
 	hash   uint64
 	steps  int
 	lasted time.Duration
@@ -334,13 +340,13 @@ func (r *run) cancelOne() {
 }
 
 func (r *run) result() result {
-	out := result{seed: r.seed, broken: r.check.broken, sink: map[string][]byte{}, ends: map[string]gantry.State{}, hash: r.hash, steps: len(r.trace), lasted: time.Since(r.began)}
+	out := result{seed: r.seed, broken: r.check.broken, sink: map[string][]byte{}, ends: map[string]gantry.State{}, why: map[string]string{}, hash: r.hash, steps: len(r.trace), lasted: time.Since(r.began)}
 	for path, x := range r.sink {
 		out.sink[path] = x.body
 	}
 	r.db.Look(func(v model.View) {
 		for _, t := range v.Tasks() {
-			out.ends[t.PublicID] = t.Final
+			out.ends[t.PublicID], out.why[t.PublicID] = t.Final, string(t.Code)+" "+t.Detail
 		}
 	})
 	if out.broken != "" {

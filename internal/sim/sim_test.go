@@ -55,7 +55,7 @@ func attempt(t *testing.T, seed uint64, b broken) result {
 func differ(want, got result) string {
 	for id, s := range got.ends {
 		if w, known := want.ends[id]; !known || s != w && s != gantry.Cancelled {
-			return "task " + id + " is " + s.String() + ", want " + w.String()
+			return "task " + id + " is " + s.String() + " (" + got.why[id] + "), want " + w.String() + " (" + want.why[id] + ")"
 		}
 	}
 	for id := range want.ends {

@@ -32,7 +32,7 @@ type serviceSpec struct {
 	concurrency int
 	rate, burst float64
 	picture     bool          // it answers with a picture, not with data
-	refuses     float64       // how much of what it is sent it refuses for good
+	refuses     float64       // how much of what it is sent it refuses for good, or answers with garbage
 	lo, hi      time.Duration // how long it works on one request
 }
 
@@ -150,7 +150,7 @@ func archive(d dice, n int) []byte {
 }
 
 // answerTo is what a service answers: a function of what it is sent.
-func (s serviceSpec) answerTo(d dice, inputs []gantry.Digest) (media string, body []byte, refused bool) {
+func (s serviceSpec) answerTo(d dice, inputs []gantry.Digest) (media string, body []byte, err error) {
 	h := sha256.New()
 	h.Write([]byte(s.name))
 	for _, x := range inputs {
@@ -158,11 +158,13 @@ func (s serviceSpec) answerTo(d dice, inputs []gantry.Digest) (media string, bod
 	}
 	sum := gantry.Digest(h.Sum(nil))
 	d = d.of("answer", sum.String(), 0)
-	if d.hits(s.refuses) {
-		return "", nil, true
+	switch {
+	case d.hits(s.refuses):
+		return "", nil, gantry.Errorf(gantry.Permanent, "http_400", "read answer: it is refused")
+	case d.more(2).hits(s.refuses / 3):
+		return gantry.MediaPNG, []byte("this is no picture"), nil
+	case s.picture:
+		return gantry.MediaPNG, picture(d.more(1)), nil
 	}
-	if s.picture {
-		return gantry.MediaPNG, picture(d.more(1)), false
-	}
-	return gantry.MediaJSON, fmt.Appendf(nil, `{"service":%q,"of":%d,"sum":%q}`, s.name, len(inputs), sum), false
+	return gantry.MediaJSON, fmt.Appendf(nil, `{"service":%q,"of":%d,"sum":%q}`, s.name, len(inputs), sum), nil
 }
