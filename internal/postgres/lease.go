@@ -32,9 +32,16 @@ func (s *Store) Heartbeat(ctx context.Context, w gantry.WorkerID, ttl time.Durat
 	return tag.RowsAffected() == 1, nil
 }
 
-// Resign ends a lease cleanly. The caller holds no task any more, and none of its calls run.
+// resignSQL takes a worker off the books, or lets the reaper do it that rescues its tasks. $1 worker.
+const resignSQL = `
+with g as (delete from limit_grant where worker = $1),
+d as (delete from worker where id = $1 and not exists (select from task_hot where phase = 1 and owner = $1))
+update worker set expires_at = least(expires_at, now()) where id = $1 and exists (select from task_hot where phase = 1 and owner = $1)`
+
+// Resign ends a lease cleanly. None of the caller's calls run any more; a task that it holds although it knows
+// nothing of it, since the answer of a claim got lost, is rescued as that of a dead process is.
 func (s *Store) Resign(ctx context.Context, w gantry.WorkerID) error {
-	_, err := s.pool.Exec(ctx, `with g as (delete from limit_grant where worker = $1) delete from worker where id = $1`, int64(w))
+	_, err := s.pool.Exec(ctx, resignSQL, int64(w))
 	if err != nil {
 		return fmt.Errorf("resign: %w", err)
 	}

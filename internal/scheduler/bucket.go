@@ -89,6 +89,14 @@ func (b *bucket) take(n int) int {
 	return n
 }
 
+// seize takes units for what is in progress already, whether there are any or not.
+func (b *bucket) seize(n int) {
+	b.mu.Lock()
+	b.inUse += n
+	b.mu.Unlock()
+	b.nudge()
+}
+
 func (b *bucket) release(n int) {
 	b.mu.Lock()
 	b.put(n)

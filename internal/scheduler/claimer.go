@@ -14,6 +14,8 @@ const (
 	pollMin    = 5 * time.Millisecond
 	pollMax    = 500 * time.Millisecond
 	lanesEvery = 2 * time.Second
+	doubtFor   = time.Second      // after a claim whose end is not known: until then it may still land
+	heldEvery  = 10 * time.Second // how often this process looks what it holds, in any case
 )
 
 // claimer takes ready tasks while this process has room, lane by lane, never more than the units it
@@ -29,6 +31,10 @@ type claimer struct {
 	readAt time.Time
 	turn   int
 	look   bool // a wake-up did not say where
+
+	doubt   []gantry.Want // of claims whose end is not known; their units stay taken. The claiming goroutine's own
+	doubted time.Time     // when the last of them failed
+	asked   time.Time     // when it was found out last what this process holds
 }
 
 func newClaimer(s *Session) *claimer {
@@ -126,6 +132,9 @@ func (c *claimer) round(ctx context.Context, polled bool, start func(gantry.Task
 	if err := c.refresh(ctx); err != nil {
 		return 0, err
 	}
+	if err := c.findOut(ctx, start); err != nil {
+		return 0, err
+	}
 	room := c.s.opts.Tasks - c.running()
 	if room <= 0 {
 		return 0, nil
@@ -144,15 +153,45 @@ func (c *claimer) round(ctx context.Context, polled bool, start func(gantry.Task
 		return 0, err
 	}
 	tasks, err := c.s.store.Claim(ctx, c.s.Worker, want)
+	if err != nil {
+		c.doubt, c.doubted = append(c.doubt, want...), time.Now()
+		return 0, err
+	}
+	c.begin(want, tasks, start)
+	return len(tasks), nil
+}
+
+// begin starts the tasks of a claim.
+func (c *claimer) begin(want []gantry.Want, tasks []gantry.Task, start func(gantry.Task)) {
 	got := map[int32]int{}
 	for _, t := range tasks {
 		got[t.Lane]++
 	}
-	c.settle(lanes, want, got, err != nil)
+	c.settle(want, got)
 	for _, t := range tasks {
 		start(t)
 	}
-	return len(tasks), err
+}
+
+// findOut takes up the tasks that this process holds and does not know of, since the answer of a claim got lost
+// or a transition could not be committed: nobody else may have them. Until then the units of such claims stay
+// taken.
+func (c *claimer) findOut(ctx context.Context, start func(gantry.Task)) error {
+	if (len(c.doubt) == 0 || time.Since(c.doubted) < doubtFor) && time.Since(c.asked) < heldEvery {
+		return nil
+	}
+	tasks, err := c.s.store.Held(ctx, c.s.Worker)
+	if err != nil {
+		return err
+	}
+	c.asked = time.Now()
+	tasks = slices.DeleteFunc(tasks, func(t gantry.Task) bool { return c.s.knows(t.Lease) })
+	doubt := c.doubt
+	c.doubt = nil
+	if len(doubt)+len(tasks) > 0 {
+		c.begin(doubt, tasks, start)
+	}
+	return nil
 }
 
 // wants takes units for each lane and says how many tasks to claim from it. The room is shared out
@@ -182,24 +221,35 @@ func (c *claimer) wants(ctx context.Context, lanes []gantry.Lane, room int) ([]g
 }
 
 // settle gives back the units that no task was found for, counts the tasks, and forgets lanes
-// that had fewer tasks than asked for.
-func (c *claimer) settle(lanes []gantry.Lane, want []gantry.Want, got map[int32]int, failed bool) {
+// that had fewer tasks than asked for. A lane may stand there more than once.
+func (c *claimer) settle(want []gantry.Want, got map[int32]int) {
 	again := false
 	for _, w := range want {
-		i := slices.IndexFunc(lanes, func(l gantry.Lane) bool { return l.ID == w.Lane })
-		b := c.bucket(lanes[i].Limiter)
-		b.release(w.N - got[w.Lane])
-		if got[w.Lane] < w.N && !failed {
-			b.setHope(0)
-		}
+		n := min(w.N, got[w.Lane])
+		got[w.Lane] -= n
 		c.mu.Lock()
-		c.count += got[w.Lane]
-		if got[w.Lane] < w.N && !failed {
+		limiter := c.limiterOf(w.Lane)
+		c.count += n
+		if n < w.N {
 			delete(c.hot, w.Lane)
 		} else {
 			again = true
 		}
 		c.mu.Unlock()
+		b := c.bucket(limiter)
+		b.release(w.N - n)
+		if n < w.N {
+			b.setHope(0)
+		}
+	}
+	for lane, n := range got { // that no unit was taken for
+		c.mu.Lock()
+		limiter := c.limiterOf(lane)
+		c.count += n
+		c.mu.Unlock()
+		if b := c.bucket(limiter); b != nil {
+			b.seize(n)
+		}
 	}
 	if again {
 		c.nudge()

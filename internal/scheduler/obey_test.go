@@ -27,12 +27,12 @@ func TestObey(t *testing.T) {
 	t.Parallel()
 	s := &Session{held: map[gantry.TaskID]*grip{}, store: orders{tasks: []gantry.TaskID{1, 2, 9}}, opts: Options{Log: slog.New(slog.DiscardHandler)}}
 	first, cancelFirst := context.WithCancelCause(t.Context())
-	letGo := s.hold(1, cancelFirst)
+	letGo := s.hold(gantry.Lease{Task: 1}, cancelFirst)
 	again, cancelAgain := context.WithCancelCause(t.Context())
-	forget := s.hold(1, cancelAgain)
+	forget := s.hold(gantry.Lease{Task: 1}, cancelAgain)
 	letGo()
 	other, cancelOther := context.WithCancelCause(t.Context())
-	s.hold(3, cancelOther)
+	s.hold(gantry.Lease{Task: 3}, cancelOther)
 	s.obey(t.Context())
 	if !errors.Is(context.Cause(again), gantry.ErrCancelled) || first.Err() != nil || other.Err() != nil {
 		t.Errorf("%v, %v, %v", context.Cause(again), first.Err(), other.Err())

@@ -111,6 +111,7 @@ func Run(ctx context.Context, store Store, opts Options, setUp func(context.Cont
 	s.heart.after = s.obey
 	s.waker = newWaker(store, opts.Log)
 	s.claims = newClaimer(s)
+	s.claims.asked = beat
 	commitCtx, endCommits := context.WithCancel(context.WithoutCancel(ctx))
 	committed := make(chan struct{})
 	go func() { defer close(committed); s.commits.run(commitCtx) }()
@@ -189,11 +190,12 @@ func (s *Session) Commits() (flushes, writes int64) {
 }
 
 func (s *Session) start(ctx context.Context, t gantry.Task, begin Begin) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	letGo := s.hold(t.Lease, cancel)
 	s.tasks.Go(func() {
 		defer s.claims.finished(t)
-		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
-		defer s.hold(t.Task, cancel)()
+		defer letGo()
 		step, end := begin(t)
 		defer end()
 		s.run(ctx, t, step)
@@ -227,6 +229,7 @@ func (s *Session) run(ctx context.Context, t gantry.Task, step Step) {
 			return
 		}
 		t.Seq, t.State, t.Stage, t.Attempt, t.Cursor = t.Seq+1, tr.To, tr.Stage, 0, 0
+		s.stillHolds(t.Lease)
 		if tr.Within > 0 {
 			until = time.Now().Add(tr.Within)
 		}

@@ -17,6 +17,7 @@ type Store interface {
 	Lanes(ctx context.Context, w gantry.WorkerID, private bool) ([]gantry.Lane, error)
 	ReadyLanes(ctx context.Context, lanes []int32) ([]int32, error)
 	Claim(ctx context.Context, w gantry.WorkerID, want []gantry.Want) ([]gantry.Task, error)
+	Held(ctx context.Context, w gantry.WorkerID) ([]gantry.Task, error)
 	Commit(ctx context.Context, w gantry.WorkerID, writes []*gantry.Write) ([]bool, error)
 	Landed(ctx context.Context, w gantry.WorkerID, writes []*gantry.Write) ([]bool, error)
 	Reap(ctx context.Context) ([]int32, error)

@@ -64,12 +64,16 @@ var histories = []struct {
 	{"a cancel reaches children that come later", func(y *story, w, limit, lane int, id string) []step {
 		return []step{enqueue(arrive{id: id, source: y.prefix + "a", lane: lane, priority: 5, within: time.Hour}), claim(w, 1, lane),
 			commit(w, move(id, gantry.Advance, gantry.Inferring, 0, 0, gantry.Transition{})), cancel(id), cancel(id), obey(w), obey(w + 1),
-			commit(w, divide(id, gantry.Shard, gantry.Inferring, 2, 0)), claim(w, 1, lane), obey(w), obey(w + 1), read(id),
+			commit(w, divide(id, gantry.Shard, gantry.Inferring, 2, 0)), claim(w, 1, lane), obey(w), obey(w + 1), held(w), held(w + 1), read(id),
 			commit(w, move(id+".shard0", gantry.End, gantry.Cancelled, 0, 0, gantry.Transition{})), obey(w), read(id)}
 	}},
 	{"a private lane ends with its process", func(y *story, w, limit, lane int, id string) []step {
 		return []step{enqueue(arrive{id: id, source: y.prefix + "a", lane: lane + 2, priority: 5, within: time.Hour}), claim(w, 1, lane+2), cancel(id), obey(w), obey(w + 1),
 			commit(w, move(id, gantry.Release, 0, 0, 0, gantry.Transition{})), obey(w + 1), look(w, lane), resign(w), reap(), read(id), reap()}
+	}},
+	{"a process that resigns leaves its tasks to the reaper", func(y *story, w, limit, lane int, id string) []step {
+		return []step{enqueue(arrive{id: id, source: y.prefix + "a", lane: lane, priority: 5, within: time.Hour}), claim(w, 1, lane), grant(w, limit, 1, 1),
+			resign(w), pass(time.Second), beat(w, time.Hour), reap(), resign(w + 1), beat(w+1, time.Hour), claim(w+2, 1, lane), held(w + 2)}
 	}},
 	{"starts", func(y *story, w, limit, lane int, id string) []step {
 		return []step{reserve(limit+1, 1), reserve(limit+1, 1), reserve(limit+1, 3), pass(9 * time.Minute), reserve(limit+1, 1), pass(3 * time.Hour), reserve(limit+1, 2),

@@ -76,6 +76,10 @@ func (l *link) Claim(ctx context.Context, w gantry.WorkerID, want []gantry.Want)
 	})
 }
 
+func (l *link) Held(ctx context.Context, w gantry.WorkerID) ([]gantry.Task, error) {
+	return ask(ctx, l, query("held", "", often), func() ([]gantry.Task, error) { return l.p.run.db.Held(ctx, w) })
+}
+
 func (l *link) Commit(ctx context.Context, w gantry.WorkerID, writes []*gantry.Write) ([]bool, error) {
 	o := query("commit", "", often)
 	o.late = true

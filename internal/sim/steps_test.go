@@ -60,6 +60,7 @@ func beat(w int, ttl time.Duration) step {
 
 func resign(w int) step {
 	return step{fmt.Sprintf("worker %d resigns", w), func(ctx context.Context, a *actor) string {
+		defer a.pass(time.Second) // a lease that ends now has not ended at this very moment
 		return answer(a.Resign(ctx, a.workers[w]), "done")
 	}}
 }
@@ -136,6 +137,17 @@ func claim(w int, n int, lanes ...int) step {
 		out := make([]string, len(tasks))
 		for i, t := range tasks {
 			out[i] = a.say(t)
+		}
+		return answer(err, strings.Join(out, "; "))
+	}}
+}
+
+func held(w int) step {
+	return step{fmt.Sprintf("tasks of worker %d", w), func(ctx context.Context, a *actor) string {
+		tasks, err := a.Held(ctx, a.workers[w])
+		var out []string
+		for _, t := range tasks {
+			out = append(out, a.say(t))
 		}
 		return answer(err, strings.Join(out, "; "))
 	}}

@@ -182,6 +182,8 @@ func (y *story) next() step {
 		return limit(y.own.limiters, "pipeline:"+y.prefix, gantry.LimiterSpec{MaxUnits: y.IntN(6) - 1, Hold: time.Minute}, y.IntN(2) == 0)
 	case task == "":
 		return claim(y.worker(), 2, y.lane())
+	case n < 57:
+		return held(y.worker())
 	case n < 58:
 		return obey(y.worker())
 	case n < 60:

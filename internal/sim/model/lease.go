@@ -34,11 +34,15 @@ func (s *Store) Heartbeat(_ context.Context, w gantry.WorkerID, ttl time.Duratio
 func (s *Store) Resign(_ context.Context, w gantry.WorkerID) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.workers, w)
 	for k := range s.grants {
 		if k.worker == w {
 			delete(s.grants, k)
 		}
+	}
+	if len(s.ordered(func(h *Hot) bool { return h.Phase == gantry.Owned && h.Owner == w })) == 0 {
+		delete(s.workers, w)
+	} else if s.alive(w) {
+		s.workers[w] = s.now()
 	}
 	return nil
 }
@@ -178,6 +182,16 @@ func (s *Store) Claim(_ context.Context, w gantry.WorkerID, want []gantry.Want) 
 	slices.SortFunc(out, func(a, b gantry.Task) int {
 		return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(a.Task, b.Task))
 	})
+	return out, nil
+}
+
+// Held is postgres.Store.Held.
+func (s *Store) Held(_ context.Context, w gantry.WorkerID) (out []gantry.Task, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range s.ordered(func(h *Hot) bool { return h.Phase == gantry.Owned && h.Owner == w }) {
+		out = append(out, s.claimed(id))
+	}
 	return out, nil
 }
 
