@@ -173,6 +173,10 @@ func (s *Session) Alive() bool { return s.heart.alive() }
 // Waiting counts the calls of this process that wait for a unit of a limit, and for a start of one.
 func (s *Session) Waiting() (units, starts int) { return s.keeper.waiting() }
 
+// Await lets Run not end, nor the lease, before wait returns: what it waits for makes calls, and must be able to
+// put on record how they ended. It is called while Run sets up, or by what is waited for.
+func (s *Session) Await(wait func()) { s.tasks.Go(wait) }
+
 // Stopping is closed when the process is asked to stop: effects begin nothing new then.
 func (s *Session) Stopping() <-chan struct{} { return s.stop }
 

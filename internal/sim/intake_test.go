@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
@@ -13,17 +14,30 @@ import (
 
 // intake makes tasks of objects in the order of package app: known, number, copy on record, admit.
 type intake struct {
-	p      *proc
-	st     *link
-	gate   *gate.Gate
-	wake   func(lanes ...int32)
-	worker gantry.WorkerID
+	p     *proc
+	st    *link
+	gate  *gate.Gate
+	wake  func(lanes ...int32)
+	ctx   context.Context // ends with the lease
+	under sync.WaitGroup  // objects that are under way
 }
 
 var key = []byte("a key of the deployment")
 
-// accept makes one object durable.
-func (in *intake) accept(ctx context.Context, x object) error {
+// accept makes one object durable, if the process still takes any.
+func (in *intake) accept(x object) error {
+	in.p.mu.Lock()
+	if in.p.feed != in {
+		in.p.mu.Unlock()
+		return errNobody
+	}
+	in.under.Add(1)
+	in.p.mu.Unlock()
+	defer in.under.Done()
+	return in.take(in.ctx, x)
+}
+
+func (in *intake) take(ctx context.Context, x object) error {
 	r := in.p.run
 	pl, ids := r.world.pipelines[x.pipeline], r.ids[x.pipeline]
 	source := pl.Name + "/in"
@@ -109,7 +123,7 @@ func (r *run) announce(x object, d dice) error {
 	first := living[d.more(10).below(len(living))]
 	if d.more(11).hits(r.faults.twice) {
 		other := living[d.more(12).below(len(living))]
-		r.sources.Go(func() { other.accept(other.p.ctx, x) })
+		r.sources.Go(func() { other.accept(x) })
 	}
-	return first.accept(first.p.ctx, x)
+	return first.accept(x)
 }

@@ -16,6 +16,12 @@ func query(kind, name string, o odds) op {
 	return op{kind: kind, name: name, odds: o, lo: 200 * time.Microsecond, hi: 2 * time.Millisecond}
 }
 
+// once is for what a task's effect reads.
+func (o op) once() op {
+	o.bounded = true
+	return o
+}
+
 // ask runs a statement that gives a value.
 func ask[T any](ctx context.Context, l *link, o op, land func() (T, error)) (v T, err error) {
 	err = l.p.call(ctx, o, func() error {
@@ -163,19 +169,19 @@ func (l *link) Listen(ctx context.Context, wake func(string)) error {
 }
 
 func (l *link) Original(ctx context.Context, t gantry.TaskID) (gantry.Arrival, error) {
-	return ask(ctx, l, query("original", idOf(t), reads), func() (gantry.Arrival, error) { return l.p.run.db.Original(ctx, t) })
+	return ask(ctx, l, query("original", idOf(t), often).once(), func() (gantry.Arrival, error) { return l.p.run.db.Original(ctx, t) })
 }
 
 func (l *link) Items(ctx context.Context, t gantry.TaskID) ([]gantry.Item, error) {
-	return ask(ctx, l, query("items", idOf(t), reads), func() ([]gantry.Item, error) { return l.p.run.db.Items(ctx, t) })
+	return ask(ctx, l, query("items", idOf(t), often).once(), func() ([]gantry.Item, error) { return l.p.run.db.Items(ctx, t) })
 }
 
 func (l *link) Parts(ctx context.Context, t gantry.TaskID, leg int16) ([]gantry.Part, error) {
-	return ask(ctx, l, query("parts", idOf(t), reads), func() ([]gantry.Part, error) { return l.p.run.db.Parts(ctx, t, leg) })
+	return ask(ctx, l, query("parts", idOf(t), often).once(), func() ([]gantry.Part, error) { return l.p.run.db.Parts(ctx, t, leg) })
 }
 
 func (l *link) Children(ctx context.Context, t gantry.TaskID) ([]gantry.ChildTask, error) {
-	return ask(ctx, l, query("children", idOf(t), reads), func() ([]gantry.ChildTask, error) { return l.p.run.db.Children(ctx, t) })
+	return ask(ctx, l, query("children", idOf(t), often).once(), func() ([]gantry.ChildTask, error) { return l.p.run.db.Children(ctx, t) })
 }
 
 func (l *link) MemberItems(ctx context.Context, t gantry.TaskID) (gantry.TaskID, []gantry.Item, error) {
@@ -183,7 +189,7 @@ func (l *link) MemberItems(ctx context.Context, t gantry.TaskID) (gantry.TaskID,
 		owner gantry.TaskID
 		items []gantry.Item
 	}
-	a, err := ask(ctx, l, query("members", idOf(t), reads), func() (a answer, err error) {
+	a, err := ask(ctx, l, query("members", idOf(t), often).once(), func() (a answer, err error) {
 		a.owner, a.items, err = l.p.run.db.MemberItems(ctx, t)
 		return a, err
 	})

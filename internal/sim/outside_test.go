@@ -217,17 +217,30 @@ func (s sink) Deliver(ctx context.Context, out gantry.Delivery) error {
 	if err != nil {
 		return err
 	}
-	n := s.p.count("put", out.Path)
-	if d := s.run.dice.of("sink", out.Path, 0); d.hits(s.run.faults.sink) && n <= 1+d.more(1).below(2) {
+	if s.run.busy(out.Path) {
 		return gantry.Errorf(gantry.Unavailable, "http_503", "put file: slow down")
 	}
-	o := op{kind: "sink", name: out.Path, odds: often, lo: 500 * time.Microsecond, hi: 20 * time.Millisecond}
+	o := op{kind: "sink", name: out.Path, odds: often, bounded: true, lo: 500 * time.Microsecond, hi: 20 * time.Millisecond}
 	err = s.p.call(ctx, o, func() error { return s.run.put(s.w, out, body) })
 	if err != nil && gantry.KindOf(err) == gantry.Transient {
 		return transient(err)
 	}
 	m.LastByte()
 	return err
+}
+
+// busy tells whether the sink takes a file some other time. It does so for no task very often.
+func (r *run) busy(path string) bool {
+	r.landing.Lock()
+	defer r.landing.Unlock()
+	task := taskOf(path)
+	r.refused[path]++
+	n := r.refused[path]
+	if d := r.dice.of("sink", path, 0); !d.hits(r.faults.sink) || n > 1+d.more(1).below(2) || r.refused[task] >= 4 {
+		return false
+	}
+	r.refused[task]++
+	return true
 }
 
 // put is what the sink does.
@@ -330,7 +343,7 @@ func (s *staged) Inline() []byte {
 // Commit makes the bytes durable.
 func (s *staged) Commit(ctx context.Context) (string, error) {
 	at := s.sha.String()
-	o := op{kind: "blob", name: at, odds: often, lo: 200 * time.Microsecond, hi: 5 * time.Millisecond}
+	o := op{kind: "blob", name: at, odds: often, bounded: true, lo: 200 * time.Microsecond, hi: 5 * time.Millisecond}
 	return at, s.p.call(ctx, o, func() error {
 		s.p.run.blobs[at] = s.all
 		return nil

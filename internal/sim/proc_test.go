@@ -105,8 +105,8 @@ type op struct {
 	kind, name string
 	odds       odds
 	lo, hi     time.Duration // how long each way takes
-	// wait, if set, is what it waits for before it lands, such as a lock.
-	late bool // it may land after its sender has given up
+	late       bool          // it may land after its sender has given up
+	bounded    bool          // so many failures of it fail a task, and there are only so many
 }
 
 // call does something: after the way there it lands, unless a fault comes between, and after the way back
@@ -224,18 +224,26 @@ func (p *proc) session() error {
 		g := gate.New(session, ids, p.now)
 		plans := p.run.plans(p, s.Worker)
 		e := engine.New(engine.Options{Store: st, Session: s, Caller: g, Blobs: blobs{p}, Plans: plans, Rand: p.stream("pause", n), Log: nil})
-		in := &intake{p: p, st: st, gate: g, wake: s.Wake, worker: s.Worker}
-		p.mu.Lock()
-		p.feed = in
-		p.mu.Unlock()
-		context.AfterFunc(loops, func() {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			if p.feed == in {
-				p.feed = nil
-			}
-		})
+		p.takeObjects(loops, s, &intake{p: p, st: st, gate: g, wake: s.Wake})
 		return func(t gantry.Task) (scheduler.Step, func()) { return e.Begin(t) }, nil
+	})
+}
+
+// takeObjects lets sources find the process until it is asked to stop or its lease ends. What is under way then
+// is waited for.
+func (p *proc) takeObjects(loops context.Context, s *scheduler.Session, in *intake) {
+	living, end := context.WithCancel(loops)
+	context.AfterFunc(p.ctx, end)
+	in.ctx = living
+	p.mu.Lock()
+	p.feed = in
+	p.mu.Unlock()
+	s.Await(func() {
+		<-living.Done()
+		p.mu.Lock()
+		p.feed = nil
+		p.mu.Unlock()
+		in.under.Wait()
 	})
 }
 

@@ -39,7 +39,6 @@ const (
 	idle   odds = iota // what a process does again and again while there is nothing to do
 	seldom             // house-keeping
 	often              // what moves a task
-	reads              // what a task's effect reads: so many failures of it fail the task, and are bounded
 )
 
 // faults are what goes wrong in a run.
@@ -95,6 +94,7 @@ type run struct {
 	landing sync.Mutex // held while something happens in the world
 	blobs   map[string][]byte
 	sink    map[string]*stored
+	refused map[string]int // by path and by task
 	trace   []moment
 	hash    uint64
 
@@ -142,11 +142,11 @@ func (r *run) note(p *proc, o op, how string, err error) {
 // fault says what goes wrong with an operation.
 func (r *run) fault(p *proc, o op, d dice) fault {
 	f := &r.faults
-	scale := map[odds]float64{idle: 0.1, seldom: 0.5, often: 1, reads: 1}[o.odds]
+	scale := map[odds]float64{idle: 0.1, seldom: 0.5, often: 1}[o.odds]
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
-	case r.ended:
+	case r.ended, time.Since(r.began) > troubled:
 		return fine
 	case f.kills > 0 && d.more(1).hits(f.kill*scale):
 		f.kills--
@@ -158,11 +158,11 @@ func (r *run) fault(p *proc, o op, d dice) fault {
 		return late
 	case d.more(5).hits(f.slow * scale):
 		return slow
-	case d.more(6).hits(f.refuse*scale) && (o.odds != reads || f.misreads > 0):
-		f.misreads -= bit(o.odds == reads)
+	case d.more(6).hits(f.refuse*scale) && (!o.bounded || f.misreads > 0):
+		f.misreads -= bit(o.bounded)
 		return refuse
-	case d.more(7).hits(f.lose*scale) && (o.odds != reads || f.misreads > 0):
-		f.misreads -= bit(o.odds == reads)
+	case d.more(7).hits(f.lose*scale) && (!o.bounded || f.misreads > 0):
+		f.misreads -= bit(o.bounded)
 		return lose
 	}
 	return fine
@@ -286,6 +286,7 @@ func simulate(t *testing.T, r *run) (out result) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		r.began, r.blobs, r.sink, r.ttl = time.Now(), map[string][]byte{}, map[string]*stored{}, 3*time.Second
+		r.refused = map[string]int{}
 		r.prepare()
 		for i, x := range r.world.objects {
 			r.sources.Add(1)
@@ -304,8 +305,10 @@ func simulate(t *testing.T, r *run) (out result) {
 	return out
 }
 
-// longest is how much virtual time a run may take.
-const longest = 10 * time.Minute
+const (
+	troubled = time.Minute     // after that nothing goes wrong any more
+	longest  = 4 * time.Minute // how much virtual time a run may take
+)
 
 // drain waits until all is done, or something is wrong, and ends the processes.
 func (r *run) drain() {
