@@ -16,6 +16,7 @@ type heart struct {
 	ttl    time.Duration
 	origin time.Time
 	beat   atomic.Int64          // of the last good heartbeat, from origin
+	lost   atomic.Bool           // somebody was told that it is lost, and gave up what it held
 	after  func(context.Context) // what is done at each good heartbeat; nil for nothing
 }
 
@@ -23,8 +24,13 @@ func newHeart(store Store, w gantry.WorkerID, ttl time.Duration, first time.Time
 	return &heart{store: store, worker: w, ttl: ttl, origin: first}
 }
 
+// alive tells whether the lease surely still runs. Once it has said no it stays at that, even if a late heartbeat
+// goes through: tasks were let go of by then.
 func (h *heart) alive() bool {
-	return time.Since(h.origin)-time.Duration(h.beat.Load()) < h.ttl*4/5
+	if time.Since(h.origin)-time.Duration(h.beat.Load()) >= h.ttl*4/5 {
+		h.lost.Store(true)
+	}
+	return !h.lost.Load()
 }
 
 // run beats until ctx ends or the lease is lost.
@@ -44,7 +50,7 @@ func (h *heart) run(ctx context.Context) error {
 		ok, err := h.store.Heartbeat(bctx, h.worker, h.ttl)
 		cancel()
 		switch {
-		case err == nil && ok:
+		case err == nil && ok && !h.lost.Load():
 			h.beat.Store(int64(sent))
 			h.then(ctx)
 		case err == nil, !h.alive():

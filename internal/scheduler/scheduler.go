@@ -127,12 +127,11 @@ func Run(ctx context.Context, store Store, opts Options, setUp func(context.Cont
 	}
 	endCommits()
 	<-committed
-	if !errors.Is(err, ErrLeaseLost) {
-		rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		if rerr := store.Resign(rctx, w); rerr != nil && err == nil {
-			err = rerr
-		}
+	// No call of this process runs any more. Tasks that it still has by the books are rescued at once.
+	rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if rerr := store.Resign(rctx, w); rerr != nil && err == nil {
+		err = rerr
 	}
 	return err
 }

@@ -53,7 +53,7 @@ func newCheck(r *run) *check {
 // fail keeps the first violation, with what happened before it.
 func (c *check) fail(format string, args ...any) {
 	c.run.mu.Lock()
-	tail := slices.Clone(c.run.trace[max(0, len(c.run.trace)-60):])
+	tail := slices.Clone(c.run.trace[max(0, len(c.run.trace)-160):])
 	c.run.mu.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -112,6 +112,7 @@ func (c *check) event(v model.View, e model.Event) {
 		c.fail("task %s: event %d of change %d goes from %s to %s", name, e.Seq, e.Change, e.From, e.To)
 	}
 	c.tasks[e.Task] = stand{e.Seq, e.To}
+	c.run.note(c.workers[e.Worker], op{kind: "  event", name: fmt.Sprintf("task %d seq %d %s>%s change %d", e.Task, e.Seq, e.From, e.To, e.Change), odds: often}, "", nil)
 }
 
 // claimed looks at how many tasks are in progress.
@@ -119,7 +120,13 @@ func (c *check) claimed() {
 	c.run.db.Look(func(v model.View) {
 		for i, ids := range c.run.ids {
 			if n := v.Owned(ids.limiter); n > c.run.world.progress[i] {
-				c.fail("%d tasks of %s are in progress, %d may be", n, c.run.world.pipelines[i].Name, c.run.world.progress[i])
+				var who []string
+				for _, t := range v.Tasks() {
+					if h := v.Hot(t.ID); h != nil && h.Phase == gantry.Owned {
+						who = append(who, fmt.Sprintf("task %d of %d", t.ID, h.Owner))
+					}
+				}
+				c.fail("%d tasks of %s are in progress, %d may be: %v, %+v", n, c.run.world.pipelines[i].Name, c.run.world.progress[i], who, v.Grants())
 			}
 		}
 	})

@@ -72,7 +72,7 @@ var histories = []struct {
 			commit(w, move(id, gantry.Release, 0, 0, 0, gantry.Transition{})), obey(w + 1), look(w, lane), resign(w), reap(), read(id), reap()}
 	}},
 	{"a process that resigns leaves its tasks to the reaper", func(y *story, w, limit, lane int, id string) []step {
-		return []step{enqueue(arrive{id: id, source: y.prefix + "a", lane: lane, priority: 5, within: time.Hour}), claim(w, 1, lane), grant(w, limit, 1, 1),
+		return []step{enqueue(arrive{id: id, source: y.prefix + "a", lane: lane, priority: 5, within: time.Hour}), claim(w, 1, lane), grant(w, limit, 1, 1), grant(w, limit+1, 1, 1),
 			resign(w), pass(time.Second), beat(w, time.Hour), reap(), resign(w + 1), beat(w+1, time.Hour), claim(w+2, 1, lane), held(w + 2)}
 	}},
 	{"starts", func(y *story, w, limit, lane int, id string) []step {

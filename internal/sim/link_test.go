@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -77,6 +78,9 @@ func (l *link) ReadyLanes(ctx context.Context, lanes []int32) ([]int32, error) {
 func (l *link) Claim(ctx context.Context, w gantry.WorkerID, want []gantry.Want) ([]gantry.Task, error) {
 	return ask(ctx, l, query("claim", "", often), func() ([]gantry.Task, error) {
 		tasks, err := l.p.run.db.Claim(ctx, w, want)
+		for _, t := range tasks {
+			l.p.run.note(l.p, op{kind: "  claimed", name: fmt.Sprintf("task %d seq %d", t.Task, t.Seq), odds: often}, "", nil)
+		}
 		l.p.run.check.claimed()
 		return tasks, err
 	})
@@ -126,7 +130,11 @@ func (l *link) Limit(ctx context.Context, id int32) (gantry.LimiterSpec, error) 
 }
 
 func (l *link) Grant(ctx context.Context, w gantry.WorkerID, limiter int32, want, inUse int) (int, error) {
-	return ask(ctx, l, query("grant", id32(limiter), often), func() (int, error) { return l.p.run.db.Grant(ctx, w, limiter, want, inUse) })
+	return ask(ctx, l, query("grant", id32(limiter), often), func() (int, error) {
+		n, err := l.p.run.db.Grant(ctx, w, limiter, want, inUse)
+		l.p.run.note(l.p, op{kind: "  granted", name: fmt.Sprintf("%d: %d of %d, %d in use", limiter, n, want, inUse), odds: often}, "", err)
+		return n, err
+	})
 }
 
 func (l *link) Share(ctx context.Context, w gantry.WorkerID, limiter int32, want int) (int, error) {

@@ -132,7 +132,11 @@ func (r *run) note(p *proc, o op, how string, err error) {
 	if (o.odds == idle || o.odds == seldom) && err == nil {
 		return // of no interest
 	}
-	m := moment{time.Since(r.began), p.name, o.kind, o.name, how, err}
+	who := "-"
+	if p != nil {
+		who = p.name
+	}
+	m := moment{time.Since(r.began), who, o.kind, o.name, how, err}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.trace = append(r.trace, m)

@@ -34,12 +34,13 @@ func (s *Store) Heartbeat(_ context.Context, w gantry.WorkerID, ttl time.Duratio
 func (s *Store) Resign(_ context.Context, w gantry.WorkerID) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	busy := len(s.ordered(func(h *Hot) bool { return h.Phase == gantry.Owned && h.Owner == w })) > 0
 	for k := range s.grants {
-		if k.worker == w {
+		if k.worker == w && !(busy && strings.HasPrefix(s.limiters[k.limiter-1].key, "pipeline:")) {
 			delete(s.grants, k)
 		}
 	}
-	if len(s.ordered(func(h *Hot) bool { return h.Phase == gantry.Owned && h.Owner == w })) == 0 {
+	if !busy {
 		delete(s.workers, w)
 	} else if s.alive(w) {
 		s.workers[w] = s.now()
