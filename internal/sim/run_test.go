@@ -336,8 +336,14 @@ func (r *run) cancelOne() {
 	defer r.landing.Unlock()
 	var id gantry.TaskID
 	r.db.Look(func(v model.View) {
-		if n := len(v.Tasks()); n > 0 {
-			id = v.Tasks()[r.dice.more(3).below(n)].ID
+		var own []gantry.TaskID // a part of another task ends with that one alone
+		for _, t := range v.Tasks() {
+			if t.Parent == 0 {
+				own = append(own, t.ID)
+			}
+		}
+		if len(own) > 0 {
+			id = own[r.dice.more(3).below(len(own))]
 		}
 	})
 	if id != 0 {
