@@ -68,14 +68,15 @@ func (c *claimer) nudge() {
 	}
 }
 
-// finished gives back the room and the unit of a task.
+// finished gives back the room and the unit of a task; not the unit of one that was let go of because the lease
+// was called lost, for that one is in progress until it is rescued.
 func (c *claimer) finished(t gantry.Task) {
 	c.mu.Lock()
 	c.count--
 	again := len(c.hot) > 0
 	limiter := c.limiterOf(t.Lane)
 	c.mu.Unlock()
-	if b := c.bucket(limiter); b != nil {
+	if b := c.bucket(limiter); b != nil && c.s.Alive() {
 		b.release(1)
 	}
 	if again {
@@ -129,6 +130,9 @@ func (c *claimer) run(ctx context.Context, start func(gantry.Task)) {
 
 // round claims once from every lane that has work, and says how many tasks it got.
 func (c *claimer) round(ctx context.Context, polled bool, start func(gantry.Task)) (int, error) {
+	if !c.s.Alive() {
+		return 0, nil // what it held it has let go of, though by the books it is in progress still
+	}
 	if err := c.refresh(ctx); err != nil {
 		return 0, err
 	}
