@@ -2,7 +2,7 @@ GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 export CGO_ENABLED = 0
 
-.PHONY: build demo test lint bench clean deps-demo deps-test
+.PHONY: build demo test sim lint bench clean deps-demo deps-test
 
 build: ## bin/gantry
 	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/gantry ./cmd/gantry
@@ -13,6 +13,11 @@ demo: deps-demo build ## everything on this machine, in one command
 
 test: deps-test ## all tests, with what they need
 	sh test/run
+
+SEEDS ?= 2000
+
+sim: ## scheduler, engine and gate under faults in virtual time, one seed a run; and that it notices each missing guard
+	$(GO) test ./internal/sim -run 'TestSeeds|TestControls|TestReplay' -seeds=$(SEEDS) -timeout 60m -v
 
 lint: ## gofmt, vet, staticcheck
 	sh test/lint

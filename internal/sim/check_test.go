@@ -205,13 +205,17 @@ func (c *check) received(x processor, key string, began time.Time) (over func())
 		return func() {}
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.inside[x.name]++
-	if n := c.inside[x.name]; n > x.concurrency {
-		defer c.fail("%d requests are at %s at once, %d may be", n, x.name, x.concurrency)
-	}
+	n, crowd := c.inside[x.name], 0
 	if time.Since(began) < 5*time.Millisecond { // else its process stood still on the way
-		defer c.rate(x, began)()
+		crowd = c.crowd(x, began)
+	}
+	c.mu.Unlock()
+	if n > x.concurrency {
+		c.fail("%d requests are at %s at once, %d may be", n, x.name, x.concurrency)
+	}
+	if most := int(x.rate + x.burst); x.rate > 0 && crowd > most {
+		c.fail("%d requests to %s began within a second, %d may", crowd, x.name, most)
 	}
 	return sync.OnceFunc(func() {
 		c.mu.Lock()
@@ -220,25 +224,20 @@ func (c *check) received(x processor, key string, began time.Time) (over func())
 	})
 }
 
-// rate looks at how many requests began within a second. mu is held; what it gives is called without.
-func (c *check) rate(x processor, began time.Time) func() {
-	if x.rate <= 0 {
-		return func() {}
-	}
+// crowd notes the beginning of a request, and counts those that began within a second of it. mu is held.
+func (c *check) crowd(x processor, began time.Time) int {
 	list := append(c.starts[x.name], began)
 	slices.SortFunc(list, time.Time.Compare)
 	c.starts[x.name] = list
-	most := int(x.rate + x.burst)
+	most := 0
 	for i := range list {
 		j := i
 		for j < len(list) && list[j].Sub(list[i]) < time.Second {
 			j++
 		}
-		if n := j - i; n > most {
-			return func() { c.fail("%d requests to %s began within a second, %d may", n, x.name, most) }
-		}
+		most = max(most, j-i)
 	}
-	return func() {}
+	return most
 }
 
 // delivered looks at a file that reaches the sink.
