@@ -28,6 +28,7 @@ type check struct {
 	intents int            // that were looked at
 	inside  map[string]int // requests by service
 	starts  map[string][]time.Time
+	paused  map[string]time.Time // by service: since when it takes nothing
 	acked   []object
 }
 
@@ -47,7 +48,7 @@ type heard struct {
 
 func newCheck(r *run) *check {
 	return &check{run: r, workers: map[gantry.WorkerID]*proc{}, tasks: map[gantry.TaskID]stand{}, heard: map[heard]int{}, sent: map[heard]int{},
-		inside: map[string]int{}, starts: map[string][]time.Time{}}
+		inside: map[string]int{}, starts: map[string][]time.Time{}, paused: map[string]time.Time{}}
 }
 
 // fail keeps the first violation, with what happened before it.
@@ -207,10 +208,14 @@ func (c *check) received(x processor, key string, began time.Time) (over func())
 	c.mu.Lock()
 	c.inside[x.name]++
 	n, crowd := c.inside[x.name], 0
+	since, closed := c.paused[x.name]
 	if time.Since(began) < 5*time.Millisecond { // else its process stood still on the way
 		crowd = c.crowd(x, began)
 	}
 	c.mu.Unlock()
+	if closed && time.Since(since) > heardOf {
+		c.fail("a request is at %s, which is paused for %s", x.name, time.Since(since))
+	}
 	if n > x.concurrency {
 		c.fail("%d requests are at %s at once, %d may be", n, x.name, x.concurrency)
 	}
@@ -222,6 +227,20 @@ func (c *check) received(x processor, key string, began time.Time) (over func())
 		c.inside[x.name]--
 		c.mu.Unlock()
 	})
+}
+
+// heardOf is when all processes know that a target is paused: they ask every other second, may have to ask again,
+// and a call under way may be on its way for as long as it takes.
+const heardOf = callTimeout + 5*time.Second
+
+// allowed notes what an operator allows.
+func (c *check) allowed(service string, units int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.paused, service)
+	if units == 0 {
+		c.paused[service] = time.Now()
+	}
 }
 
 // crowd notes the beginning of a request, and counts those that began within a second of it. mu is held.

@@ -51,8 +51,6 @@ type actor struct {
 	tasks    map[string]gantry.TaskID
 	names    map[gantry.TaskID]string
 	held     map[string]gantry.Task // as it was claimed or moved last
-	last     *gantry.Write          // the last write of a commit, and whose it was
-	lastBy   gantry.WorkerID
 }
 
 func newActor(t testing.TB, s store) *actor {
@@ -101,7 +99,6 @@ type story struct {
 	*rand.Rand
 	prefix string // of public ids
 	a      *actor
-	made   []string                               // public ids of tasks, children too
 	own    struct{ workers, lanes, limiters int } // how many there were before
 	calls  []gantry.UUID
 	pauses time.Duration

@@ -13,60 +13,6 @@ import (
 	"github.com/gantry-imaging/gantry/internal/sim/model"
 )
 
-// fault is what goes wrong with one thing that a process does.
-type fault int
-
-const (
-	fine      fault = iota
-	refuse          // it does not come about
-	lose            // it comes about, and the process does not hear of it
-	late            // it comes about after the process was told that it broke off
-	slow            // the answer takes long
-	freeze          // the process stops while it is under way, and goes on later
-	dieBefore       // the process is killed just before it
-	dieAfter        // the process is killed just after it
-)
-
-// String names the fault.
-func (f fault) String() string {
-	return [...]string{"", "is refused", "answer lost", "comes late", "slow", "process stops", "killed before", "killed after"}[f]
-}
-
-// odds are how likely faults are for a kind of operation.
-type odds int
-
-const (
-	idle   odds = iota // what a process does again and again while there is nothing to do
-	seldom             // house-keeping
-	often              // what moves a task
-)
-
-// faults are what goes wrong in a run.
-type faults struct {
-	kills, freezes, misreads, stops int     // how many at most
-	kill, freeze                    float64 // probabilities, of each operation
-	refuse, lose, late, slow, deaf  float64
-	service, sink, twice            float64
-	cancel, skew                    bool
-}
-
-func faultsOf(d dice) faults {
-	f := faults{kills: 3, freezes: 2, misreads: 5, kill: 0.008, freeze: 0.003, refuse: 0.01, lose: 0.01, late: 0.01, slow: 0.01, deaf: 0.2,
-		service: 0.4, sink: 0.2, twice: 0.3, cancel: d.more(1).hits(0.2), skew: d.more(2).hits(0.3)}
-	for i, p := range []*float64{&f.kill, &f.freeze, &f.refuse, &f.lose, &f.late, &f.slow} {
-		switch d.more(10 + i).below(4) { // some runs know nothing of a fault, and some a lot
-		case 0:
-			*p = 0
-		case 3:
-			*p *= 3
-		}
-	}
-	if d.more(3).hits(0.3) {
-		f.stops = 1
-	}
-	return f
-}
-
 // broken are the guards that a control takes away.
 type broken struct {
 	model.Without
@@ -141,42 +87,6 @@ func (r *run) note(p *proc, o op, how string, err error) {
 	defer r.mu.Unlock()
 	r.trace = append(r.trace, m)
 	r.hash = uint64(dice(r.hash).of(m.proc+m.kind, m.name+how, int(m.at)))
-}
-
-// fault says what goes wrong with an operation.
-func (r *run) fault(p *proc, o op, d dice) fault {
-	f := &r.faults
-	scale := map[odds]float64{idle: 0.1, seldom: 0.5, often: 1}[o.odds]
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	switch {
-	case r.ended, time.Since(r.began) > troubled:
-		return fine
-	case f.kills > 0 && d.more(1).hits(f.kill*scale):
-		f.kills--
-		return dieBefore + fault(d.more(2).below(2))
-	case f.freezes > 0 && d.more(3).hits(f.freeze*scale):
-		f.freezes--
-		return freeze
-	case o.late && d.more(4).hits(f.late):
-		return late
-	case d.more(5).hits(f.slow * scale):
-		return slow
-	case d.more(6).hits(f.refuse*scale) && (!o.bounded || f.misreads > 0):
-		f.misreads -= bit(o.bounded)
-		return refuse
-	case d.more(7).hits(f.lose*scale) && (!o.bounded || f.misreads > 0):
-		f.misreads -= bit(o.bounded)
-		return lose
-	}
-	return fine
-}
-
-func bit(yes bool) int {
-	if yes {
-		return 1
-	}
-	return 0
 }
 
 // later does something after a time, whatever becomes of whoever asked for it.
@@ -299,9 +209,7 @@ func simulate(t *testing.T, r *run) (out result) {
 		for place := range 2 + r.dice.more(1).below(2) {
 			r.spawn(place)
 		}
-		if r.faults.cancel {
-			r.later(r.dice.more(2).between(time.Second, 8*time.Second), r.cancelOne)
-		}
+		r.operate()
 		r.drain()
 		r.check.final()
 		out = r.result()
@@ -328,28 +236,6 @@ func (r *run) drain() {
 	r.procs.Wait()
 	r.sources.Wait()
 	r.laters.Wait()
-}
-
-// cancelOne is an operator who wants the end of a task.
-func (r *run) cancelOne() {
-	r.landing.Lock()
-	defer r.landing.Unlock()
-	var id gantry.TaskID
-	r.db.Look(func(v model.View) {
-		var own []gantry.TaskID // a part of another task ends with that one alone
-		for _, t := range v.Tasks() {
-			if t.Parent == 0 {
-				own = append(own, t.ID)
-			}
-		}
-		if len(own) > 0 {
-			id = own[r.dice.more(3).below(len(own))]
-		}
-	})
-	if id != 0 {
-		r.db.Cancel(context.Background(), id, "operator")
-		r.check.moved()
-	}
 }
 
 func (r *run) result() result {
