@@ -26,7 +26,7 @@ var controls = []struct {
 func TestControls(t *testing.T) {
 	for _, c := range controls {
 		t.Run(c.name, func(t *testing.T) {
-			failed, ran := each(t, *first, found, c.broken)
+			failed, ran, _ := each(t, *first, found, c.broken)
 			if failed == nil {
 				t.Fatalf("%d seeds found nothing", ran)
 			}

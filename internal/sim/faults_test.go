@@ -18,7 +18,7 @@ const (
 
 // String names the fault.
 func (f fault) String() string {
-	return [...]string{"", "is refused", "answer lost", "comes late", "slow", "process stops", "killed before", "killed after"}[f]
+	return [...]string{"fine", "is refused", "answer lost", "comes late", "slow", "process stops", "killed before", "killed after"}[f]
 }
 
 // odds are how likely faults are for a kind of operation.
@@ -59,13 +59,20 @@ func faultsOf(d dice) faults {
 
 // fault says what goes wrong with an operation.
 func (r *run) fault(p *proc, o op, d dice) fault {
-	f := &r.faults
-	scale := map[odds]float64{idle: 0.1, seldom: 0.5, often: 1}[o.odds]
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	f := fine
+	if !r.ended && time.Since(r.began) < troubled {
+		f = r.faults.draw(o, d)
+	}
+	r.happened[f]++
+	return f
+}
+
+// draw says what goes wrong, and takes it off what may.
+func (f *faults) draw(o op, d dice) fault {
+	scale := map[odds]float64{idle: 0.1, seldom: 0.5, often: 1}[o.odds]
 	switch {
-	case r.ended, time.Since(r.began) > troubled:
-		return fine
 	case f.kills > 0 && d.more(1).hits(f.kill*scale):
 		f.kills--
 		return dieBefore + fault(d.more(2).below(2))
@@ -76,10 +83,11 @@ func (r *run) fault(p *proc, o op, d dice) fault {
 		return late
 	case d.more(5).hits(f.slow * scale):
 		return slow
-	case d.more(6).hits(f.refuse*scale) && (!o.bounded || f.misreads > 0):
+	case o.bounded && f.misreads == 0:
+	case d.more(6).hits(f.refuse * scale):
 		f.misreads -= bit(o.bounded)
 		return refuse
-	case d.more(7).hits(f.lose*scale) && (!o.bounded || f.misreads > 0):
+	case d.more(7).hits(f.lose * scale):
 		f.misreads -= bit(o.bounded)
 		return lose
 	}

@@ -44,6 +44,8 @@ type run struct {
 	trace   []moment
 	hash    uint64
 
+	happened [dieAfter + 1]int // faults
+
 	mu      sync.Mutex
 	living  []*proc
 	lives   int
@@ -193,6 +195,9 @@ type result struct {
 	hash   uint64
 	steps  int
 	lasted time.Duration
+
+	roles    [gantry.Member + 1]int // tasks
+	happened [dieAfter + 1]int      // faults
 }
 
 // simulate runs a world to its end in a bubble of virtual time.
@@ -239,13 +244,14 @@ func (r *run) drain() {
 }
 
 func (r *run) result() result {
-	out := result{seed: r.seed, broken: r.check.broken, sink: map[string][]byte{}, ends: map[string]gantry.State{}, why: map[string]string{}, hash: r.hash, steps: len(r.trace), lasted: time.Since(r.began)}
+	out := result{seed: r.seed, broken: r.check.broken, sink: map[string][]byte{}, ends: map[string]gantry.State{}, why: map[string]string{}, hash: r.hash, steps: len(r.trace), lasted: time.Since(r.began), happened: r.happened}
 	for path, x := range r.sink {
 		out.sink[path] = x.body
 	}
 	r.db.Look(func(v model.View) {
 		for _, t := range v.Tasks() {
 			out.ends[t.PublicID], out.why[t.PublicID] = t.Final, string(t.Code)+" "+t.Detail
+			out.roles[t.Role]++
 		}
 	})
 	if out.broken != "" {

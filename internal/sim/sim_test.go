@@ -3,9 +3,11 @@ package sim
 import (
 	"bytes"
 	"flag"
+	"fmt"
 	"maps"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -84,9 +86,9 @@ func differ(want, got result) string {
 }
 
 // each runs seeds side by side until one fails or all are through.
-func each(t *testing.T, first uint64, n int, b broken) (failed *result, ran int) {
+func each(t *testing.T, first uint64, n int, b broken) (failed *result, ran int, happened [dieAfter + 1]int) {
 	t.Helper()
-	var next, count atomic.Int64
+	var next atomic.Int64
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
@@ -100,8 +102,11 @@ func each(t *testing.T, first uint64, n int, b broken) (failed *result, ran int)
 					return
 				}
 				x := attempt(t, first+uint64(i), b)
-				count.Add(1)
 				mu.Lock()
+				ran++
+				for f, n := range x.happened {
+					happened[f] += n
+				}
 				if x.broken != "" && (failed == nil || x.seed < failed.seed) {
 					failed = &x
 				}
@@ -110,14 +115,41 @@ func each(t *testing.T, first uint64, n int, b broken) (failed *result, ran int)
 		})
 	}
 	wg.Wait()
-	return failed, int(count.Load())
+	return failed, ran, happened
 }
 
 // TestSeeds runs the simulation under many seeds. Every invariant must hold under each.
 func TestSeeds(t *testing.T) {
-	failed, ran := each(t, *first, *seeds, broken{})
-	t.Logf("%d seeds", ran)
+	failed, ran, happened := each(t, *first, *seeds, broken{})
+	var said []string
+	for f, n := range happened {
+		said = append(said, fmt.Sprintf("%d %s", n, fault(f)))
+		if n == 0 && ran >= 50 {
+			t.Errorf("under no seed %q came about", fault(f))
+		}
+	}
+	t.Logf("%d seeds; operations: %s", ran, strings.Join(said, ", "))
 	if failed != nil {
 		t.Fatal(failed.String())
+	}
+}
+
+// TestWorlds holds the worlds to having in them what the simulation is for.
+func TestWorlds(t *testing.T) {
+	var roles [gantry.Member + 1]int
+	ends, files := map[gantry.State]int{}, 0
+	for n := range worlds {
+		x := expect(t, n)
+		for r, k := range x.roles {
+			roles[r] += k
+		}
+		for _, s := range x.ends {
+			ends[s]++
+		}
+		files += len(x.sink)
+	}
+	t.Logf("%d tasks, %d shards, %d members; %v; %d files", roles[gantry.NoRole], roles[gantry.Shard], roles[gantry.Member], ends, files)
+	if roles[gantry.Shard] < 10 || roles[gantry.Member] < 10 || ends[gantry.Failed] == 0 || ends[gantry.Done] < 100 || files < 200 {
+		t.Error("there is too little of something")
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
+	"github.com/gantry-imaging/gantry/internal/sample"
 )
 
 // worlds is how many different worlds there are. What a world leads to when nothing goes wrong is found out once.
@@ -70,8 +71,12 @@ func newWorld(n int) *world {
 	for i := range 3 + w.dice.of("objects", "", 0).below(4) {
 		d := w.dice.of("object", "", i)
 		o := object{pipeline: d.below(2), ref: fmt.Sprintf("object%d", i), at: d.more(1).between(0, 5*time.Second)}
-		o.body = picture(d.more(2))
-		if d.more(3).hits(0.7) {
+		switch d.more(3).below(10) {
+		case 0, 1:
+			o.body = picture(d.more(2))
+		case 2, 3:
+			o.body = loop(d.more(2), 1+d.more(4).below(4))
+		default:
 			o.body = archive(d.more(4), 1+d.more(5).below(7))
 		}
 		w.objects = append(w.objects, o)
@@ -83,7 +88,7 @@ func newWorld(n int) *world {
 func (w *world) pipeline(i int) *gantry.Pipeline {
 	d := w.dice.of("pipeline", "", i)
 	p := &gantry.Pipeline{Name: fmt.Sprintf("p%d", i), Version: gantry.Digest{byte(i + 1)}, Resolved: []byte("{}"), Priority: gantry.PriorityNormal,
-		OnError: gantry.OnErrorFail, Extract: gantry.Extract{Archives: []string{"zip"}, Depth: 2, MaxBytes: 1 << 20, MaxEntries: 100, MaxRatio: 1000, Shard: 500},
+		OnError: gantry.OnErrorFail, Extract: gantry.Extract{Archives: []string{"zip"}, Depth: 2, MaxBytes: 1 << 20, MaxEntries: 100, MaxRatio: 1000, Shard: 500, Frames: gantry.RenderPNG},
 		Timeouts: gantry.Timeouts{Queued: 12 * time.Hour, Extracting: 12 * time.Hour, Ingesting: 12 * time.Hour, Inferring: 12 * time.Hour, Responding: 12 * time.Hour},
 		Retry:    gantry.RetryPolicy{Attempts: attempts, Initial: 50 * time.Millisecond, Factor: 2, Max: 2 * time.Second}}
 	policy := gantry.OnErrorSkip
@@ -93,7 +98,7 @@ func (w *world) pipeline(i int) *gantry.Pipeline {
 	stage := func(name string, m gantry.Mode, e gantry.Each, calls ...string) gantry.Stage {
 		return gantry.Stage{Name: name, Mode: m, Each: e, Call: calls, OnError: policy}
 	}
-	switch d.more(1).below(5) {
+	switch d.more(1).below(6) {
 	case 0:
 		p.Stages = []gantry.Stage{stage("one", gantry.Sequential, gantry.EachPart, "svc0")}
 	case 1:
@@ -103,6 +108,9 @@ func (w *world) pipeline(i int) *gantry.Pipeline {
 	case 3:
 		p.Stages = []gantry.Stage{stage("batch", gantry.Sequential, gantry.EachBatch, "svc2"), stage("each", gantry.Sequential, gantry.EachItem, "svc1")}
 		p.Stages[0].Max = 2
+	case 4: // a task for each study
+		p.Stages = []gantry.Stage{stage("one", gantry.Sequential, gantry.EachPart, "svc0"), stage("two", gantry.Cumulative, gantry.EachPart, "svc1")}
+		p.Group = gantry.GroupStudy
 	default: // in shards
 		p.Stages = []gantry.Stage{stage("part", gantry.Sequential, gantry.EachPart, "svc0"), stage("whole", gantry.Cumulative, gantry.EachTask, "svc2")}
 		p.Extract.Shard = 2
@@ -134,7 +142,10 @@ func picture(d dice) []byte {
 	return b.Bytes()
 }
 
-// archive is a zip of some pictures.
+// loop is a small ultrasound of some frames; a few different ones, each of a study of its own.
+func loop(d dice, frames int) []byte { return sample.Ultrasound(frames, 4+d.below(3), 4) }
+
+// archive is a zip of some pictures, or of ultrasound.
 func archive(d dice, n int) []byte {
 	var b bytes.Buffer
 	z := zip.NewWriter(&b)
@@ -143,7 +154,11 @@ func archive(d dice, n int) []byte {
 		if err != nil {
 			panic(err)
 		}
-		w.Write(picture(d.more(i)))
+		b := picture(d.more(i))
+		if d.more(-2).hits(0.3) {
+			b = loop(d.more(i), 1)
+		}
+		w.Write(b)
 	}
 	z.Close()
 	return b.Bytes()
