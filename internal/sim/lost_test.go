@@ -157,3 +157,29 @@ func TestLeaseCalledLost(t *testing.T) {
 		}
 	})
 }
+
+// TestAwait: what a process does beside its tasks can put on record how it ended after the process was asked to
+// stop, and the lease lasts as long.
+func TestAwait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := queue(t, 0, 1)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		var written error
+		alive := false
+		err := scheduler.Run(ctx, f, scheduler.Options{}, func(loops context.Context, s *scheduler.Session) (scheduler.Begin, error) {
+			s.Await(func() {
+				<-s.Stopping()
+				time.Sleep(20 * time.Second) // longer than a lease
+				f.Look(func(v model.View) { alive = v.Alive(s.Worker) })
+				written = s.Commit(loops, &gantry.Write{Outcome: &gantry.Outcome{ID: gantry.UUID{1}}})
+			})
+			return failAll(0)(loops, s)
+		})
+		f.Look(func(v model.View) {
+			if err != nil || written != nil || !alive || len(v.Outcomes()) != 1 || len(v.Workers()) != 0 {
+				t.Errorf("%v, %v, alive %t, %d outcomes, %d workers are left", err, written, alive, len(v.Outcomes()), len(v.Workers()))
+			}
+		})
+	})
+}
