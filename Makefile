@@ -2,7 +2,7 @@ GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 export CGO_ENABLED = 0
 
-.PHONY: build demo test chaos lint bench bench-scheduler clean deps-demo deps-test
+.PHONY: build demo test sim chaos lint bench bench-scheduler clean deps-demo deps-test
 
 build: ## bin/gantry
 	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/gantry ./cmd/gantry
@@ -17,6 +17,11 @@ test: deps-test ## all tests, with what they need
 # make test does so too, with fewer kills. CHAOS_CUTS: answers lost; CHAOS_SEED: another order; CHAOS_OUT: a file for the figures.
 chaos: deps-test ## kill, freeze and cut off real processes; CHAOS_KILLS=n times
 	CHAOS_KILLS=$${CHAOS_KILLS:-1000} $(GO) test -count=1 -timeout 90m -v ./test/chaos
+
+SEEDS ?= 2000
+
+sim: ## scheduler, engine and gate under faults in virtual time, one seed a run; and that it notices each missing guard
+	$(GO) test ./internal/sim -run 'TestSeeds|TestControls|TestReplay' -seeds=$(SEEDS) -timeout 60m -v
 
 lint: ## gofmt, vet, staticcheck
 	sh test/lint

@@ -46,6 +46,8 @@ var mayImport = map[string][]string{
 	"internal/postgres/postgrestest/stop": {"internal/localpg"},
 	"internal/models":                     {"internal/gantry", "internal/dicom", "internal/auth"},
 	"internal/sample":                     {"internal/gantry", "internal/dicom"},
+	"internal/sim":                        {},
+	"internal/sim/model":                  {"internal/gantry"},
 	"internal/app":                        {"*"},
 	"cmd/gantry":                          {"*"},
 	"test/benchmark":                      {"*"},

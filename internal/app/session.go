@@ -54,6 +54,7 @@ func (a *App) work(ctx context.Context, opts scheduler.Options, beside life) err
 		if beside != nil {
 			group.Go(func() error { return beside(living, s, in) })
 		}
+		s.Await(func() { group.Wait() })
 		return func(t gantry.Task) (scheduler.Step, func()) {
 			step, end := e.Begin(t)
 			return a.traced(step), end

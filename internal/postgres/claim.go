@@ -49,34 +49,35 @@ func (s *Store) Claim(ctx context.Context, w gantry.WorkerID, want []gantry.Want
 	if err != nil {
 		return nil, fmt.Errorf("claim: %w", err)
 	}
-	tasks, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (gantry.Task, error) {
-		r, err := pgx.RowToStructByPos[claimRow](row)
-		return r.task(), err
-	})
+	tasks, err := pgx.CollectRows(rows, scanClaimed)
 	if err != nil {
 		return nil, fmt.Errorf("claim: %w", err)
 	}
 	return tasks, nil
 }
 
-// ownedSQL gives the tasks of a worker as claimSQL gave them. $1 worker.
-const ownedSQL = `
+func scanClaimed(row pgx.CollectableRow) (gantry.Task, error) {
+	r, err := pgx.RowToStructByPos[claimRow](row)
+	return r.task(), err
+}
+
+// holdingSQL has the columns of claim.sql. $1 worker.
+const holdingSQL = `
 select h.id, h.seq, h.state, h.stage, h.leg, h.attempt, h.crashes, h.priority, h.lane, h.cursor,
        coalesce(extract(epoch from h.state_until - now()), 0)::float8 as remaining,
        t.public_id, t.pipeline, t.delivery, t.created_at, coalesce(t.parent, 0), t.role, t.ordinal
 from task_hot h cross join lateral (select * from task t where t.id = h.id offset 0) t
-where h.phase = 1 and h.owner = $1`
+where h.phase = 1 and h.owner = $1
+order by h.priority, h.id`
 
-// Owned lists the tasks that w holds by the database, also those whose claim it never heard of.
-func (s *Store) Owned(ctx context.Context, w gantry.WorkerID) ([]gantry.Task, error) {
-	rows, err := s.pool.Query(ctx, ownedSQL, int64(w))
+// Held lists the tasks that w holds, as a claim would have given them: after a Claim whose end is not known, they
+// are more than w knows of.
+func (s *Store) Held(ctx context.Context, w gantry.WorkerID) ([]gantry.Task, error) {
+	rows, err := s.pool.Query(ctx, holdingSQL, int64(w))
 	if err != nil {
-		return nil, fmt.Errorf("list owned tasks: %w", err)
+		return nil, fmt.Errorf("list tasks held: %w", err)
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (gantry.Task, error) {
-		r, err := pgx.RowToStructByPos[claimRow](row)
-		return r.task(), err
-	})
+	return pgx.CollectRows(rows, scanClaimed)
 }
 
 func (r claimRow) task() gantry.Task {

@@ -15,6 +15,12 @@ func ResultsForTest(of ...[]string) (sql string, args []string) {
 	return sql, args
 }
 
+// The statements about what a worker holds. $1 worker.
+const (
+	HeldForTest   = heldSQL
+	ResignForTest = resignSQL
+)
+
 // MovesForTest puts the transition statement together, with the section of parents.
 func MovesForTest() string {
 	sql, _ := newSections(transitionSQL).statement(section{"moves", 1, make([]any, 13)}, section{"parents", 1, nil})

@@ -32,14 +32,18 @@ func (s *Store) Heartbeat(ctx context.Context, w gantry.WorkerID, ttl time.Durat
 	return tag.RowsAffected() == 1, nil
 }
 
-// resignSQL leaves the row of a worker that owns a task, with the lease at its end, to the reaper.
+// resignSQL takes a worker off the books, or lets the reaper do it that rescues its tasks: until then they are in
+// progress. $1 worker.
 const resignSQL = `
-with g as (delete from limit_grant where worker = $1),
-d as (delete from worker where id = $1 and not exists (select from task_hot where phase = 1 and owner = $1))
-update worker set expires_at = now() where id = $1 and exists (select from task_hot where phase = 1 and owner = $1)`
+with busy as materialized (select exists (select from task_hot where phase = 1 and owner = $1) as yes),
+g as (
+  delete from limit_grant g using busy, limiter l
+  where g.worker = $1 and l.id = g.limiter and not (busy.yes and l.key like 'pipeline:%')),
+d as (delete from worker using busy where id = $1 and not busy.yes)
+update worker set expires_at = least(expires_at, now()) from busy where id = $1 and busy.yes`
 
-// Resign ends a lease cleanly. None of the caller's calls run, and it holds no task any more that it knows of: one
-// whose claim it never heard of is rescued at once.
+// Resign ends a lease cleanly. None of the caller's calls run any more; a task that it holds although it knows
+// nothing of it, since the answer of a claim got lost, is rescued as that of a dead process is.
 func (s *Store) Resign(ctx context.Context, w gantry.WorkerID) error {
 	_, err := s.pool.Exec(ctx, resignSQL, int64(w))
 	if err != nil {

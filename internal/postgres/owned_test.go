@@ -16,7 +16,7 @@ func TestOwned(t *testing.T) {
 	quitter := b.register(time.Hour)
 	want := b.claim(quitter, 2)
 	b.claim(b.worker, 1)
-	got := must(b.Owned(t.Context(), quitter))(t)
+	got := must(b.Held(t.Context(), quitter))(t)
 	for i := range got {
 		if d := want[i].Remaining - got[i].Remaining; d < 0 || d > time.Minute {
 			t.Errorf("%s remain of %s", got[i].Remaining, want[i].Remaining)

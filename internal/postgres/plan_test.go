@@ -139,6 +139,7 @@ func TestPlans(t *testing.T) {
 			t.Parallel()
 			p := newPlans(t, analyzed)
 			p.holdClaim()
+			p.holdHeld()
 			p.holdTransitions(645)
 			p.holdResults(645)
 			p.holdIntents(645)
@@ -161,6 +162,18 @@ func (p *plans) holdClaim() {
 	hold(p.t, plan)
 	if !strings.Contains(plan, "task_hot_ready") {
 		p.t.Errorf("a claim does not read the index of what is ready:\n%s", plan)
+	}
+}
+
+// holdHeld looks at what a process asks about all that it holds.
+func (p *plans) holdHeld() {
+	p.t.Helper()
+	for _, sql := range []string{postgres.HeldForTest, postgres.ResignForTest} {
+		plan := p.explain(sql, "1::bigint")
+		hold(p.t, plan)
+		if !strings.Contains(plan, "task_hot_owned") || scansTasks.MatchString(plan) {
+			p.t.Errorf("what a worker holds is not found by its owner:\n%s", plan)
+		}
 	}
 }
 

@@ -362,3 +362,38 @@ func TestZombieWritesNothingButItsOutcome(t *testing.T) {
 		t.Errorf("claimed again as %+v", again)
 	}
 }
+
+// TestLostClaimIsNotLost: a claim whose answer got lost left tasks with a worker that knows nothing of them. It can
+// ask for them; and if it resigns instead, they are rescued, and count as in progress until then.
+func TestLostClaimIsNotLost(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.enqueue(2)
+	w := b.register(time.Minute)
+	if n := must(b.Grant(t.Context(), w, b.limiter, 2, 0))(t); n != 2 {
+		t.Fatalf("granted %d", n)
+	}
+	claimed := b.claim(w, 2)
+	held := must(b.Held(t.Context(), w))(t)
+	if len(held) != 2 || held[0].Lease != claimed[0].Lease || held[1].PublicID != claimed[1].PublicID || held[0].Remaining <= 0 {
+		t.Fatalf("it holds %+v, claimed %+v", held, claimed)
+	}
+	if other := must(b.Held(t.Context(), b.worker))(t); len(other) != 0 {
+		t.Errorf("another holds %+v", other)
+	}
+	if err := b.Resign(t.Context(), w); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.count(`select coalesce(sum(units), 0) from limit_grant`); n != 2 {
+		t.Errorf("%d units are in progress, want 2", n)
+	}
+	if lanes := must(b.Reap(t.Context()))(t); len(lanes) != 1 {
+		t.Errorf("reaped lanes %v", lanes)
+	}
+	if n := b.count(`select count(*) from limit_grant`) + b.count(`select count(*) from worker where id = $1`, int64(w)); n != 0 {
+		t.Errorf("%d rows are left of it", n)
+	}
+	if again := b.claim(b.worker, 2); len(again) != 2 {
+		t.Errorf("claimed again %+v", again)
+	}
+}

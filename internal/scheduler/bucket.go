@@ -108,6 +108,14 @@ func (b *bucket) take(n int) int {
 	return n
 }
 
+// seize takes units for what is in progress already, whether there are any or not.
+func (b *bucket) seize(n int) {
+	b.mu.Lock()
+	b.inUse += n
+	b.mu.Unlock()
+	b.nudge()
+}
+
 func (b *bucket) release(n int) {
 	b.mu.Lock()
 	b.put(n)
@@ -173,6 +181,15 @@ func (b *bucket) settle(units int) {
 	if more && b.hope > 0 && b.granter != nil {
 		b.granter()
 	}
+}
+
+// unsure takes it that the database's answer got lost: no more than was in use may be, and as much as was
+// asked for may be booked, to be given back.
+func (b *bucket) unsure(want, inUse int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.granted, b.booked, b.frozen = inUse, max(b.booked, want, inUse), false
+	b.handOver()
 }
 
 // onGrant sets who is told when units came that the claimer hoped for.

@@ -159,6 +159,7 @@ type world struct {
 	r      *rand.Rand
 	books  int // what the database has the bucket down for
 	next   int // while a grant is under way: the answer that may or may not have been booked
+	want   int // what was asked for
 	asked  bool
 	failed bool // the answer will get lost
 	cancel []context.CancelFunc
@@ -200,7 +201,7 @@ func (w *world) step(t *testing.T) string {
 func (w *world) database() string {
 	if !w.asked {
 		want, inUse := w.ask()
-		w.asked, w.failed = true, w.r.IntN(4) == 0
+		w.want, w.asked, w.failed = want, true, w.r.IntN(4) == 0
 		w.next = inUse + w.r.IntN(max(1, min(want, 8)-inUse+1))
 		return "ask"
 	}
@@ -216,7 +217,7 @@ func (w *world) database() string {
 	w.mu.Lock()
 	inUse := w.cap
 	w.mu.Unlock()
-	w.settle(inUse)
+	w.unsure(w.want, inUse)
 	return "lost answer"
 }
 

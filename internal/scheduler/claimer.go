@@ -15,6 +15,8 @@ const (
 	pollMin    = 5 * time.Millisecond
 	pollMax    = 500 * time.Millisecond
 	lanesEvery = 2 * time.Second
+	doubtFor   = time.Second      // after a claim whose end is not known: until then it may still land
+	heldEvery  = 10 * time.Second // how often this process looks what it holds, in any case
 )
 
 // claimer takes ready tasks while this process has room, lane by lane, never more than the units it
@@ -35,8 +37,9 @@ type claimer struct {
 	look    bool // a wake-up did not say where
 	apart   apart
 
-	adrift  time.Time // until then this process may own tasks that it does not run
-	checked time.Time // when that was last looked at
+	doubt   []gantry.Want // of claims whose end is not known; their units stay taken. The claiming goroutine's own
+	doubted time.Time     // when the last of them failed
+	asked   time.Time     // when it was found out last what this process holds
 }
 
 func newClaimer(s *Session) *claimer {
@@ -70,7 +73,8 @@ func (c *claimer) nudge() {
 	}
 }
 
-// finished gives back the room and the unit of a task.
+// finished gives back the room and the unit of a task; not the unit of one that was let go of because the lease
+// was called lost, for that one is in progress until it is rescued.
 func (c *claimer) finished(t gantry.Task) {
 	c.mu.Lock()
 	c.count--
@@ -79,7 +83,7 @@ func (c *claimer) finished(t gantry.Task) {
 	again := len(c.hot) > 0 || c.apart.quiet()
 	limiter := c.limiterOf(t.Lane)
 	c.mu.Unlock()
-	if b := c.bucket(limiter); b != nil {
+	if b := c.bucket(limiter); b != nil && c.s.Alive() {
 		b.release(1)
 	}
 	if again {
@@ -144,17 +148,20 @@ func (c *claimer) run(ctx context.Context, start func(gantry.Task)) {
 
 // round claims once from every lane that has work, and says how many tasks it got.
 func (c *claimer) round(ctx context.Context, polled bool, start func(gantry.Task)) (int, error) {
+	if !c.s.Alive() {
+		return 0, nil // what it held it has let go of, though by the books it is in progress still
+	}
 	if err := c.refresh(ctx); err != nil {
 		return 0, err
 	}
-	if err := c.returnAdrift(ctx); err != nil {
+	if err := c.findOut(ctx, start); err != nil {
 		return 0, err
 	}
 	if quiet, err := c.nextAlone(ctx, start); quiet {
 		return 0, err
 	}
 	room, urgent := c.room()
-	if room <= 0 || !c.s.heart.alive() {
+	if room <= 0 {
 		return 0, nil
 	}
 	lanes, err := c.lookAround(ctx, polled, urgent)
@@ -167,22 +174,54 @@ func (c *claimer) round(ctx context.Context, polled bool, start func(gantry.Task
 	}
 	tasks, err := c.s.store.Claim(ctx, c.s.Worker, want)
 	if err != nil {
-		c.suspect()
-	}
-	got := map[int32]int{}
-	for _, t := range tasks {
-		got[t.Lane]++
+		c.doubt, c.doubted = append(c.doubt, want...), time.Now()
+		return 0, err
 	}
 	if len(tasks) > 0 {
 		fail.Point("after_claim")
 	}
-	c.settle(lanes, want, got, urgent, err != nil)
+	again := c.begin(want, tasks, urgent, start) || len(want) < len(lanes)
+	if again && (urgent || c.running() < c.s.opts.Tasks) { // a full process looks when a task ends or somebody wakes it
+		c.nudge()
+	}
+	return len(tasks), nil
+}
+
+// begin starts the tasks of a claim, and tells whether there may be more.
+func (c *claimer) begin(want []gantry.Want, tasks []gantry.Task, urgent bool, start func(gantry.Task)) (again bool) {
+	got := map[int32]int{}
+	for _, t := range tasks {
+		got[t.Lane]++
+	}
+	again = c.settle(want, got, urgent)
 	for _, t := range tasks {
 		if !c.setAside(t) {
 			start(t)
 		}
 	}
-	return len(tasks), err
+	return again
+}
+
+// findOut takes up the tasks that this process holds and does not know of, since the answer of a claim got lost
+// or a transition could not be committed: nobody else may have them. Until then the units of such claims stay
+// taken.
+func (c *claimer) findOut(ctx context.Context, start func(gantry.Task)) error {
+	if (len(c.doubt) == 0 || time.Since(c.doubted) < doubtFor) && time.Since(c.asked) < heldEvery {
+		return nil
+	}
+	tasks, err := c.s.store.Held(ctx, c.s.Worker)
+	if err != nil {
+		return err
+	}
+	c.asked = time.Now()
+	tasks = slices.DeleteFunc(tasks, func(t gantry.Task) bool { return c.s.knows(t.Lease) || c.keepsAside(t.Task) })
+	doubt := c.doubt
+	c.doubt = nil
+	if len(doubt)+len(tasks) > 0 {
+		c.begin(doubt, tasks, false, start)
+		c.nudge()
+	}
+	return nil
 }
 
 func (c *claimer) refresh(ctx context.Context) error {

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -15,16 +16,28 @@ type heart struct {
 	worker gantry.WorkerID
 	ttl    time.Duration
 	origin time.Time
-	beat   atomic.Int64          // of the last good heartbeat, from origin
+	beat   atomic.Int64  // of the last good heartbeat, from origin
+	lost   chan struct{} // closed once somebody was told that it is lost, and gave up what it held
+	tell   sync.Once
 	after  func(context.Context) // what is done at each good heartbeat; nil for nothing
 }
 
 func newHeart(store Store, w gantry.WorkerID, ttl time.Duration, first time.Time) *heart {
-	return &heart{store: store, worker: w, ttl: ttl, origin: first}
+	return &heart{store: store, worker: w, ttl: ttl, origin: first, lost: make(chan struct{})}
 }
 
+// alive tells whether the lease surely still runs. Once it has said no it stays at that, even if a late heartbeat
+// goes through: tasks were let go of by then.
 func (h *heart) alive() bool {
-	return time.Since(h.origin)-time.Duration(h.beat.Load()) < h.ttl*4/5
+	if time.Since(h.origin)-time.Duration(h.beat.Load()) >= h.ttl*4/5 {
+		h.tell.Do(func() { close(h.lost) })
+	}
+	select {
+	case <-h.lost:
+		return false
+	default:
+		return true
+	}
 }
 
 // run beats until ctx ends or the lease is lost.
@@ -36,6 +49,8 @@ func (h *heart) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-h.lost:
+			return ErrLeaseLost
 		case <-timer.C:
 		}
 		next := every
@@ -46,7 +61,7 @@ func (h *heart) run(ctx context.Context) error {
 		switch {
 		case err == nil && ok:
 			h.beat.Store(int64(sent))
-			h.then(ctx)
+			h.then(ctx) // if it was called lost meanwhile, the next round says so
 		case err == nil, !h.alive():
 			if ctx.Err() != nil {
 				return nil

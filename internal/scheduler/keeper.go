@@ -232,7 +232,8 @@ func (k *keeper) grant(b *bucket) {
 		if k.ctx.Err() == nil {
 			k.log.Warn("grant", "limiter", b.id, "err", err)
 		}
-		units = inUse
+		b.unsure(want, inUse)
+		return
 	}
 	b.settle(units)
 }

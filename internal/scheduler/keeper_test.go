@@ -26,6 +26,7 @@ type books struct {
 	tat    time.Time
 	grants int
 	fail   func(grants int) bool
+	lose   func(grants int) bool // it is booked, and its answer gets lost
 
 	notBefore, until time.Time
 	prober           gantry.WorkerID
@@ -80,6 +81,9 @@ func (b *books) Grant(_ context.Context, w gantry.WorkerID, _ int32, want, inUse
 		share = max(share, inUse+b.urgent[w])
 	}
 	b.want[w], b.units[w] = want, max(inUse, min(want, max(0, b.spec.MaxUnits-units), share))
+	if b.lose != nil && b.lose(b.grants) {
+		return 0, errLine
+	}
 	return b.units[w], nil
 }
 
@@ -263,6 +267,27 @@ func TestFailedGrants(t *testing.T) {
 		wg.Wait()
 		if s.most > 4 || len(s.starts) < 360 {
 			t.Errorf("%d at once, %d calls of 400", s.most, len(s.starts))
+		}
+	})
+}
+
+// TestLostGrantIsGivenBack loses the answer to the one grant of a process that wants no more soon after: what
+// was booked goes back, or nobody else could ever have it.
+func TestLostGrantIsGivenBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBooks(limited(4))
+		b.lose = func(n int) bool { return n == 1 }
+		k := process(t, b, 1)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
+		defer cancel()
+		if release, err := k.Acquire(ctx, 1, 5); err == nil {
+			release()
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if units, grants := b.figures(1); units != 0 || grants < 2 {
+			t.Errorf("%d units are kept after %d grants", units, grants)
 		}
 	})
 }

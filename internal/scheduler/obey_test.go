@@ -28,12 +28,12 @@ func TestObey(t *testing.T) {
 	s := &Session{held: map[gantry.TaskID]*grip{}, store: orders{tasks: []gantry.Command{{Task: 1, Verb: gantry.VerbCancel}, {Task: 2}, {Task: 9}}}, opts: Options{Log: slog.New(slog.DiscardHandler)}}
 	s.claims = newClaimer(s)
 	first, cancelFirst := context.WithCancelCause(t.Context())
-	letGo := s.hold(1, cancelFirst)
+	letGo := s.hold(gantry.Lease{Task: 1}, cancelFirst)
 	again, cancelAgain := context.WithCancelCause(t.Context())
-	forget := s.hold(1, cancelAgain)
+	forget := s.hold(gantry.Lease{Task: 1}, cancelAgain)
 	letGo()
 	other, cancelOther := context.WithCancelCause(t.Context())
-	s.hold(3, cancelOther)
+	s.hold(gantry.Lease{Task: 3}, cancelOther)
 	s.obey(t.Context())
 	if !errors.Is(context.Cause(again), gantry.ErrCancelled) || first.Err() != nil || other.Err() != nil {
 		t.Errorf("%v, %v, %v", context.Cause(again), first.Err(), other.Err())
@@ -44,13 +44,13 @@ func TestObey(t *testing.T) {
 		t.Errorf("a move breaks off with %v", context.Cause(other))
 	}
 	paused, cancelPaused := context.WithCancelCause(t.Context())
-	s.hold(5, cancelPaused)
+	s.hold(gantry.Lease{Task: 5}, cancelPaused)
 	s.store = orders{tasks: []gantry.Command{{Task: 5, Verb: gantry.VerbPause}}}
 	if s.obey(t.Context()); context.Cause(paused) != gantry.ErrPaused {
 		t.Errorf("a pause breaks off with %v", context.Cause(paused))
 	}
 	last, cancelLast := context.WithCancelCause(t.Context())
-	s.hold(6, cancelLast)
+	s.hold(gantry.Lease{Task: 6}, cancelLast)
 	forget()
 	if len(s.held) != 3 {
 		t.Errorf("%d tasks are held", len(s.held))

@@ -123,6 +123,7 @@ func Run(ctx context.Context, store Store, opts Options, setUp func(context.Cont
 	s.waker = newWaker(store, opts.Log)
 	s.keeper.others = s.waker.pressFor
 	s.claims = newClaimer(s)
+	s.claims.asked = beat
 	commitCtx, endCommits := context.WithCancel(context.WithoutCancel(ctx))
 	committed := make(chan struct{})
 	go func() { defer close(committed); s.commits.run(commitCtx) }()
@@ -138,12 +139,11 @@ func Run(ctx context.Context, store Store, opts Options, setUp func(context.Cont
 	}
 	endCommits()
 	<-committed
-	if !errors.Is(err, ErrLeaseLost) {
-		rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		if rerr := store.Resign(rctx, w); rerr != nil && err == nil {
-			err = rerr
-		}
+	// No call of this process runs any more. Tasks that it still has by the books are rescued at once.
+	rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if rerr := store.Resign(rctx, w); rerr != nil && err == nil {
+		err = rerr
 	}
 	return err
 }
@@ -191,6 +191,10 @@ func (s *Session) Alive() bool { return s.heart.alive() }
 // Waiting counts the calls of this process that wait for a unit of a limit, and for a start of one.
 func (s *Session) Waiting() (units, starts int) { return s.keeper.waiting() }
 
+// Await lets Run not end, nor the lease, before wait returns: what it waits for makes calls, and must be able to
+// put on record how they ended. It is called while Run sets up, or by what is waited for.
+func (s *Session) Await(wait func()) { s.tasks.Go(wait) }
+
 // Stopping is closed when the process is asked to stop: effects begin nothing new then.
 func (s *Session) Stopping() <-chan struct{} { return s.stop }
 
@@ -209,7 +213,7 @@ func (s *Session) Commits() (flushes, writes int64) {
 
 func (s *Session) start(ctx context.Context, t gantry.Task, begin Begin) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	letGo := s.hold(t.Task, cancel) // before the claimer looks for tasks that nobody runs
+	letGo := s.hold(t.Lease, cancel)
 	s.tasks.Go(func() {
 		defer s.claims.finished(t)
 		defer cancel(nil)
@@ -230,12 +234,10 @@ func (s *Session) run(ctx context.Context, t gantry.Task, step Step) {
 		cancel()
 		if tr.Task == 0 {
 			s.giveBack(ctx, t)
-			s.claims.suspect()
 			return
 		}
 		tr.Parent = t.Parent
 		if err := s.land(ctx, &tr); err != nil {
-			s.claims.suspect()
 			if !errors.Is(err, gantry.ErrFenced) {
 				s.opts.Log.Error("commit transition", "task", t.PublicID, "to", tr.To.String(), "err", err)
 			}
@@ -256,6 +258,7 @@ func (s *Session) run(ctx context.Context, t gantry.Task, step Step) {
 			return
 		}
 		t.Seq, t.State, t.Stage, t.Attempt, t.Cursor = t.Seq+1, tr.To, tr.Stage, 0, 0
+		s.stillHolds(t.Lease)
 		if tr.Priority != nil {
 			t.Priority = *tr.Priority
 		}

@@ -140,30 +140,40 @@ func least(shares []*share) (out *share) {
 	return out
 }
 
-// settle gives back the units that no task was found for, counts the tasks, and forgets lanes
-// that had fewer tasks than asked for.
-func (c *claimer) settle(lanes []gantry.Lane, want []gantry.Want, got map[int32]int, urgent, failed bool) {
-	again, short := false, false
+// settle gives back the units that no task was found for, counts the tasks, and forgets lanes that had fewer tasks
+// than asked for. A lane may stand there more than once. It tells whether any lane may have more.
+func (c *claimer) settle(want []gantry.Want, got map[int32]int, urgent bool) (again bool) {
 	for _, w := range want {
-		i := slices.IndexFunc(lanes, func(l gantry.Lane) bool { return l.ID == w.Lane })
-		b := c.bucket(lanes[i].Limiter)
-		b.release(w.N - got[w.Lane])
-		fewer := got[w.Lane] < w.N && !failed
-		if fewer {
-			b.setHope(0)
-		}
-		again, short = again || !fewer, short || fewer
+		n := min(w.N, got[w.Lane])
+		got[w.Lane] -= n
+		limiter := c.admit(w.Lane, n)
+		fewer := n < w.N
 		c.mu.Lock()
-		c.count += got[w.Lane]
-		c.load[w.Lane] += got[w.Lane]
-		c.taken[w.Lane] += got[w.Lane]
 		if fewer && !urgent {
 			delete(c.hot, w.Lane)
 		}
 		c.mu.Unlock()
+		again = again || !fewer
+		b := c.bucket(limiter)
+		b.release(w.N - n)
+		if fewer {
+			b.setHope(0)
+		}
 	}
-	again = again || short && len(want) < len(lanes)       // its places go to another
-	if again && (urgent || c.running() < c.s.opts.Tasks) { // a full process looks when a task ends or somebody wakes it
-		c.nudge()
+	for lane, n := range got { // that no unit was taken for
+		if b := c.bucket(c.admit(lane, n)); b != nil {
+			b.seize(n)
+		}
 	}
+	return again
+}
+
+// admit counts n tasks of a lane that are here now, and gives the lane's limiter.
+func (c *claimer) admit(lane int32, n int) (limiter int32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.count += n
+	c.load[lane] += n
+	c.taken[lane] += n
+	return c.limiterOf(lane)
 }

@@ -20,7 +20,7 @@ type Store interface {
 	UrgentLanes(ctx context.Context, lanes []int32) ([]int32, error)
 	Claim(ctx context.Context, w gantry.WorkerID, want []gantry.Want) ([]gantry.Task, error)
 	Alone(ctx context.Context, w gantry.WorkerID, l gantry.Lease) (bool, error)
-	Owned(ctx context.Context, w gantry.WorkerID) ([]gantry.Task, error)
+	Held(ctx context.Context, w gantry.WorkerID) ([]gantry.Task, error)
 	Commit(ctx context.Context, w gantry.WorkerID, writes []*gantry.Write) ([]bool, error)
 	Landed(ctx context.Context, w gantry.WorkerID, writes []*gantry.Write) ([]bool, error)
 	Reap(ctx context.Context) ([]int32, error)

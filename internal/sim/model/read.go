@@ -1,0 +1,111 @@
+package model
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+// known finds a task; mu is held.
+func (s *Store) known(id gantry.TaskID) (*Task, error) {
+	if id < 1 || int(id) > len(s.tasks) {
+		return nil, errNoRows
+	}
+	return s.tasks[id-1], nil
+}
+
+// Original is postgres.Store.Original.
+func (s *Store) Original(_ context.Context, task gantry.TaskID) (a gantry.Arrival, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t, err := s.known(task)
+	if err != nil {
+		return a, fmt.Errorf("read arrival of task %d: %w", task, err)
+	}
+	x := t.Arrival
+	return gantry.Arrival{ID: x.ID, Source: x.Source, Version: x.Version, Name: x.Name, Size: x.Size, SHA: x.SHA, Location: x.Location, Place: x.Place}, nil
+}
+
+// Items is postgres.Store.Items.
+func (s *Store) Items(_ context.Context, task gantry.TaskID) ([]gantry.Item, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.itemsWhere(task, func(gantry.ItemID) bool { return true }), nil
+}
+
+func (s *Store) itemsWhere(task gantry.TaskID, which func(gantry.ItemID) bool) (out []gantry.Item) {
+	for _, id := range slices.Sorted(maps.Keys(s.items[task])) {
+		if which(id) {
+			out = append(out, *s.items[task][id])
+		}
+	}
+	return out
+}
+
+// Parts is postgres.Store.Parts.
+func (s *Store) Parts(_ context.Context, task gantry.TaskID, leg int16) (out []gantry.Part, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.parts[task] {
+		if p.Leg != leg {
+			continue
+		}
+		x := p.Part
+		x.DueIn = -1
+		if !p.due.IsZero() {
+			x.DueIn = p.due.Sub(s.now()).Microseconds()
+		}
+		out = append(out, x)
+	}
+	slices.SortFunc(out, func(a, b gantry.Part) int {
+		return cmp.Or(cmp.Compare(a.Stage, b.Stage), cmp.Compare(a.Processor, b.Processor), cmp.Compare(a.Ordinal, b.Ordinal), cmp.Compare(a.Generation, b.Generation))
+	})
+	return out, nil
+}
+
+// Children is postgres.Store.Children.
+func (s *Store) Children(_ context.Context, parent gantry.TaskID) (out []gantry.ChildTask, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, t := range s.tasks {
+		if t.Parent != parent {
+			continue
+		}
+		c := gantry.ChildTask{ID: t.ID, PublicID: t.PublicID, Role: t.Role, Ordinal: t.Ordinal, State: t.Final, Members: t.Count}
+		if h := s.hot[t.ID]; h != nil {
+			c.State = h.State
+		}
+		if t.Ended && t.Final != gantry.Done {
+			c.Kind, c.Code, c.Detail = t.Kind, t.Code, t.Detail
+		}
+		out = append(out, c)
+	}
+	slices.SortFunc(out, func(a, b gantry.ChildTask) int {
+		return cmp.Or(cmp.Compare(a.Role, b.Role), cmp.Compare(a.Ordinal, b.Ordinal))
+	})
+	return out, nil
+}
+
+// MemberItems is postgres.Store.MemberItems.
+func (s *Store) MemberItems(_ context.Context, child gantry.TaskID) (owner gantry.TaskID, items []gantry.Item, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t, err := s.known(child)
+	if err != nil || t.Parent == 0 {
+		return 0, nil, fmt.Errorf("read members of task %d: %w", child, errNoRows)
+	}
+	owner = cmp.Or(s.task(t.Parent).Parent, t.Parent)
+	in := map[gantry.ItemID]bool{}
+	for _, m := range t.Members {
+		for id := m.First; id < m.End; id++ {
+			for x := s.items[owner][id]; x != nil && !in[x.ID]; x = s.items[owner][x.Parent] {
+				in[x.ID] = true
+			}
+		}
+	}
+	return owner, s.itemsWhere(owner, func(id gantry.ItemID) bool { return in[id] }), nil
+}
