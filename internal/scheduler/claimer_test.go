@@ -71,6 +71,8 @@ func (d *desk) Claim(_ context.Context, _ gantry.WorkerID, want []gantry.Want) (
 	return out, nil
 }
 
+func (d *desk) Held(context.Context, gantry.WorkerID) ([]gantry.Task, error) { return nil, nil }
+
 func (d *desk) take(out *[]gantry.Task, lane int32, n int, upto int16, by func(gantry.Task) int) {
 	slices.SortFunc(d.ready, func(a, b gantry.Task) int {
 		return cmp.Or(cmp.Compare(by(a), by(b)), cmp.Compare(a.Task, b.Task))
