@@ -13,6 +13,7 @@ import (
 type taskCmd struct {
 	Ls     taskLsCmd     `cmd:"" help:"List tasks, the newest first."`
 	Show   taskShowCmd   `cmd:"" help:"Show one task."`
+	Why    taskWhyCmd    `cmd:"" help:"Say what tasks wait for."`
 	Events taskEventsCmd `cmd:"" help:"Show the recorded transitions of a task."`
 	Cancel taskCancelCmd `cmd:"" help:"End tasks as cancelled; calls under way are broken off."`
 	Retry  taskRetryCmd  `cmd:"" help:"Put failed tasks back into the state that failed."`
