@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/gantry-imaging/gantry/internal/app"
+	"github.com/gantry-imaging/gantry/internal/driver/all"
 	"github.com/gantry-imaging/gantry/internal/postgres"
 )
 
@@ -98,6 +99,13 @@ func (t *taskShowCmd) Run(ctx context.Context, c console, x *cli) error {
 		fmt.Fprintf(w, "task\t%s\npipeline\t%s (%s)\nstate\t%s %s\nsource\t%s\nitems\t%d\ncreated\t%s\n",
 			r.ID, r.Pipeline, r.Version[:12], r.State, r.Phase, r.Source, r.Items, r.CreatedAt.Format(time.RFC3339))
 		showRepair(w, r)
+		if r.FinishedAt == nil {
+			why, err := db.Why(ctx, r.ID, all.Drivers())
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(w, "why\t%s\n", why.Causes[0].Text)
+		}
 		if r.Parent != "" {
 			fmt.Fprintf(w, "parent\t%s (its %s)\n", r.Parent, r.Role)
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/gantry-imaging/gantry/internal/api"
 	"github.com/gantry-imaging/gantry/internal/app"
 	"github.com/gantry-imaging/gantry/internal/driver/all"
 )
@@ -17,7 +18,7 @@ type taskWhyCmd struct {
 // Run is called by the parser.
 func (t *taskWhyCmd) Run(ctx context.Context, c console, x *cli) error {
 	return x.withDatabase(ctx, c, func(_ app.Settings, db *app.Database) error {
-		var list []app.Why
+		var list []api.Why
 		unknown := false
 		for _, id := range t.IDs {
 			w, err := db.Why(ctx, id, all.Drivers())
@@ -43,7 +44,7 @@ func (t *taskWhyCmd) Run(ctx context.Context, c console, x *cli) error {
 	})
 }
 
-func printWhy(c console, w app.Why) {
+func printWhy(c console, w api.Why) {
 	fmt.Fprintln(c.out, strings.TrimSpace(fmt.Sprintf("%s  %s %s", w.Task, w.State, w.Phase)))
 	for _, x := range w.Causes {
 		fmt.Fprintf(c.out, "  %s\n", x.Text)

@@ -2,37 +2,12 @@ package app
 
 import (
 	"context"
-	"time"
 
+	"github.com/gantry-imaging/gantry/internal/api"
 	"github.com/gantry-imaging/gantry/internal/driver"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/postgres"
 )
-
-// Why says what a task waits for, or how it ended; the first cause is the one to look at.
-type Why struct {
-	Task   string  `json:"task"`
-	State  string  `json:"state,omitempty"`
-	Phase  string  `json:"phase,omitempty"` // empty once it has ended
-	Causes []Cause `json:"causes"`
-}
-
-// Cause is one thing that a task waits for. docs/why.md lists the codes.
-type Cause struct {
-	Code    string     `json:"code"`
-	Text    string     `json:"text"`            // a sentence, or two
-	Until   *time.Time `json:"until,omitempty"` // by the database's clock
-	Limit   string     `json:"limit,omitempty"` // the key that gantry limits lists
-	Holders []Holder   `json:"holders,omitempty"`
-}
-
-// Holder is a process that holds something.
-type Holder struct {
-	Process   int64      `json:"process"`
-	Host      string     `json:"host,omitempty"` // empty if it is gone
-	Units     int        `json:"units,omitempty"`
-	HeldUntil *time.Time `json:"held_until,omitempty"` // of a process that is gone: its calls may run until then
-}
 
 // The codes of causes, the most important first.
 const (
@@ -73,23 +48,37 @@ const (
 
 // Why says what a task waits for, by the scheduler's own rows. An id that means no task has the one cause
 // WhyUnknown. The error is one of the database.
-func (d *Database) Why(ctx context.Context, id string, drivers *driver.Register) (Why, error) {
+func (d *Database) Why(ctx context.Context, id string, drivers *driver.Register) (api.Why, error) {
 	t, reason, err := d.find(ctx, id)
 	if err != nil {
-		return Why{}, err
+		return api.Why{}, err
 	}
 	if reason != "" {
-		return Why{Task: id, Causes: []Cause{{Code: WhyUnknown, Text: sentence(reason)}}}, nil
+		return api.Why{Task: id, Causes: []api.Cause{{Code: WhyUnknown, Text: sentence(reason)}}}, nil
 	}
+	return d.explain(ctx, t, drivers)
+}
+
+// Why says what a task waits for. One that nobody knows is NotFound with code no_task.
+func (a *App) Why(ctx context.Context, id string) (api.Why, error) {
+	t, err := a.Store.TaskByID(ctx, id)
+	if err != nil {
+		return api.Why{}, err
+	}
+	return (&Database{Store: a.Store}).explain(ctx, t, a.Drivers)
+}
+
+// explain says what a task that was found waits for.
+func (d *Database) explain(ctx context.Context, t postgres.TaskRow, drivers *driver.Register) (api.Why, error) {
 	p, err := d.pipelineOf(ctx, t, drivers)
 	if err != nil {
-		return Why{}, err
+		return api.Why{}, err
 	}
 	f, err := d.Facts(ctx, gantry.TaskID(t.Key), limitsOf(t.Pipeline, p))
 	if err != nil {
-		return Why{}, err
+		return api.Why{}, err
 	}
-	w := Why{Task: t.ID, State: f.State.String(), Causes: causes(f, p)}
+	w := api.Why{Task: t.ID, State: f.State.String(), Causes: causes(f, p)}
 	if !f.State.Final() {
 		w.Phase = f.Phase.String()
 	}

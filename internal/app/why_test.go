@@ -10,15 +10,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gantry-imaging/gantry/internal/api"
 	"github.com/gantry-imaging/gantry/internal/app"
 	"github.com/gantry-imaging/gantry/internal/driver/all"
+	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/postgres"
 )
 
 // why waits until the first cause of a task is one, and gives all.
-func (r *rig) why(id, code string) []app.Cause {
+func (r *rig) why(id, code string) []api.Cause {
 	r.t.Helper()
-	var w app.Why
+	var w api.Why
 	for end := time.Now().Add(within); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		var err error
 		if w, err = r.operator().Why(r.t.Context(), id, all.Drivers()); err != nil {
@@ -35,7 +37,7 @@ func (r *rig) why(id, code string) []app.Cause {
 	return nil
 }
 
-func mustSay(t *testing.T, c app.Cause, texts ...string) {
+func mustSay(t *testing.T, c api.Cause, texts ...string) {
 	t.Helper()
 	for _, x := range texts {
 		if !strings.Contains(c.Text, x) {
@@ -45,9 +47,9 @@ func mustSay(t *testing.T, c app.Cause, texts ...string) {
 }
 
 // also finds a cause that is not the first.
-func also(t *testing.T, list []app.Cause, code string) app.Cause {
+func also(t *testing.T, list []api.Cause, code string) api.Cause {
 	t.Helper()
-	i := slices.IndexFunc(list, func(c app.Cause) bool { return c.Code == code })
+	i := slices.IndexFunc(list, func(c api.Cause) bool { return c.Code == code })
 	if i < 0 {
 		t.Fatalf("no %s among %+v", code, list)
 	}
@@ -219,4 +221,24 @@ func TestWhyOfOthers(t *testing.T) {
 	drop(t, inbox, "late.png", noise(30, [32]byte{4}))
 	late := r.topAs("queued", func(x postgres.TaskRow) bool { return x.State == "queued" && x.ID != night.ID })
 	mustSay(t, r.why(late.ID, app.WhyBusy)[0], "Every process has as many tasks as it takes: process 1 (", "works on a task alone.")
+}
+
+// TestWhyNobodyHasRoom asks about a task that no process has room for, and by HTTP too.
+func TestWhyNobodyHasRoom(t *testing.T) {
+	t.Parallel()
+	s, asked := hanging(t)
+	r := newRig(t, nil)
+	r.Tasks = 2
+	inbox, _ := r.serving(oneStage(s.URL, "60s"))
+	for i := range 3 {
+		drop(t, inbox, fmt.Sprintf("%d.png", i), noise(30, [32]byte{byte(i)}))
+	}
+	task := r.topAs("queued", func(x postgres.TaskRow) bool { return x.State == "queued" && asked.Load() == 2 })
+	mustSay(t, r.why(task.ID, app.WhyBusy)[0], "Every process has as many tasks as it takes: process 1 (", ") has 2.")
+	if w, err := r.App.Why(t.Context(), task.ID); err != nil || w.Task != task.ID || w.Phase != "ready" || w.Causes[0].Code != app.WhyBusy {
+		t.Errorf("%+v, %v", w, err)
+	}
+	if _, err := r.App.Why(t.Context(), "none"); gantry.CodeOf(err) != postgres.CodeNoTask {
+		t.Errorf("of no task: %v", err)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/gantry-imaging/gantry/internal/api"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/postgres"
 )
@@ -27,10 +28,10 @@ func (t *telling) limitWhere(is func(postgres.FactLimit) bool) *postgres.FactLim
 }
 
 // holding lists who has units of a limit, and puts it into words.
-func (t *telling) holding(l *postgres.FactLimit, what string) (list []Holder, text string) {
+func (t *telling) holding(l *postgres.FactLimit, what string) (list []api.Holder, text string) {
 	var who []string
 	for _, h := range l.Holders {
-		list = append(list, Holder{Process: h.Process, Host: h.Host, Units: h.Units, HeldUntil: h.HeldUntil})
+		list = append(list, api.Holder{Process: h.Process, Host: h.Host, Units: h.Units, HeldUntil: h.HeldUntil})
 		switch {
 		case h.HeldUntil != nil:
 			who = append(who, fmt.Sprintf("process %d, which is gone (%s until %s)", h.Process, plural(h.Units, what), t.at(*h.HeldUntil)))
@@ -47,13 +48,13 @@ func (t *telling) holding(l *postgres.FactLimit, what string) (list []Holder, te
 func (t *telling) stopped(l *postgres.FactLimit, code, what string) bool {
 	switch {
 	case l.PausedBy != "" && l.PausedAt != nil:
-		t.say(Cause{Code: code, Limit: l.Key}, "%s may begin: %s paused %s at %s, gantry resume %s ends that.", what, l.PausedBy, l.Key, t.at(*l.PausedAt), l.Key)
+		t.say(api.Cause{Code: code, Limit: l.Key}, "%s may begin: %s paused %s at %s, gantry resume %s ends that.", what, l.PausedBy, l.Key, t.at(*l.PausedAt), l.Key)
 	case l.Units != 0:
 		return false
 	case l.SetBy != "":
-		t.say(Cause{Code: code, Limit: l.Key}, "%s may begin: %s set the limit of %s to 0, gantry limits set %s changes that.", what, l.SetBy, l.Key, l.Key)
+		t.say(api.Cause{Code: code, Limit: l.Key}, "%s may begin: %s set the limit of %s to 0, gantry limits set %s changes that.", what, l.SetBy, l.Key, l.Key)
 	default:
-		t.say(Cause{Code: code, Limit: l.Key}, "%s may begin: the limit of %s is 0.", what, l.Key)
+		t.say(api.Cause{Code: code, Limit: l.Key}, "%s may begin: the limit of %s is 0.", what, l.Key)
 	}
 	return true
 }
@@ -63,7 +64,7 @@ func (t *telling) pipelineLimit(l *postgres.FactLimit) {
 	if t.stopped(l, WhyPipelineStop, "No task of its pipeline") || l.Units < 0 || l.InUse < l.Units {
 		return
 	}
-	c := Cause{Code: WhyInProgress, Limit: l.Key}
+	c := api.Cause{Code: WhyInProgress, Limit: l.Key}
 	var who string
 	c.Holders, who = t.holding(l, "task")
 	t.say(c, "%d of %d tasks of %s are in progress, held by %s.", l.InUse, l.Units, t.Lane.Pipeline, who)
@@ -78,7 +79,7 @@ func (t *telling) stateLimit() {
 	if l.Units < 0 || l.InUse < l.Units || l.Waiting == 0 {
 		return
 	}
-	c := Cause{Code: WhyStateFull, Limit: l.Key}
+	c := api.Cause{Code: WhyStateFull, Limit: l.Key}
 	var who string
 	c.Holders, who = t.holding(l, "task")
 	text := "it waits for one of them to end that"
@@ -122,13 +123,13 @@ func (t *telling) target(l *postgres.FactLimit) {
 		return
 	}
 	if l.Units > 0 && l.InUse >= l.Units && (l.Waiting > 0 || l.Held > 0) {
-		c := Cause{Code: WhyUnits, Limit: l.Key}
+		c := api.Cause{Code: WhyUnits, Limit: l.Key}
 		var who string
 		c.Holders, who = t.holding(l, "unit")
 		t.say(c, "%d of %d units of %s are in use, held by %s; processes want %d more.", l.InUse, l.Units, l.Key, who, l.Waiting)
 	}
 	if l.Next != nil {
-		t.say(Cause{Code: WhyRate, Limit: l.Key, Until: l.Next}, "%s takes %.4g calls a second: no start is free before %s.", l.Key, l.Rate, t.at(*l.Next))
+		t.say(api.Cause{Code: WhyRate, Limit: l.Key, Until: l.Next}, "%s takes %.4g calls a second: no start is free before %s.", l.Key, l.Rate, t.at(*l.Next))
 	}
 }
 
@@ -136,15 +137,15 @@ func (t *telling) target(l *postgres.FactLimit) {
 func (t *telling) rests(l *postgres.FactLimit) bool {
 	said := len(t.out)
 	if at := l.NotBefore; at != nil {
-		t.say(Cause{Code: WhyTargetRests, Limit: l.Key, Until: at}, "%s asked to be left alone (Retry-After): no call begins before %s.", l.Key, t.at(*at))
+		t.say(api.Cause{Code: WhyTargetRests, Limit: l.Key, Until: at}, "%s asked to be left alone (Retry-After): no call begins before %s.", l.Key, t.at(*at))
 	}
 	switch at := l.BreakerEnd; {
 	case l.Breaker == "open" && at != nil && at.After(t.Now):
-		t.say(Cause{Code: WhyBreaker, Limit: l.Key, Until: at}, "Calls to %s failed again and again: none begins before %s, then one tries it.", l.Key, t.at(*at))
+		t.say(api.Cause{Code: WhyBreaker, Limit: l.Key, Until: at}, "Calls to %s failed again and again: none begins before %s, then one tries it.", l.Key, t.at(*at))
 	case l.Breaker == "open":
-		t.say(Cause{Code: WhyProbe, Limit: l.Key}, "Calls to %s failed again and again: the next one tries it, before any other.", l.Key)
+		t.say(api.Cause{Code: WhyProbe, Limit: l.Key}, "Calls to %s failed again and again: the next one tries it, before any other.", l.Key)
 	case l.Breaker == "half_open" && at != nil:
-		t.say(Cause{Code: WhyProbe, Limit: l.Key, Until: at}, "Calls to %s failed again and again: one tries it now, and is given up at %s.", l.Key, t.at(*at))
+		t.say(api.Cause{Code: WhyProbe, Limit: l.Key, Until: at}, "Calls to %s failed again and again: one tries it now, and is given up at %s.", l.Key, t.at(*at))
 	}
 	return len(t.out) > said
 }
@@ -152,7 +153,7 @@ func (t *telling) rests(l *postgres.FactLimit) bool {
 // calls says which calls have not ended.
 func (t *telling) calls() {
 	for _, x := range t.Calls {
-		t.say(Cause{Code: WhyCalls, Limit: x.Target}, "%s to %s %s not ended, the first on record since %s.", plural(x.N, "call"), x.Target, verb(x.N, "has", "have"), t.at(x.Since))
+		t.say(api.Cause{Code: WhyCalls, Limit: x.Target}, "%s to %s %s not ended, the first on record since %s.", plural(x.N, "call"), x.Target, verb(x.N, "has", "have"), t.at(x.Since))
 	}
 }
 
@@ -180,7 +181,7 @@ func (t *telling) partsLater() {
 		if x.Tries == x.Asked {
 			after = fmt.Sprintf("the target asked to come back later (%s), which counts as no attempt", x.Code)
 		}
-		t.say(Cause{Code: WhyPartsLater, Limit: key, Until: x.Due}, "%s for %s %s tried again from %s on: %s.", plural(x.Later, "part"), name, verb(x.Later, "is", "are"), t.at(*x.Due), after)
+		t.say(api.Cause{Code: WhyPartsLater, Limit: key, Until: x.Due}, "%s for %s %s tried again from %s on: %s.", plural(x.Later, "part"), name, verb(x.Later, "is", "are"), t.at(*x.Due), after)
 	}
 }
 
@@ -194,7 +195,7 @@ func (t *telling) answers() {
 		if l := t.limit(x.OutLimiter); l != nil {
 			key = l.Key
 		}
-		c := Cause{Code: WhyAnswers, Limit: key, Until: x.OutUntil}
+		c := api.Cause{Code: WhyAnswers, Limit: key, Until: x.OutUntil}
 		text := fmt.Sprintf("It waits for the answer of %s to %s (%s)", plural(x.Out, "call"), key, name)
 		if x.OutDue != nil {
 			text += ", and asks again at " + t.at(*x.OutDue)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gantry-imaging/gantry/internal/api"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/postgres"
 	"github.com/gantry-imaging/gantry/internal/scheduler"
@@ -15,11 +16,11 @@ import (
 type telling struct {
 	postgres.Facts
 	p   *gantry.Pipeline // nil if it cannot be read
-	out []Cause
+	out []api.Cause
 }
 
 // causes says what a task waits for, the most important first. p may be nil.
-func causes(f postgres.Facts, p *gantry.Pipeline) []Cause {
+func causes(f postgres.Facts, p *gantry.Pipeline) []api.Cause {
 	t := &telling{Facts: f, p: p}
 	if f.State.Final() {
 		t.ended()
@@ -43,12 +44,12 @@ func causes(f postgres.Facts, p *gantry.Pipeline) []Cause {
 	}
 	t.stateTime()
 	if f.Parent != "" {
-		t.say(Cause{Code: WhyChildOf}, "It is a part of task %s.", f.Parent)
+		t.say(api.Cause{Code: WhyChildOf}, "It is a part of task %s.", f.Parent)
 	}
 	return t.out
 }
 
-func (t *telling) say(c Cause, format string, args ...any) {
+func (t *telling) say(c api.Cause, format string, args ...any) {
 	c.Text = fmt.Sprintf(format, args...)
 	t.out = append(t.out, c)
 }
@@ -102,13 +103,13 @@ func (t *telling) ended() {
 	}
 	switch {
 	case t.State == gantry.Done && t.Last.Code == string(gantry.CodeFiltered):
-		t.say(Cause{Code: WhyDone}, "It was done at %s without a call, since the pipeline's when does not hold for it.", at)
+		t.say(api.Cause{Code: WhyDone}, "It was done at %s without a call, since the pipeline's when does not hold for it.", at)
 	case t.State == gantry.Done:
-		t.say(Cause{Code: WhyDone}, "It was done at %s.", at)
+		t.say(api.Cause{Code: WhyDone}, "It was done at %s.", at)
 	case t.State == gantry.Cancelled:
-		t.say(Cause{Code: WhyCancelled}, "It was cancelled at %s in %s, with %s: %s The input is kept.", at, t.place(t.Last.From), t.Error.Code, sentence(t.Error.Message))
+		t.say(api.Cause{Code: WhyCancelled}, "It was cancelled at %s in %s, with %s: %s The input is kept.", at, t.place(t.Last.From), t.Error.Code, sentence(t.Error.Message))
 	default:
-		t.say(Cause{Code: WhyFailed}, "It failed at %s in %s, with %s (%s): %s The input is kept: %s.", at, t.place(t.Last.From), t.Error.Code, t.Error.Kind,
+		t.say(api.Cause{Code: WhyFailed}, "It failed at %s in %s, with %s (%s): %s The input is kept: %s.", at, t.place(t.Last.From), t.Error.Code, t.Error.Kind,
 			sentence(t.Error.Message), can)
 	}
 }
@@ -131,7 +132,7 @@ func (t *telling) asked() {
 		if t.Phase == gantry.Owned {
 			who = fmt.Sprintf("process %d does it at its next heartbeat", t.Owner)
 		}
-		t.say(Cause{Code: WhyAsked}, "%s asked for its %s at %s: %s.", a.By, a.Verb, t.at(a.At), who)
+		t.say(api.Cause{Code: WhyAsked}, "%s asked for its %s at %s: %s.", a.By, a.Verb, t.at(a.At), who)
 	}
 }
 
@@ -143,7 +144,7 @@ func (t *telling) paused() {
 			by += ", " + p.Reason
 		}
 	}
-	t.say(Cause{Code: WhyPaused}, "%s: gantry task resume lets it go on.", strings.TrimRight(by, "."))
+	t.say(api.Cause{Code: WhyPaused}, "%s: gantry task resume lets it go on.", strings.TrimRight(by, "."))
 }
 
 // process finds one that is on the books.
@@ -170,9 +171,9 @@ func (t *telling) nobody() {
 	switch {
 	case len(t.workers()) > 0:
 	case t.Lane.Private != 0:
-		t.say(Cause{Code: WhyRunnerGone}, "It belongs to gantry run, whose process %d is gone, and nobody else may take it: the next live process ends it as cancelled.", t.Lane.Private)
+		t.say(api.Cause{Code: WhyRunnerGone}, "It belongs to gantry run, whose process %d is gone, and nobody else may take it: the next live process ends it as cancelled.", t.Lane.Private)
 	default:
-		t.say(Cause{Code: WhyNoProcess}, "No process is running: start gantry serve, or gantry worker.")
+		t.say(api.Cause{Code: WhyNoProcess}, "No process is running: start gantry serve, or gantry worker.")
 	}
 }
 
@@ -184,40 +185,40 @@ func (t *telling) ready() {
 	}
 	if w, err := gantry.ParseWindows(t.OffPeak); err == nil && t.Rank >= gantry.PriorityOffPeak && t.Lane.Private == 0 && !w.Open(t.Now) {
 		at := t.Now.Add(w.Until(t.Now))
-		t.say(Cause{Code: WhyOffPeak, Until: &at}, "It is off-peak: a window of its pipeline opens at %s.", t.at(at))
+		t.say(api.Cause{Code: WhyOffPeak, Until: &at}, "It is off-peak: a window of its pipeline opens at %s.", t.at(at))
 	}
 	t.busy()
 	if t.Deaths >= gantry.CrashesToBeAlone {
-		t.say(Cause{Code: WhyAlone}, "%d processes died while they worked on it: whoever takes it next lets what runs there end, and works on it alone.", t.Deaths)
+		t.say(api.Cause{Code: WhyAlone}, "%d processes died while they worked on it: whoever takes it next lets what runs there end, and works on it alone.", t.Deaths)
 	}
 	if n := t.Ahead.All; n > 0 {
 		text := plural(n, "task")
 		if n >= postgres.MostAhead {
 			text = fmt.Sprintf("at least %d tasks", n)
 		}
-		t.say(Cause{Code: WhyAhead}, "%s of %s/%s %s before it: %d more urgent, %d older of its priority, which is %d.", capital(text),
+		t.say(api.Cause{Code: WhyAhead}, "%s of %s/%s %s before it: %d more urgent, %d older of its priority, which is %d.", capital(text),
 			t.Lane.Pipeline, t.Lane.Source, verb(n, "goes", "go"), t.Ahead.Urgent, n-t.Ahead.Urgent, t.Rank)
 	}
 	if len(t.out) == held && len(t.workers()) > 0 {
-		t.say(Cause{Code: WhyNext}, "Nothing holds it: it is next, and a process takes it within half a second.")
+		t.say(api.Cause{Code: WhyNext}, "Nothing holds it: it is next, and a process takes it within half a second.")
 	}
 }
 
 // busy says that no process takes another task.
 func (t *telling) busy() {
 	live := t.workers()
-	c := Cause{Code: WhyBusy}
+	c := api.Cause{Code: WhyBusy}
 	var who []string
 	for _, x := range live {
 		switch {
 		case x.Alone:
 			who = append(who, fmt.Sprintf("process %d (%s) works on a task alone", x.ID, x.Host))
-		case x.Tasks >= scheduler.DefaultTasks:
+		case x.Tasks >= scheduler.Places(x.Places, t.Rank <= gantry.PriorityUrgent):
 			who = append(who, fmt.Sprintf("process %d (%s) has %d", x.ID, x.Host, x.Tasks))
 		default:
 			return
 		}
-		c.Holders = append(c.Holders, Holder{Process: x.ID, Host: x.Host})
+		c.Holders = append(c.Holders, api.Holder{Process: x.ID, Host: x.Host})
 	}
 	if len(live) > 0 {
 		t.say(c, "Every process has as many tasks as it takes: %s.", few(who))
@@ -242,7 +243,7 @@ func (t *telling) owned() {
 	if x.Host != "" {
 		who += fmt.Sprintf(" (%s, pid %d, since %s)", x.Host, x.PID, x.StartedAt.UTC().Format(time.RFC3339))
 	}
-	c := Cause{Code: WhyWorking, Holders: []Holder{{Process: x.ID, Host: x.Host}}}
+	c := api.Cause{Code: WhyWorking, Holders: []api.Holder{{Process: x.ID, Host: x.Host}}}
 	switch {
 	case !alive:
 		c.Code = WhyOwnerGone
@@ -271,10 +272,10 @@ func (t *telling) delayed() {
 	t.partsLater()
 	switch {
 	case t.Last.Change == int16(gantry.Retry):
-		t.say(Cause{Code: WhyRetry, Until: t.Due}, "Attempt %d%s of %s ended with %s: %s It is tried again at %s.", t.Tries, t.of(), t.place(t.State), t.Last.Code,
+		t.say(api.Cause{Code: WhyRetry, Until: t.Due}, "Attempt %d%s of %s ended with %s: %s It is tried again at %s.", t.Tries, t.of(), t.place(t.State), t.Last.Code,
 			sentence(t.Last.Detail), due)
 	case len(t.out) == held:
-		t.say(Cause{Code: WhyParked, Until: t.Due}, "There is nothing to do for it before %s.", due)
+		t.say(api.Cause{Code: WhyParked, Until: t.Due}, "There is nothing to do for it before %s.", due)
 	}
 	t.targets()
 }
@@ -304,7 +305,7 @@ func (t *telling) children() {
 	if n := t.Children.Open - len(list); n > 0 {
 		more = fmt.Sprintf(", and %d more", n)
 	}
-	t.say(Cause{Code: WhyChildren}, "It waits for %d of its %d children: %s%s.", t.Children.Open, t.Children.All, strings.Join(list, ", "), more)
+	t.say(api.Cause{Code: WhyChildren}, "It waits for %d of its %d children: %s%s.", t.Children.Open, t.Children.All, strings.Join(list, ", "), more)
 }
 
 // stateTime says when the time of the task's state is up; that of a paused one does not run.
@@ -312,8 +313,8 @@ func (t *telling) stateTime() {
 	switch {
 	case t.Until == nil || t.Phase == gantry.Paused:
 	case t.Until.After(t.Now):
-		t.say(Cause{Code: WhyStateTime, Until: t.Until}, "Its time for %s is up at %s.", t.State, t.at(*t.Until))
+		t.say(api.Cause{Code: WhyStateTime, Until: t.Until}, "Its time for %s is up at %s.", t.State, t.at(*t.Until))
 	default:
-		t.say(Cause{Code: WhyStateTimeOver, Until: t.Until}, "Its time for %s was up at %s: it fails as soon as a process looks at it.", t.State, t.at(*t.Until))
+		t.say(api.Cause{Code: WhyStateTimeOver, Until: t.Until}, "Its time for %s was up at %s: it fails as soon as a process looks at it.", t.State, t.at(*t.Until))
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/gantry-imaging/gantry/internal/api"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/postgres"
 )
@@ -23,7 +24,7 @@ func (h host) Target() gantry.Target { return gantry.Target{Scheme: "http", Host
 
 // told is what is said of a task of a pipeline with two stages; with changes the facts of a task that a process
 // works on in the second.
-func told(with func(*postgres.Facts)) []Cause {
+func told(with func(*postgres.Facts)) []api.Cause {
 	f := postgres.Facts{Now: noon, State: gantry.Inferring, Phase: gantry.Owned, Stage: 1, Owner: 12, Rank: 5, Last: postgres.LastEvent{Change: -1},
 		Lane:      postgres.FactLane{Pipeline: "echo", Source: "inbox", Limiter: 1},
 		Processes: []postgres.Process{{ID: 12, Host: "pacs-gw", PID: 4711, StartedAt: noon.Add(-time.Hour), ExpiresAt: noon.Add(time.Minute), Tasks: 4}},
@@ -119,9 +120,14 @@ func TestWhyIsSaid(t *testing.T) {
 		"busy": {func(f *postgres.Facts) {
 			ready(f)
 			f.Processes[0].Tasks = 64
-			f.Processes = append(f.Processes, postgres.Process{ID: 13, Host: "b", ExpiresAt: *after(9), Tasks: 1, Alone: true})
+			f.Processes = append(f.Processes, postgres.Process{ID: 13, Host: "b", ExpiresAt: *after(9), Tasks: 1, Alone: true},
+				postgres.Process{ID: 14, Host: "c", ExpiresAt: *after(9), Tasks: 2, Places: 2})
 		}, []string{
-			"processes_busy: Every process has as many tasks as it takes: process 12 (pacs-gw) has 64 and process 13 (b) works on a task alone."}},
+			"processes_busy: Every process has as many tasks as it takes: process 12 (pacs-gw) has 64, process 13 (b) works on a task alone and process 14 (c) has 2."}},
+		"busy but for the urgent": {func(f *postgres.Facts) { ready(f); f.Processes[0].Tasks, f.Rank = 71, 1 }, []string{
+			"next: Nothing holds it: it is next, and a process takes it within half a second."}},
+		"busy for the urgent too": {func(f *postgres.Facts) { ready(f); f.Processes[0].Tasks, f.Rank = 72, 1 }, []string{
+			"processes_busy: Every process has as many tasks as it takes: process 12 (pacs-gw) has 72."}},
 		"one has room": {func(f *postgres.Facts) {
 			ready(f)
 			f.Processes[0].Tasks = 64
@@ -276,8 +282,8 @@ func TestWhyForMachines(t *testing.T) {
 		f.Limits[1].InUse, f.Limits[1].Waiting = 4, 5
 		f.Limits[1].Holders = []postgres.FactHolder{{Process: 12, Host: "pacs-gw", Units: 3}, {Process: 9, Units: 1, HeldUntil: after(1e9)}}
 	})
-	i := slices.IndexFunc(got, func(c Cause) bool { return c.Code == WhyUnits })
-	want := Cause{Code: WhyUnits, Text: got[i].Text, Limit: "http://a", Holders: []Holder{{Process: 12, Host: "pacs-gw", Units: 3}, {Process: 9, Units: 1, HeldUntil: after(1e9)}}}
+	i := slices.IndexFunc(got, func(c api.Cause) bool { return c.Code == WhyUnits })
+	want := api.Cause{Code: WhyUnits, Text: got[i].Text, Limit: "http://a", Holders: []api.Holder{{Process: 12, Host: "pacs-gw", Units: 3}, {Process: 9, Units: 1, HeldUntil: after(1e9)}}}
 	if diff := cmp.Diff(want, got[i]); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

@@ -76,6 +76,7 @@ type Process struct {
 	StartedAt time.Time
 	ExpiresAt time.Time
 	Tasks     int  // that it holds
+	Places    int  // how many it takes at once; 0: nobody knows
 	Alone     bool // one of them is to run, or runs, alone: it claims nothing
 	Private   bool // it claims from its own lane only, as gantry run does
 }
@@ -155,7 +156,7 @@ left join task_pause p on p.task_id = s.id and s.phase = 4
 left join lateral (select * from task_event where task_id = $1 order by seq desc limit 1) e on true`
 
 const processesSQL = `
-select w.id, w.host, w.pid, w.started_at, w.expires_at, coalesce(o.n, 0), coalesce(o.alone, false), exists (select from lane l where l.private_worker = w.id)
+select w.id, w.host, w.pid, w.started_at, w.expires_at, coalesce(o.n, 0), coalesce(w.places, 0), coalesce(o.alone, false), exists (select from lane l where l.private_worker = w.id)
 from worker w left join lateral (
   select count(*)::int as n, bool_or(crashes >= 2) as alone from task_hot where phase = 1 and owner = w.id) o on true
 order by w.id`
@@ -282,6 +283,14 @@ func collect[T any](q *pgx.QueuedQuery, into *[]T, scan pgx.RowToFunc[T]) {
 		*into, err = pgx.CollectRows(rows, scan)
 		return err
 	})
+}
+
+// SetPlaces puts down how many tasks a process takes at once.
+func (s *Store) SetPlaces(ctx context.Context, w gantry.WorkerID, places int) error {
+	if _, err := s.pool.Exec(ctx, `update worker set places = $2 where id = $1`, int64(w), places); err != nil {
+		return fmt.Errorf("put down places: %w", err)
+	}
+	return nil
 }
 
 // VersionOf gives the row of pipeline_version that a task goes by.

@@ -50,9 +50,12 @@ func TestFactsOfProcesses(t *testing.T) {
 	must(b.EnsureLane(t.Context(), "p", "run", b.limiter, runner))(t)
 	b.exec(`update task_hot set crashes = 2 where id = 2`)
 	b.claim(b.worker, 3)
+	if err := b.SetPlaces(t.Context(), b.worker, 7); err != nil {
+		t.Fatal(err)
+	}
 	f := b.facts(2)
 	want := []postgres.Process{
-		{ID: int64(b.worker), Host: "host", PID: 1, Tasks: 3, Alone: true},
+		{ID: int64(b.worker), Host: "host", PID: 1, Tasks: 3, Places: 7, Alone: true},
 		{ID: int64(runner), Host: "host", PID: 1, Private: true},
 		{ID: int64(dead), Host: "host", PID: 1},
 	}
