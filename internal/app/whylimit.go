@@ -31,11 +31,12 @@ func (t *telling) limitWhere(is func(postgres.FactLimit) bool) *postgres.FactLim
 func (t *telling) holding(l *postgres.FactLimit, what string) (list []api.Holder, text string) {
 	var who []string
 	for _, h := range l.Holders {
+		x, alive := t.process(h.Process)
 		list = append(list, api.Holder{Process: h.Process, Host: h.Host, Units: h.Units, HeldUntil: h.HeldUntil})
 		switch {
 		case h.HeldUntil != nil:
 			who = append(who, fmt.Sprintf("process %d, which is gone (%s until %s)", h.Process, plural(h.Units, what), t.at(*h.HeldUntil)))
-		case h.Host == "":
+		case h.Host == "", x.Host != "" && !alive:
 			who = append(who, fmt.Sprintf("process %d, which is gone (%s)", h.Process, plural(h.Units, what)))
 		default:
 			who = append(who, fmt.Sprintf("process %d (%s, %s)", h.Process, h.Host, plural(h.Units, what)))

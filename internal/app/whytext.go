@@ -94,6 +94,7 @@ func verb(n int, one, more string) string {
 // ended says how a task ended, and what an operator can do.
 func (t *telling) ended() {
 	at := t.at(*t.Ended)
+	t.Stage = t.Last.Stage
 	can := "gantry task retry puts it back into that state, gantry task redrive calls parts again, gantry task move gives it to another pipeline"
 	switch {
 	case t.Run:

@@ -54,6 +54,7 @@ type Facts struct {
 type LastEvent struct {
 	At           time.Time
 	From         gantry.State
+	Stage        int16
 	Change       int16
 	Code, Detail string
 }
@@ -148,7 +149,7 @@ var factsSQL = subjectSQL + `
 select clock_timestamp(), coalesce(s.state, t.final_state), coalesce(s.phase, 0), t.leg, coalesce(s.stage, 0), coalesce(h.attempt, 0), coalesce(h.crashes, 0),
   coalesce(h.aside, false), coalesce(s.priority, 0), h.run_at, h.state_until, t.finished_at, coalesce(t.error_code, ''),
   coalesce(` + fmt.Sprintf(kindNameSQL, `t.error_kind`) + `, ''), coalesce(t.error, ''), t.run <> '', coalesce((select public_id from task p where p.id = s.parent), ''),
-  coalesce(e.at, 'epoch'), coalesce(e.from_state, 0), coalesce(e.change, -1), coalesce(e.code, ''), coalesce(e.detail, ''),
+  coalesce(e.at, 'epoch'), coalesce(e.from_state, 0), coalesce(e.stage, 0), coalesce(e.change, -1), coalesce(e.code, ''), coalesce(e.detail, ''),
   coalesce(l.pipeline, ''), coalesce(l.source, ''), coalesce(l.limiter, 0), coalesce(l.private_worker, 0), coalesce(s.owner, 0),
   coalesce((select offpeak from pipeline_order o where o.pipeline = l.pipeline), ''), p.at, coalesce(p.by, ''), coalesce(p.reason, '')
 from s join task t on t.id = s.id left join task_hot h on h.id = s.id left join lane l on l.id = s.lane
@@ -229,7 +230,7 @@ func (f *Facts) queueTask(b *pgx.Batch, id int64) {
 		var p Pausing
 		var at *time.Time
 		err := row.Scan(&f.Now, &f.State, &f.Phase, &f.Leg, &f.Stage, &f.Tries, &f.Deaths, &f.Aside, &f.Rank, &f.Due, &f.Until, &f.Ended,
-			&f.Error.Code, &f.Error.Kind, &f.Error.Message, &f.Run, &f.Parent, &f.Last.At, &f.Last.From, &f.Last.Change, &f.Last.Code, &f.Last.Detail,
+			&f.Error.Code, &f.Error.Kind, &f.Error.Message, &f.Run, &f.Parent, &f.Last.At, &f.Last.From, &f.Last.Stage, &f.Last.Change, &f.Last.Code, &f.Last.Detail,
 			&f.Lane.Pipeline, &f.Lane.Source, &f.Lane.Limiter, &f.Lane.Private, &f.Owner, &f.OffPeak, &at, &p.By, &p.Reason)
 		if at != nil {
 			p.At = *at

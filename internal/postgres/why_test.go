@@ -176,11 +176,11 @@ func TestFactsOfOperatorsAndEnds(t *testing.T) {
 	if f = b.facts(2); f.Phase != gantry.Paused || f.Pause == nil || f.Pause.By != "ben" || f.Pause.Reason != "lunch" || f.Pause.At.After(f.Now) || len(f.Asked) != 0 {
 		t.Errorf("%+v, paused %+v", f, f.Pause)
 	}
-	b.commit(b.worker, &gantry.Write{Transition: &gantry.Transition{Lease: held.Lease, From: gantry.Queued, To: gantry.Failed, Change: gantry.End,
+	b.commit(b.worker, &gantry.Write{Transition: &gantry.Transition{Lease: held.Lease, From: gantry.Queued, To: gantry.Failed, Stage: 1, Change: gantry.End,
 		Kind: gantry.Timeout, Code: gantry.CodeStateTimeout, Detail: "not done in time"}})
 	f = b.facts(held.Task)
 	if f.State != gantry.Failed || f.Ended == nil || f.Error != (postgres.TaskError{Code: "state_timeout", Kind: "timeout", Message: "not done in time"}) ||
-		f.Last.From != gantry.Queued || f.Last.Change != int16(gantry.End) || f.Last.Code != "state_timeout" {
+		f.Last.From != gantry.Queued || f.Last.Stage != 1 || f.Last.Change != int16(gantry.End) || f.Last.Code != "state_timeout" {
 		t.Errorf("%+v", f)
 	}
 }
