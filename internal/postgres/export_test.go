@@ -23,3 +23,9 @@ func MovesForTest() string {
 func RedriveForTest() map[string]string {
 	return map[string]string{"kin": kinSQL, "count": countPartsSQL, "again": againSQL, "retry": retryPartsSQL, "back": putBackSQL}
 }
+
+// FactsForTest are the statements of Facts, with their arguments for a task, by what they read.
+func FactsForTest(id string) map[string][]string {
+	return map[string][]string{"task": {factsSQL, id}, "processes": {processesSQL}, "ahead": {aheadSQL, id}, "parts": {factPartsSQL, id}, "calls": {openCallsSQL, id},
+		"children": {factChildrenSQL, id}, "limits": {factLimitsSQL, id, `array['x']`}, "holders": {factHoldersSQL, id, `array['x']`}}
+}

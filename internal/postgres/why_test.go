@@ -1,11 +1,14 @@
 package postgres_test
 
 import (
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/postgres"
@@ -47,15 +50,19 @@ func TestFactsOfProcesses(t *testing.T) {
 	b := newBed(t)
 	b.enqueue(3)
 	runner, dead := b.register(time.Hour), b.register(-time.Second)
-	must(b.EnsureLane(t.Context(), "p", "run", b.limiter, runner))(t)
+	private := must(b.EnsureLane(t.Context(), "p", "run", b.limiter, runner))(t)
+	b.exec(`update task_hot set lane = $1 where id = 3`, private)
 	b.exec(`update task_hot set crashes = 2 where id = 2`)
-	b.claim(b.worker, 3)
+	b.claim(b.worker, 2)
+	if got := b.facts(3).Lane; got.Private != int64(runner) || got.Source != "run" {
+		t.Errorf("lane %+v", got)
+	}
 	if err := b.SetPlaces(t.Context(), b.worker, 7); err != nil {
 		t.Fatal(err)
 	}
 	f := b.facts(2)
 	want := []postgres.Process{
-		{ID: int64(b.worker), Host: "host", PID: 1, Tasks: 3, Places: 7, Alone: true},
+		{ID: int64(b.worker), Host: "host", PID: 1, Tasks: 2, Places: 7, Alone: true},
 		{ID: int64(runner), Host: "host", PID: 1, Private: true},
 		{ID: int64(dead), Host: "host", PID: 1},
 	}
@@ -182,5 +189,36 @@ func TestFactsOfOperatorsAndEnds(t *testing.T) {
 	if f.State != gantry.Failed || f.Ended == nil || f.Error != (postgres.TaskError{Code: "state_timeout", Kind: "timeout", Message: "not done in time"}) ||
 		f.Last.From != gantry.Queued || f.Last.Stage != 1 || f.Last.Change != int16(gantry.End) || f.Last.Code != "state_timeout" {
 		t.Errorf("%+v", f)
+	}
+}
+
+// TestPlansOfFacts reads no table of tasks, parts or calls whole for what a task in a long queue waits for.
+func TestPlansOfFacts(t *testing.T) {
+	t.Parallel()
+	p := newPlans(t, true)
+	for name := range postgres.Planning {
+		p.exec(`reset ` + name) // people's questions are planned as Postgres likes
+	}
+	p.exec(`update task set id = id + 98000`)
+	p.exec(`update task_hot set phase = 1, owner = 1, state = 3 where id = 99999`)
+	p.exec(`insert into part(task_id, ordinal, leg, stage, processor, first, count) select 95000 + n % 5000, n, 0, 0, 0, 0, 1 from generate_series(1, 50000) n`)
+	p.exec(`insert into call_intent (task_id, id, worker, limiter, pipeline, part, seq, item_count, boundary, op, leg, stage, processor, generation, try, items_sha)
+		select 90000 + n % 10000, gen_random_uuid(), 1, 1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 0, 1, '' from generate_series(1, 50000) n`)
+	p.exec(`insert into call_outcome (task_id, id, sent_us, ttfb_us, took_us, req_size, resp_size, limiter, status, result, kind, req_sha, resp_sha)
+		select task_id, id, 0, 0, 0, 0, 0, 1, 200, 0, 0, '', '' from call_intent`)
+	p.exec(`vacuum analyze`)
+	whole := regexp.MustCompile(`Seq Scan on (task_hot|part|task|call_\w+_rest) .*loops`)
+	for _, id := range []string{"100000", "99999"} { // one is ready, one at work
+		for name, q := range postgres.FactsForTest(id) {
+			plan := ""
+			if len(q) == 1 {
+				plan = strings.Join(must(pgx.CollectRows(must(p.Query(t.Context(), `explain (analyze, costs off, timing off, summary off) `+q[0]))(t), pgx.RowTo[string]))(t), "\n")
+			} else {
+				plan = p.explain(q[0], q[1:]...)
+			}
+			if whole.MatchString(plan) {
+				t.Errorf("%s of task %s:\n%s", name, id, plan)
+			}
+		}
 	}
 }
