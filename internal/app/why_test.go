@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -241,4 +242,58 @@ func TestWhyNobodyHasRoom(t *testing.T) {
 	if _, err := r.App.Why(t.Context(), "none"); gantry.CodeOf(err) != postgres.CodeNoTask {
 		t.Errorf("of no task: %v", err)
 	}
+}
+
+// TestWhyIsItNotDelivered asks about a task whose sink cannot be written to.
+func TestWhyIsItNotDelivered(t *testing.T) {
+	t.Parallel()
+	answers := make(chan struct{})
+	var asked atomic.Int32
+	s := serve(t, func(w http.ResponseWriter, _ *http.Request, body []byte, _ int) {
+		asked.Add(1)
+		<-answers
+		answerJSON(w, body)
+	})
+	r := newRig(t, nil)
+	inbox, _ := r.serving(strings.Replace(oneStage(s.URL, "20s"), "initial: 1ms, factor: 2, max: 5s", "initial: 10m, factor: 2, max: 10m", 1))
+	drop(t, inbox, "x.png", noise(30, [32]byte{1}))
+	task := r.topAs("asked about", func(postgres.TaskRow) bool { return asked.Load() == 1 })
+	err := os.RemoveAll(r.out)
+	if err == nil {
+		err = os.WriteFile(r.out, nil, 0o600)
+	}
+	if close(answers); err != nil {
+		t.Fatal(err)
+	}
+	retry := r.why(task.ID, app.WhyRetry)
+	mustSay(t, retry[0], "Attempt 1 of 3 of responding ended with ", "It is tried again at ")
+	if err := r.rests(t.Context(), "dir:"+r.out); err != nil {
+		t.Fatal(err)
+	}
+	also(t, r.why(task.ID, app.WhyRetry), app.WhyTargetRests)
+}
+
+// TestWhyIsItsTargetLeftAlone asks about a task whose target failed until its breaker opened, and is tried again.
+func TestWhyIsItsTargetLeftAlone(t *testing.T) {
+	t.Parallel()
+	var hang atomic.Bool
+	s := serve(t, func(w http.ResponseWriter, r *http.Request, _ []byte, _ int) {
+		if hang.Load() {
+			<-r.Context().Done()
+			return
+		}
+		w.WriteHeader(http.StatusBadGateway)
+	})
+	r := newRig(t, nil)
+	src := strings.Replace(oneStage(s.URL, "20s"), "attempts: 3", "attempts: 20", 1)
+	inbox, _ := r.serving(strings.Replace(src, "timeout: 20s", "timeout: 20s, limits: {concurrency: 1, breaker: {failures: 2, open: 3s}}", 1))
+	drop(t, inbox, "x.zip", pictures(t, 3))
+	task := r.topAs("inferring", inState("inferring"))
+	open := r.why(task.ID, app.WhyBreaker)
+	mustSay(t, open[0], "Calls to "+s.URL+" failed again and again: none begins before ", "then one tries it.")
+	if open[0].Until == nil || open[0].Limit != s.URL {
+		t.Errorf("%+v", open[0])
+	}
+	hang.Store(true)
+	mustSay(t, r.why(task.ID, app.WhyProbe)[0], "Calls to "+s.URL+" failed again and again: ")
 }
