@@ -130,7 +130,7 @@ func (t *telling) place(s gantry.State) string {
 func (t *telling) asked() {
 	for _, a := range t.Asked {
 		who := "the next process that looks does it"
-		if t.Phase == gantry.Owned {
+		if _, alive := t.process(t.Owner); alive {
 			who = fmt.Sprintf("process %d does it at its next heartbeat", t.Owner)
 		}
 		t.say(api.Cause{Code: WhyAsked}, "%s asked for its %s at %s: %s.", a.By, a.Verb, t.at(a.At), who)

@@ -218,6 +218,11 @@ var whyCases = map[string]struct {
 		f.Asked = []postgres.Asked{{Verb: "move", By: "ann", At: *after(-time.Second)}}
 	}, []string{
 		"asked: ann asked for its move at 2026-11-26T11:59:59Z (1s ago): process 12 does it at its next heartbeat.", worksOn + "."}},
+	"asked of one that died": {func(f *postgres.Facts) {
+		f.Owner, f.Asked = 11, []postgres.Asked{{Verb: "pause", By: "ann", At: noon}}
+	}, []string{
+		"asked: ann asked for its pause at 2026-11-26T12:00:00Z (now): the next process that looks does it.",
+		"owner_gone: Process 11 held it, and was not heard of before its lease ran out: the next live process takes the task away from it."}},
 	"asked of nobody": {func(f *postgres.Facts) { ready(f); f.Asked = []postgres.Asked{{Verb: "cancel", By: "ann", At: noon}} }, []string{
 		"asked: ann asked for its cancel at 2026-11-26T12:00:00Z (now): the next process that looks does it.",
 		"next: Nothing holds it: it is next, and a process takes it within half a second."}},
