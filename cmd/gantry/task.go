@@ -7,12 +7,14 @@ import (
 	"time"
 
 	"github.com/gantry-imaging/gantry/internal/app"
+	"github.com/gantry-imaging/gantry/internal/driver/all"
 	"github.com/gantry-imaging/gantry/internal/postgres"
 )
 
 type taskCmd struct {
 	Ls     taskLsCmd     `cmd:"" help:"List tasks, the newest first."`
 	Show   taskShowCmd   `cmd:"" help:"Show one task."`
+	Why    taskWhyCmd    `cmd:"" help:"Say what tasks wait for."`
 	Events taskEventsCmd `cmd:"" help:"Show the recorded transitions of a task."`
 	Cancel taskCancelCmd `cmd:"" help:"End tasks as cancelled; calls under way are broken off."`
 	Retry  taskRetryCmd  `cmd:"" help:"Put failed tasks back into the state that failed."`
@@ -97,6 +99,13 @@ func (t *taskShowCmd) Run(ctx context.Context, c console, x *cli) error {
 		fmt.Fprintf(w, "task\t%s\npipeline\t%s (%s)\nstate\t%s %s\nsource\t%s\nitems\t%d\ncreated\t%s\n",
 			r.ID, r.Pipeline, r.Version[:12], r.State, r.Phase, r.Source, r.Items, r.CreatedAt.Format(time.RFC3339))
 		showRepair(w, r)
+		if r.FinishedAt == nil {
+			why, err := db.Why(ctx, r.ID, all.Drivers())
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(w, "why\t%s\n", why.Causes[0].Text)
+		}
 		if r.Parent != "" {
 			fmt.Fprintf(w, "parent\t%s (its %s)\n", r.Parent, r.Role)
 		}

@@ -60,6 +60,7 @@ type Desk interface {
 	Task(ctx context.Context, id string) (Task, error)
 	// Results are NotFound until the task is done, and where nothing was delivered.
 	Results(ctx context.Context, id string) (Results, error)
+	Why(ctx context.Context, id string) (Why, error)
 }
 
 // tasks serves what is about tasks.
@@ -103,6 +104,7 @@ func (t *tasks) routes() map[string]func(http.ResponseWriter, *http.Request) err
 		"POST /api/v1/pipelines/{name}/tasks":      t.upload,
 		"GET /api/v1/tasks/{id}":                   t.task,
 		"GET /api/v1/tasks/{id}/outputs":           t.outputs,
+		"GET /api/v1/tasks/{id}/why":               t.why,
 		"GET /api/v1/tasks/{id}/outputs/{path...}": t.output,
 		"GET /api/openapi.json": func(w http.ResponseWriter, _ *http.Request) error {
 			w.Header().Set("Content-Type", gantry.MediaJSON)
@@ -233,7 +235,7 @@ func (t *tasks) output(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func answer(w http.ResponseWriter, status int, x Task) error {
+func answer(w http.ResponseWriter, status int, x any) error {
 	b, err := json.Marshal(x)
 	if err != nil {
 		return err

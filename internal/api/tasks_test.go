@@ -44,8 +44,11 @@ func (c *counter) Task(context.Context, string) (Task, error) {
 }
 
 func (c *counter) Results(context.Context, string) (Results, error) { return c, c.err }
-func (c *counter) Manifest() []byte                                 { return []byte(`{"outputs": []}`) }
-func (c *counter) Close()                                           {}
+func (c *counter) Why(context.Context, string) (Why, error) {
+	return Why{Task: "id", State: "queued", Causes: []Cause{{Code: "next", Text: "It is next."}}}, c.err
+}
+func (c *counter) Manifest() []byte { return []byte(`{"outputs": []}`) }
+func (c *counter) Close()           {}
 
 // Open gives an output that breaks off if it is asked for so.
 func (c *counter) Open(_ context.Context, path string) (Output, error) {
@@ -116,7 +119,7 @@ func TestErrorsBecomeProblems(t *testing.T) {
 		{gantry.Errorf(gantry.Denied, "x", "x"), 403, ""},
 	} {
 		_, url := served(t, &counter{err: c.err, states: []string{"queued"}})
-		for _, path := range []string{"/api/v1/tasks/id", "/api/v1/tasks/id/outputs", "/api/v1/tasks/id/outputs/a/1.png"} {
+		for _, path := range []string{"/api/v1/tasks/id", "/api/v1/tasks/id/outputs", "/api/v1/tasks/id/why", "/api/v1/tasks/id/outputs/a/1.png"} {
 			resp, p := send(t, "GET", url+path, nil)
 			if resp.StatusCode != c.status || resp.Header.Get("Retry-After") != c.retry || strings.Contains(p.Detail, "DOE") || p.Kind != gantry.KindOf(c.err).String() {
 				t.Errorf("%v at %s: %d, Retry-After %q, %+v", c.err, path, resp.StatusCode, resp.Header.Get("Retry-After"), p)
@@ -194,7 +197,7 @@ func TestRoutes(t *testing.T) {
 	t.Parallel()
 	_, url := served(t, &counter{states: []string{"queued"}})
 	for path, want := range map[string]string{
-		"GET /healthz": "418", "POST /hooks/x": "418", "GET /api/openapi.json": "200", "GET /api/v1/tasks/id": "200", "HEAD /api/v1/tasks/id": "200", "GET /api/v1/none": "404 no_route",
+		"GET /healthz": "418", "POST /hooks/x": "418", "GET /api/openapi.json": "200", "GET /api/v1/tasks/id": "200", "HEAD /api/v1/tasks/id": "200", "GET /api/v1/tasks/id/why": "200", "GET /api/v1/none": "404 no_route",
 		"GET /api/v1/tasks/": "404 no_route", "DELETE /api/v1/tasks/id": "404 no_route", "GET " + uploads: "404 no_route", "PUT " + uploads: "404 no_route",
 	} {
 		method, path, _ := strings.Cut(path, " ")

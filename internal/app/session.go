@@ -37,6 +37,9 @@ func (a *App) work(ctx context.Context, opts scheduler.Options, beside life) err
 		if err != nil {
 			return nil, err
 		}
+		if err := a.Store.SetPlaces(ctx, s.Worker, scheduler.Places(a.Tasks, false)); err != nil {
+			a.Log.Warn("session", "err", err)
+		}
 		a.session.Store(s)
 		blobs := counted{dir, a.Metrics}
 		g := gate.New(s, a.ids, time.Now)

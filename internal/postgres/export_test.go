@@ -17,7 +17,7 @@ func ResultsForTest(of ...[]string) (sql string, args []string) {
 
 // The statements about what a worker holds. $1 worker.
 const (
-	HeldForTest   = heldSQL
+	HeldForTest   = holdingSQL
 	ResignForTest = resignSQL
 )
 
@@ -43,3 +43,9 @@ const (
 	LandSQL     = landSQL
 	StrandedSQL = strandedSQL
 )
+
+// FactsForTest are the statements of Facts, with their arguments for a task, by what they read.
+func FactsForTest(id string) map[string][]string {
+	return map[string][]string{"task": {factsSQL, id}, "processes": {processesSQL}, "ahead": {aheadSQL, id}, "parts": {factPartsSQL, id}, "calls": {openCallsSQL, id},
+		"children": {factChildrenSQL, id}, "limits": {factLimitsSQL, id, `array['x']`}, "holders": {factHoldersSQL, id, `array['x']`}}
+}

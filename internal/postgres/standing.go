@@ -77,21 +77,31 @@ type Declared struct {
 	Burst float64 `json:"burst"`
 }
 
-const limitsSQL = `
-select l.id, l.key, coalesce(l.now_units, -1), coalesce(g.in_use, 0), coalesce(g.units, 0), coalesce(g.held, 0), coalesce(g.waiting, 0),
+// limitColumns are what a LimitRow is scanned from, and limitFrom is where they stand.
+const limitColumns = `l.id, l.key, coalesce(l.now_units, -1), coalesce(g.in_use, 0), coalesce(g.units, 0), coalesce(g.held, 0), coalesce(g.waiting, 0),
   coalesce(g.processes, 0), coalesce(l.now_rate, 0), l.now_burst, l.adaptive, coalesce(l.max_units, -1), coalesce(l.rate, 0), l.burst,
   coalesce(l.set_by, ''), l.set_at, coalesce(l.paused_by, ''), l.paused_at,
   case when l.not_before > clock_timestamp() then l.not_before end,
   case when l.breaker_after = 0 then 'off' else (array['closed','open','half_open'])[l.breaker_state + 1] end,
-  case when l.breaker_after > 0 and l.breaker_state > 0 then l.breaker_until end
+  case when l.breaker_after > 0 and l.breaker_state > 0 then l.breaker_until end`
+
+const limitFrom = `
 from limiter l left join (
   select limiter, sum(least(units, case when held_until is null then want else units end))::int as in_use, sum(units)::int as units,
     coalesce(sum(units) filter (where held_until is not null), 0)::int as held,
     coalesce(sum(greatest(0, want - units)) filter (where held_until is null), 0)::int as waiting,
     count(*) filter (where held_until is null and want > 0)::int as processes
   from limit_grant where held_until is null or held_until > clock_timestamp() group by limiter) g on g.limiter = l.id
-where case when $1 = '' then l.now_units is not null or l.set_by is not null or l.key not like 'pipeline:%:%' else l.key = $1 end
+`
+
+const limitsSQL = `select ` + limitColumns + limitFrom + `where case when $1 = '' then l.now_units is not null or l.set_by is not null or l.key not like 'pipeline:%:%' else l.key = $1 end
 order by l.key limit nullif($2, 0)`
+
+// fields are where limitColumns go.
+func (x *LimitRow) fields() []any {
+	return []any{&x.ID, &x.Key, &x.Units, &x.InUse, &x.Granted, &x.Held, &x.Waiting, &x.Processes, &x.Rate, &x.Burst, &x.Adaptive,
+		&x.Declared.Units, &x.Declared.Rate, &x.Declared.Burst, &x.SetBy, &x.SetAt, &x.PausedBy, &x.PausedAt, &x.NotBefore, &x.Breaker, &x.BreakerEnd}
+}
 
 // Limits lists every limit, or that of one key, with its use and its queue. States of pipelines that have none are
 // left out.
@@ -101,8 +111,7 @@ func (s *Store) Limits(ctx context.Context, key string, limit int) ([]LimitRow, 
 		return nil, fmt.Errorf("list limits: %w", err)
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (x LimitRow, err error) {
-		err = row.Scan(&x.ID, &x.Key, &x.Units, &x.InUse, &x.Granted, &x.Held, &x.Waiting, &x.Processes, &x.Rate, &x.Burst, &x.Adaptive,
-			&x.Declared.Units, &x.Declared.Rate, &x.Declared.Burst, &x.SetBy, &x.SetAt, &x.PausedBy, &x.PausedAt, &x.NotBefore, &x.Breaker, &x.BreakerEnd)
+		err = row.Scan(x.fields()...)
 		return x, err
 	})
 }

@@ -33,9 +33,12 @@ type Step func(ctx context.Context, t gantry.Task) gantry.Transition
 // end when the process lets go of the task.
 type Begin func(t gantry.Task) (step Step, end func())
 
+// DefaultTasks is how many tasks are in a process at once that is told no number.
+const DefaultTasks = 64
+
 // Options of a scheduler; the zero value is sane.
 type Options struct {
-	Tasks   int           // tasks in this process at once; 0: 64
+	Tasks   int           // tasks in this process at once; 0: DefaultTasks
 	TTL     time.Duration // how long the lease lasts without a heartbeat; 0: 15 s
 	Grace   time.Duration // how long steps may go on after the process is asked to stop; 0: 10 s
 	Private bool          // claim from this process's private lanes alone
@@ -50,7 +53,7 @@ type Options struct {
 
 func (o Options) withDefaults() Options {
 	if o.Tasks <= 0 {
-		o.Tasks = 64
+		o.Tasks = DefaultTasks
 	}
 	if o.TTL <= 0 {
 		o.TTL = 15 * time.Second

@@ -14,6 +14,17 @@ const agedClaim = 8
 // long tasks must not keep an urgent one waiting.
 func urgentPlaces(tasks int) int { return max(1, tasks/8) }
 
+// Places is how many tasks a process that is told to take so many has at once: urgent ones, or others.
+func Places(tasks int, urgent bool) int {
+	if tasks <= 0 {
+		tasks = DefaultTasks
+	}
+	if urgent {
+		return tasks + urgentPlaces(tasks)
+	}
+	return tasks
+}
+
 // room says how many tasks may be claimed now, and whether only urgent ones.
 func (c *claimer) room() (n int, urgent bool) {
 	n = c.s.opts.Tasks - c.running()
