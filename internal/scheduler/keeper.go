@@ -214,7 +214,7 @@ func (k *keeper) nextSlot(ctx context.Context, b *bucket) (time.Time, error) {
 	}
 	if len(b.slots) == 0 {
 		n := max(1, min(b.startersNow(), int(b.rate()*bookAhead.Seconds())))
-		first, step, err := k.store.Reserve(ctx, b.id, n)
+		first, step, err := k.reserve(ctx, b, n)
 		if err != nil {
 			return time.Time{}, fmt.Errorf("wait for a start: %w", err)
 		}
@@ -226,6 +226,19 @@ func (k *keeper) nextSlot(ctx context.Context, b *bucket) (time.Time, error) {
 	at := b.slots[0]
 	b.slots = b.slots[1:]
 	return at, nil
+}
+
+// reserve books starts. Those whose answer took too long are missed already, and to begin late would crowd what was
+// booked after them; but not even a slow database keeps calls waiting for ever.
+func (k *keeper) reserve(ctx context.Context, b *bucket, n int) (first, step time.Duration, err error) {
+	for range 3 {
+		asked := time.Now()
+		first, step, err = k.store.Reserve(ctx, b.id, n)
+		if err != nil || time.Since(asked) < max(lateMax/2, late(b.rate())) {
+			break
+		}
+	}
+	return first, step, err
 }
 
 // late is by how much a booked start may be missed; one missed by more is lost. Late starts crowd

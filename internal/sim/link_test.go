@@ -145,6 +145,7 @@ func (l *link) Reserve(ctx context.Context, limiter int32, n int) (first, step t
 	type answer struct{ first, step time.Duration }
 	a, err := ask(ctx, l, query("reserve", id32(limiter), often), func() (a answer, err error) {
 		a.first, a.step, err = l.p.run.db.Reserve(ctx, limiter, n)
+		l.p.run.note(l.p, op{kind: "  reserved", name: fmt.Sprintf("%d of limit %d, the first at %s", n, limiter, time.Since(l.p.run.began)+a.first), odds: often}, "", err)
 		return a, err
 	})
 	return a.first, a.step, err
