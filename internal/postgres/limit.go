@@ -94,11 +94,12 @@ func (s *Store) Grant(ctx context.Context, w gantry.WorkerID, limiter int32, wan
 
 // Share says how many units of a limiter worker w is entitled to when it wants so many: all that
 // there are, unless another process waits for units. Shares are rounded up, but down to one while
-// a process that waits has none: shares rounded up can add up to all units without it.
+// a process that waits has none: shares rounded up can add up to all units without it. Of a limit that is
+// paused it is none.
 func (s *Store) Share(ctx context.Context, w gantry.WorkerID, limiter int32, want int) (int, error) {
 	var units int
 	err := s.pool.QueryRow(ctx, `select case
-			when o.none then greatest(1, floor(l.max::numeric * $3::int / greatest(1, o.want + $3::int)))::int
+			when o.none then least(l.max, greatest(1, floor(l.max::numeric * $3::int / greatest(1, o.want + $3::int))))::int
 			when o.short then ceil(l.max::numeric * $3::int / greatest(1, o.want + $3::int))::int
 			else l.max end
 		from (select coalesce(max_units, 1000000) as max from limiter where id = $1) l,
