@@ -36,3 +36,18 @@ func TestShareLeavesOneForEach(t *testing.T) {
 		t.Errorf("the share is %d once each has something, want 3", n)
 	}
 }
+
+// TestShareOfAPauseIsNone: a process that has units of a target that was paused gives them up although another waits
+// and has none; else it would hand them on from call to call.
+func TestShareOfAPauseIsNone(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	limiter := must(b.EnsureLimiter(t.Context(), "http://h:1", gantry.LimiterSpec{MaxUnits: 1}, true))(t)
+	one, two := b.register(time.Minute), b.register(time.Minute)
+	must(b.Grant(t.Context(), one, limiter, 2, 0))(t)
+	must(b.Grant(t.Context(), two, limiter, 2, 0))(t)
+	must(b.EnsureLimiter(t.Context(), "http://h:1", gantry.LimiterSpec{MaxUnits: 0}, true))(t)
+	if n := must(b.Share(t.Context(), one, limiter, 2))(t); n != 0 {
+		t.Errorf("the share of a pause is %d", n)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -96,7 +97,7 @@ func (c *committer) run(ctx context.Context) {
 		batch := c.gather(first)
 		c.ended.note(batch, time.Since(last))
 		last = time.Now()
-		c.flush(context.WithoutCancel(ctx), batch)
+		c.flush(context.WithoutCancel(ctx), batch, false)
 	}
 }
 
@@ -155,8 +156,8 @@ func bodyBytes(w *gantry.Write) int {
 
 // flush commits a batch. A batch that the database refuses is halved until the row at fault stands
 // alone; one whose end is not known is looked up, for as long as that takes, before it is tried
-// again: what landed would be refused or fenced the second time.
-func (c *committer) flush(ctx context.Context, batch []*request) {
+// again: what landed would be refused or fenced the second time. doubted tells that it was tried before.
+func (c *committer) flush(ctx context.Context, batch []*request, doubted bool) {
 	unknown := false
 	for try := 0; len(batch) > 0; try++ {
 		var landed []bool
@@ -168,6 +169,9 @@ func (c *committer) flush(ctx context.Context, batch []*request) {
 			}
 		} else if landed, err = c.commit(ctx, batch); err == nil {
 			c.count(len(batch))
+			if doubted {
+				c.lookAgain(ctx, batch, landed)
+			}
 			answer(batch, landed)
 			return
 		} else if refused(err) {
@@ -176,11 +180,11 @@ func (c *committer) flush(ctx context.Context, batch []*request) {
 				return
 			}
 			half := len(batch) / 2
-			c.flush(ctx, batch[:half])
+			c.flush(ctx, batch[:half], doubted)
 			batch = batch[half:]
 			continue
 		}
-		unknown = true
+		unknown, doubted = true, true
 		c.log.Warn("commit", "rows", len(batch), "try", try, "err", err)
 		if try >= maxTries {
 			for _, r := range batch {
@@ -189,6 +193,21 @@ func (c *committer) flush(ctx context.Context, batch []*request) {
 			return
 		}
 		time.Sleep(min(time.Second, 10*time.Millisecond<<min(try, 10)))
+	}
+}
+
+// lookAgain finds out about writes that were fenced at a second try: the first may have landed after it was looked
+// up, and then it is what fenced the second.
+func (c *committer) lookAgain(ctx context.Context, batch []*request, landed []bool) {
+	if !slices.Contains(landed, false) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	if found, err := c.store.Landed(ctx, c.worker, writesOf(batch)); err == nil {
+		for i := range landed {
+			landed[i] = landed[i] || found[i]
+		}
 	}
 }
 

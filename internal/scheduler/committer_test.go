@@ -256,3 +256,24 @@ func TestClosedQueue(t *testing.T) {
 		}
 	})
 }
+
+// TestLateCommitIsNotTakenForAFence lets a commit land after it was looked up in vain. What it made is what fences the
+// second try, and the writer must not take its own write for that of another process.
+func TestLateCommitIsNotTakenForAFence(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLedger()
+		l.hook = func(nth int, tasks []gantry.TaskID) (int, error) {
+			if nth == 1 {
+				return 0, errLine
+			}
+			l.rows[1]++ // the first try, late
+			l.fenced[1], l.fenced[2] = true, true
+			return len(tasks), nil
+		}
+		errs := commitAll(t, l, 3)
+		if errs[1] != nil || !errors.Is(errs[2], gantry.ErrFenced) || errs[3] != nil || l.rows[1] != 1 {
+			t.Errorf("%v; %d rows", errs[1:], l.rows[1])
+		}
+	})
+}

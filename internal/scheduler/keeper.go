@@ -238,6 +238,19 @@ func (k *keeper) grant(b *bucket) {
 	b.settle(units)
 }
 
+// reserve books starts. Those whose answer took too long are missed already, and to begin late would crowd what was
+// booked after them; but not even a slow database keeps calls waiting for ever.
+func (k *keeper) reserve(ctx context.Context, b *bucket, n int) (first, step time.Duration, err error) {
+	for range 3 {
+		asked := time.Now()
+		first, step, err = k.store.Reserve(ctx, b.id, n)
+		if err != nil || time.Since(asked) < max(lateMax/2, late(b.rate())) {
+			break
+		}
+	}
+	return first, step, err
+}
+
 // late is by how much a booked start may be missed; one missed by more is lost. Late starts crowd
 // those after them: within one step they never make a second hold more than rate and burst
 // allow. Above 100 starts a second they may by 1 %, since no timer is that exact.

@@ -27,6 +27,7 @@ type books struct {
 	grants int
 	fail   func(grants int) bool
 	lose   func(grants int) bool // it is booked, and its answer gets lost
+	slow   func() time.Duration  // how long the answer to a booking takes
 
 	notBefore, until time.Time
 	prober           gantry.WorkerID
@@ -113,6 +114,12 @@ func (b *books) Reserve(_ context.Context, _ int32, n int) (first, step time.Dur
 	}
 	first = b.tat.Sub(now)
 	b.tat = b.tat.Add(time.Duration(n) * step)
+	if b.slow != nil {
+		d := b.slow()
+		b.mu.Unlock()
+		time.Sleep(d)
+		b.mu.Lock()
+	}
 	return first, step, nil
 }
 

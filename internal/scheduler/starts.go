@@ -123,7 +123,7 @@ func (k *keeper) nextSlot(ctx context.Context, b *bucket) (time.Time, error) {
 	}
 	if len(s.slots) == 0 {
 		n := max(1, min(b.startersNow(), int(b.rate()*bookAhead.Seconds())))
-		first, step, err := k.store.Reserve(ctx, b.id, n)
+		first, step, err := k.reserve(ctx, b, n)
 		if err != nil {
 			return time.Time{}, fmt.Errorf("wait for a start: %w", err)
 		}

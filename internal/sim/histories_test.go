@@ -79,6 +79,11 @@ var histories = []struct {
 		return []step{reserve(limit+1, 1), reserve(limit+1, 1), reserve(limit+1, 3), pass(9 * time.Minute), reserve(limit+1, 1), pass(3 * time.Hour), reserve(limit+1, 2),
 			reserve(limit+1, 1), reserve(limit, 1)}
 	}},
+	{"a pause", func(y *story, w, limit, lane int, id string) []step {
+		paused := gantry.LimiterSpec{MaxUnits: 0}
+		return []step{grant(w, limit, 3, 0), grant(w+2, limit, 9, 0), limitTo(limit, "pipeline:"+y.prefix, paused), grant(w+1, limit, 2, 0), grant(w, limit, 3, 1),
+			grant(w+2, limit, 9, 0), grant(w, limit, 3, 0)}
+	}},
 	{"shares", func(y *story, w, limit, lane int, id string) []step {
 		return []step{grant(w, limit, 9, 0), grant(w+1, limit, 9, 0), grant(w, limit, 9, 3), grant(w, limit, 9, 0), grant(w+1, limit, 9, 0), grant(w+2, limit, 1, 0),
 			grant(w+1, limit, 9, 1), grant(w+2, limit, 1, 0), grant(w, limit, 0, 0), grant(w+1, limit, 9, 1), resign(w + 1), grant(w+2, limit, 9, 1), grant(w+1, limit, 1, 0)}

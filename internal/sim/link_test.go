@@ -145,6 +145,7 @@ func (l *link) Reserve(ctx context.Context, limiter int32, n int) (first, step t
 	type answer struct{ first, step time.Duration }
 	a, err := ask(ctx, l, query("reserve", id32(limiter), often), func() (a answer, err error) {
 		a.first, a.step, err = l.p.run.db.Reserve(ctx, limiter, n)
+		l.p.run.note(l.p, op{kind: "  reserved", name: fmt.Sprintf("%d of limit %d, the first at %s", n, limiter, time.Since(l.p.run.began)+a.first), odds: often}, "", err)
 		return a, err
 	})
 	return a.first, a.step, err
@@ -161,16 +162,17 @@ func (l *link) Listen(ctx context.Context, wake func(string)) error {
 	if err := l.p.call(ctx, query("listen", "", seldom), func() error { return nil }); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, l.p.dice.of("line", "", l.p.count("line", "")).between(time.Second, time.Hour), errNet)
+	line := l.p.dice.of("line", "", l.p.count("line", ""))
+	ctx, cancel := context.WithTimeoutCause(ctx, line.between(time.Second, time.Hour), errNet)
 	defer cancel()
 	err := l.p.run.db.Listen(ctx, func(lanes string) {
 		d := l.p.dice.of("heard", lanes, l.p.count("heard", lanes))
-		if d.hits(l.p.run.faults.deaf) || l.p.travel(ctx, d.more(1).between(100*time.Microsecond, time.Millisecond)) != nil {
+		if d.hits(l.p.run.faults.deaf) || l.p.travel(ctx, d.more(1).between(100*time.Microsecond, time.Millisecond), d.more(2)) != nil {
 			return
 		}
 		wake(lanes)
 	})
-	if err := l.p.thaw(); err != nil {
+	if err := l.p.thaw(line); err != nil {
 		return err
 	}
 	return err

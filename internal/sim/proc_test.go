@@ -81,20 +81,23 @@ func (p *proc) freeze(d time.Duration) {
 	p.frozen = time.Now().Add(d)
 }
 
-// thaw waits until the process goes on.
-func (p *proc) thaw() error {
-	for {
+// thaw waits until the process goes on. What waited goes on one after another, each at a moment of its own.
+func (p *proc) thaw(d dice) error {
+	for waited := false; ; waited = true {
 		p.mu.Lock()
-		d := time.Until(p.frozen)
+		left := time.Until(p.frozen)
 		p.mu.Unlock()
-		if p.isDead() {
+		switch {
+		case p.isDead():
 			return errDead
-		}
-		if d <= 0 {
+		case left <= 0 && waited:
+			time.Sleep(d.between(time.Microsecond, time.Millisecond))
+			return nil
+		case left <= 0:
 			return nil
 		}
 		select {
-		case <-time.After(d):
+		case <-time.After(left):
 		case <-p.dead:
 		}
 	}
@@ -118,7 +121,7 @@ func (p *proc) call(ctx context.Context, o op, land func() error) error {
 	if f != fine {
 		p.run.note(p, op{kind: o.kind, name: o.name, odds: often}, f.String(), nil)
 	}
-	if err := p.thaw(); err != nil {
+	if err := p.thaw(d.more(20)); err != nil {
 		return err
 	}
 	if f == dieBefore {
@@ -129,7 +132,7 @@ func (p *proc) call(ctx context.Context, o op, land func() error) error {
 	if f == slow {
 		back += d.more(4).between(50*time.Millisecond, 3*time.Second)
 	}
-	if err := p.travel(ctx, there); err != nil && !(p.isDead() && d.more(5).hits(0.5)) {
+	if err := p.travel(ctx, there, d.more(21)); err != nil && !(p.isDead() && d.more(5).hits(0.5)) {
 		return err // what was on its way when the process was killed may land
 	}
 	if f == refuse {
@@ -137,7 +140,7 @@ func (p *proc) call(ctx context.Context, o op, land func() error) error {
 	}
 	if f == late {
 		p.run.later(d.more(6).between(5*time.Millisecond, 20*time.Second), func() { p.landing(o, "late", land) })
-		return p.givenUp(ctx, d.more(7).between(0, 200*time.Millisecond))
+		return p.givenUp(ctx, d.more(7))
 	}
 	if f == freeze {
 		p.freeze(d.more(8).between(p.run.ttl/2, 3*p.run.ttl))
@@ -147,7 +150,7 @@ func (p *proc) call(ctx context.Context, o op, land func() error) error {
 		p.kill()
 		return errDead
 	}
-	if terr := p.travel(ctx, back); terr != nil {
+	if terr := p.travel(ctx, back, d.more(22)); terr != nil {
 		return terr
 	}
 	if f == lose && err == nil {
@@ -157,8 +160,8 @@ func (p *proc) call(ctx context.Context, o op, land func() error) error {
 }
 
 // travel is a way to or from the world. A process that is frozen sees its end when it goes on.
-func (p *proc) travel(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
+func (p *proc) travel(ctx context.Context, takes time.Duration, d dice) error {
+	timer := time.NewTimer(takes)
 	defer timer.Stop()
 	var err error
 	select {
@@ -168,14 +171,14 @@ func (p *proc) travel(ctx context.Context, d time.Duration) error {
 	case <-p.dead:
 		return errDead
 	}
-	if terr := p.thaw(); terr != nil {
+	if terr := p.thaw(d); terr != nil {
 		return terr
 	}
 	return err
 }
 
-func (p *proc) givenUp(ctx context.Context, d time.Duration) error {
-	if err := p.travel(ctx, d); err != nil {
+func (p *proc) givenUp(ctx context.Context, d dice) error {
+	if err := p.travel(ctx, d.between(0, 200*time.Millisecond), d.more(23)); err != nil {
 		return err
 	}
 	return errMidway
@@ -214,16 +217,16 @@ func (p *proc) live() {
 func (p *proc) session() error {
 	st := &link{p}
 	n := p.count("session", "")
-	opts := scheduler.Options{Tasks: 4, TTL: p.run.ttl, Grace: 2 * time.Second, Rand: p.stream("rand", n)}
+	opts := scheduler.Options{Tasks: 4, TTL: p.run.ttl, Grace: 2 * time.Second, Rand: p.stream("rand")}
 	return scheduler.Run(p.ctx, st, opts, func(loops context.Context, s *scheduler.Session) (scheduler.Begin, error) {
-		var session gate.Session = s
+		var session gate.Session = apart{s, p}
 		if p.run.broken.NoIntent {
-			session = careless{s}
+			session = careless{session}
 		}
-		ids := gantry.NewIDs(p.now, &noise{next: p.stream("ids", n)})
+		ids := gantry.NewIDs(p.now, &noise{dice: p.dice.of("ids", "", n)})
 		g := gate.New(session, ids, p.now)
 		plans := p.run.plans(p, s.Worker)
-		e := engine.New(engine.Options{Store: st, Session: s, Caller: g, Blobs: blobs{p}, Plans: plans, Rand: p.stream("pause", n), Log: nil})
+		e := engine.New(engine.Options{Store: st, Session: apart{s, p}, Caller: g, Blobs: blobs{p}, Plans: plans, Rand: p.stream("pause"), Log: nil})
 		p.takeObjects(loops, s, &intake{p: p, st: st, gate: g, wake: s.Wake})
 		return func(t gantry.Task) (scheduler.Step, func()) { return e.Begin(t) }, nil
 	})
@@ -247,31 +250,61 @@ func (p *proc) takeObjects(loops context.Context, s *scheduler.Session, in *inta
 	})
 }
 
-// stream gives random numbers one after another.
-func (p *proc) stream(kind string, session int) func() float64 {
-	var mu sync.Mutex
-	i := 0
-	return func() float64 {
-		mu.Lock()
-		defer mu.Unlock()
-		i++
-		return p.dice.of(kind, "", session).more(i).unit()
-	}
+// stream gives random numbers, by the moment alone.
+func (p *proc) stream(kind string) func() float64 {
+	return func() float64 { return p.dice.of(kind, "", int(time.Since(p.run.began))).unit() }
 }
 
-// noise is a source of random bytes.
-type noise struct{ next func() float64 }
+// noise is a source of random bytes. It is read by one at a time.
+type noise struct {
+	dice dice
+	n    int
+}
 
 // Read fills b.
 func (r *noise) Read(b []byte) (int, error) {
 	for i := range b {
-		b[i] = byte(r.next() * 256)
+		r.n++
+		b[i] = byte(r.dice.more(r.n) >> 20)
 	}
 	return len(b), nil
 }
 
+// apart is a session that what runs side by side comes to one after another, each at a moment of its own: else
+// it would depend on the order in which goroutines run which writes go into one batch.
+type apart struct {
+	*scheduler.Session
+	p *proc
+}
+
+func (a apart) wait(kind, name string) {
+	time.Sleep(a.p.dice.of(kind, name, a.p.count(kind, name)).between(time.Microsecond, 200*time.Microsecond))
+}
+
+// Commit makes a write durable.
+func (a apart) Commit(ctx context.Context, w *gantry.Write) error {
+	name := fmt.Sprint(w.Lease, len(w.Items), len(w.Marks), len(w.Plan))
+	if w.Intent != nil {
+		name += fmt.Sprint("intent", w.Intent.Lease, w.Intent.Boundary, w.Intent.Part)
+	}
+	for _, p := range w.Parts {
+		name += fmt.Sprint(p.PartKey)
+	}
+	if w.Outcome != nil {
+		name += fmt.Sprint("outcome", w.Outcome.Sent, w.Outcome.Took, w.Outcome.RespSHA)
+	}
+	a.wait("write", name)
+	return a.Session.Commit(ctx, w)
+}
+
+// Acquire waits for a unit and a start.
+func (a apart) Acquire(ctx context.Context, limiter int32, priority int16) (func(), error) {
+	a.wait("acquire", id32(limiter))
+	return a.Session.Acquire(ctx, limiter, priority)
+}
+
 // careless is a session that lets calls go on without a record of their beginning: the control of the intent.
-type careless struct{ *scheduler.Session }
+type careless struct{ gate.Session }
 
 // Commit says that an intent landed and does nothing.
 func (c careless) Commit(ctx context.Context, w *gantry.Write) error {

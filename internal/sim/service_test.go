@@ -98,7 +98,7 @@ func (x processor) Process(ctx context.Context, req *gantry.Request) error {
 		return transient(err)
 	}
 	media, body, err := x.work(ctx, req.Key, digests, v)
-	if terr := x.p.thaw(); terr != nil {
+	if terr := x.p.thaw(x.run.dice.of("goes on", x.name+req.Key, v.n)); terr != nil {
 		return terr
 	}
 	if err != nil {

@@ -84,6 +84,9 @@ func limit(n int, key string, l gantry.LimiterSpec, declare bool) step {
 	}}
 }
 
+// limitTo is limit for histories, which have a limiter of that name.
+func limitTo(n int, key string, l gantry.LimiterSpec) step { return limit(n, key, l, true) }
+
 // makeLane makes a lane; private is its only worker, or below 0.
 func makeLane(source string, limiter, private int) step {
 	return step{fmt.Sprintf("lane %s of limit %d, private %d", source, limiter, private), func(ctx context.Context, a *actor) string {

@@ -144,7 +144,7 @@ func (s *Store) Share(_ context.Context, w gantry.WorkerID, limiter int32, want 
 	}
 	o := s.others(w, limiter)
 	if o.liveNone || o.liveShort {
-		return shareOf(l.max(), want, o.liveWant, o.liveNone), nil
+		return min(l.max(), shareOf(l.max(), want, o.liveWant, o.liveNone)), nil
 	}
 	return l.max(), nil
 }
