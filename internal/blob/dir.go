@@ -87,8 +87,8 @@ func systemEnv() env {
 	}
 }
 
-// OpenDir opens the store, makes it if it is new, and removes temporary files that were left over
-// an hour ago. A store made under another key is refused with code wrong_key. Close it after use.
+// OpenDir opens the store, makes it if it is new, and removes temporary files and reserved space that
+// were left over an hour ago. A store made under another key is refused with code wrong_key. Close it after use.
 func OpenDir(ctx context.Context, o Options) (*Dir, error) {
 	return open(ctx, o, systemEnv())
 }
@@ -116,6 +116,9 @@ func open(ctx context.Context, o Options, e env) (*Dir, error) {
 	}
 	if err := sweep(ctx, root, e.now().Add(-orphanAge)); err != nil {
 		return nil, diskError("remove orphans", err)
+	}
+	if err := reclaim(ctx, root, e.now().Add(-orphanAge)); err != nil {
+		return nil, diskError("reclaim space of segments", err)
 	}
 	d := &Dir{
 		root: root, id: id, worker: o.Worker, env: e, stop: make(chan struct{}),

@@ -111,6 +111,7 @@ func createSegment(w *writer, id segmentID, size int64) (*segment, error) {
 	if err != nil {
 		return nil, err
 	}
+	lock(f)
 	s := &segment{id: id, f: f, end: block, size: size}
 	if err := w.prepare(s); err != nil {
 		s.f.Close()
@@ -151,6 +152,7 @@ func reopen(f *os.File) (*os.File, error) {
 		return f, err
 	}
 	f.Close()
+	lock(plain)
 	return plain, nil
 }
 

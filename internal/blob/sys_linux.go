@@ -35,3 +35,33 @@ func syncData(f *os.File) error {
 		}
 	}
 }
+
+// lock claims a segment for its writer until the file is closed; false if another has it. Where files cannot be
+// locked nobody has it, and nobody may take its space back.
+func lock(f *os.File) bool {
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EINTR) {
+			return err == nil
+		}
+	}
+}
+
+// dataEnd is where the last bytes end that were ever written; the file's size where the filesystem cannot tell
+// them from space that was only reserved.
+func dataEnd(f *os.File, size int64) int64 {
+	end := int64(0)
+	for end < size {
+		from, err := unix.Seek(int(f.Fd()), end, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			return end
+		}
+		if err != nil {
+			return size
+		}
+		if end, err = unix.Seek(int(f.Fd()), from, unix.SEEK_HOLE); err != nil {
+			return size
+		}
+	}
+	return size
+}
