@@ -36,7 +36,7 @@ func measureZipRun(ctx context.Context, s settings, r *report, path string, entr
 	defer stop()
 	var most float64
 	own := func(ctx context.Context) (time.Duration, error) {
-		took, peak, err := runZip(ctx, binary, base, path, entries)
+		took, peak, err := runFiles(ctx, binary, base, entries, path)
 		most = max(most, peak)
 		return took, err
 	}
@@ -49,8 +49,9 @@ func measureZipRun(ctx context.Context, s settings, r *report, path string, entr
 	return nil
 }
 
-// runZip takes an archive through the product in a home of its own, and gives the peak memory in MB too.
-func runZip(ctx context.Context, binary, base, path string, entries int) (took time.Duration, peak float64, err error) {
+// runFiles takes inputs through the product, each of them a task, in a home of its own. It gives the time without the
+// start of the database, and the peak memory in MB.
+func runFiles(ctx context.Context, binary, base string, calls int, inputs ...string) (took time.Duration, peak float64, err error) {
 	home, err := tempHome()
 	if err != nil {
 		return 0, 0, err
@@ -60,11 +61,11 @@ func runZip(ctx context.Context, binary, base, path string, entries int) (took t
 	if err := os.WriteFile(file, fmt.Appendf(nil, nullPipeline, base), 0o644); err != nil {
 		return 0, 0, err
 	}
-	c := exec.CommandContext(ctx, binary, "--home", filepath.Join(home, "home"), "run", "--json", "-f", file, "-o", results, path)
+	c := exec.CommandContext(ctx, binary, append([]string{"--home", filepath.Join(home, "home"), "run", "--json", "-f", file, "-o", results}, inputs...)...)
 	var out, complaints bytes.Buffer
 	c.Dir, c.Stdout, c.Stderr = home, &out, &complaints
 	if peak, err = runWatched(ctx, c); err != nil {
-		return 0, 0, fmt.Errorf("run gantry: %w: %s%s", err, complaints.String(), out.String())
+		return 0, 0, fmt.Errorf("run gantry: %w: %.1000s%.1000s", err, complaints.String(), out.String())
 	}
 	var a struct {
 		Seconds float64 `json:"seconds"`
@@ -74,8 +75,8 @@ func runZip(ctx context.Context, binary, base, path string, entries int) (took t
 	if err := json.Unmarshal(out.Bytes(), &a); err != nil {
 		return 0, 0, err
 	}
-	if a.Done != 1 || a.Calls != entries {
-		return 0, 0, fmt.Errorf("%d tasks done, %d calls of %d entries", a.Done, a.Calls, entries)
+	if a.Done != len(inputs) || a.Calls != calls {
+		return 0, 0, fmt.Errorf("%d of %d tasks done, %d of %d calls", a.Done, len(inputs), a.Calls, calls)
 	}
 	return time.Duration(a.Seconds * float64(time.Second)), peak, nil
 }

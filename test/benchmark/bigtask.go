@@ -5,14 +5,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"image"
 	"image/png"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"time"
 )
 
 // measureBigTask takes the same small pictures through the whole product twice: as one task of an archive, and
@@ -37,11 +34,11 @@ func measureBigTask(ctx context.Context, b *bed, s settings, r *report) error {
 	}
 	var big, small, ratios []float64
 	for range min(s.rounds, 3) {
-		one, err := runFiles(ctx, program, base, n, archive)
+		one, _, err := runFiles(ctx, program, base, n, archive)
 		if err != nil {
 			return err
 		}
-		many, err := runFiles(ctx, program, base, n, files...)
+		many, _, err := runFiles(ctx, program, base, n, files...)
 		if err != nil {
 			return err
 		}
@@ -85,37 +82,4 @@ func drawMany(dir string, n int) (files []string, archive string, err error) {
 		}
 	}
 	return files, archive, z.Close()
-}
-
-// runFiles takes inputs through the product in a home of its own, and gives the time without the start of
-// the database.
-func runFiles(ctx context.Context, program, base string, calls int, inputs ...string) (time.Duration, error) {
-	home, err := tempHome()
-	if err != nil {
-		return 0, err
-	}
-	defer os.RemoveAll(home)
-	file := filepath.Join(home, "nothing.yaml")
-	if err := os.WriteFile(file, fmt.Appendf(nil, nullPipeline, base), 0o644); err != nil {
-		return 0, err
-	}
-	args := append([]string{"--home", filepath.Join(home, "home"), "run", "--json", "-f", file, "-o", filepath.Join(home, "out")}, inputs...)
-	c := exec.CommandContext(ctx, program, args...)
-	var out, complaints bytes.Buffer
-	c.Dir, c.Stdout, c.Stderr = home, &out, &complaints
-	if err := c.Run(); err != nil {
-		return 0, fmt.Errorf("run gantry: %w: %.1000s", err, complaints.String())
-	}
-	var a struct {
-		Seconds float64 `json:"seconds"`
-		Done    int     `json:"done"`
-		Calls   int     `json:"calls"`
-	}
-	if err := json.Unmarshal(out.Bytes(), &a); err != nil {
-		return 0, err
-	}
-	if a.Done != len(inputs) || a.Calls != calls {
-		return 0, fmt.Errorf("%d of %d tasks done, %d of %d calls", a.Done, len(inputs), a.Calls, calls)
-	}
-	return time.Duration(a.Seconds * float64(time.Second)), nil
 }
