@@ -87,22 +87,25 @@ func (s *serveCmd) Run(ctx context.Context, c console, x *cli) error {
 		}
 	}
 	return s.withApp(ctx, c, x, func(a *app.App) error {
-		h := api.Tasks(api.Handler(a.Ready, a.Metrics.Handler()), a)
-		return answering(ctx, h, s.Listen, func(ctx context.Context, address string) error {
-			fmt.Fprintf(c.err, "gantry serves %d pipelines; health on http://%s/readyz\n", len(list), address)
+		handler := func(address string) http.Handler {
 			a.CallbackURL = cmp.Or(a.CallbackURL, "http://"+address)
+			return api.TakeCallbacks(api.Tasks(api.Handler(a.Ready, a.Metrics.Handler()), a), a.Callbacks())
+		}
+		return answering(ctx, handler, s.Listen, func(ctx context.Context, address string) error {
+			fmt.Fprintf(c.err, "gantry serves %d pipelines; health on http://%s/readyz\n", len(list), address)
 			return a.Serve(ctx, list)
 		})
 	})
 }
 
-// answering does work, and until it has ended answers with h: also while what was begun is finished
-// after a stop.
-func answering(ctx context.Context, h http.Handler, listen string, work func(ctx context.Context, address string) error) error {
+// answering does work, and until it has ended answers with the handler for its address, which is made before
+// anything is answered: also while what was begun is finished after a stop.
+func answering(ctx context.Context, handler func(address string) http.Handler, listen string, work func(ctx context.Context, address string) error) error {
 	l, err := api.Listen(ctx, listen)
 	if err != nil {
 		return usageError{err}
 	}
+	h := handler(l.Addr().String())
 	hctx, end := context.WithCancel(context.WithoutCancel(ctx))
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return api.Serve(hctx, l, h) })
@@ -125,7 +128,7 @@ func (w *workerCmd) Run(ctx context.Context, c console, x *cli) error {
 			return a.Work(ctx, nil)
 		}
 		h := api.Handler(a.Ready, a.Metrics.Handler())
-		return answering(ctx, h, w.Listen, func(ctx context.Context, address string) error {
+		return answering(ctx, func(string) http.Handler { return h }, w.Listen, func(ctx context.Context, address string) error {
 			fmt.Fprintf(c.err, "gantry worker; health on http://%s/readyz\n", address)
 			return a.Work(ctx, nil)
 		})

@@ -29,7 +29,7 @@ type Signature interface {
 type Signatures func(secret string, h http.Header, now time.Time) (Signature, error)
 
 const (
-	maxCallback = 1 << 30 // bytes of a body
+	maxCallback = 2 << 30 // bytes of a body, as of an answer that is waited for
 	maxKept     = 4 << 10 // bytes of a header that are kept
 )
 

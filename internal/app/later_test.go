@@ -150,6 +150,8 @@ type hook struct {
 	*httptest.Server
 	mu   sync.Mutex
 	open []*app.App
+
+	handler func(*app.App) http.Handler // nil: the app alone
 }
 
 func newHook(t testing.TB) *hook {
@@ -161,6 +163,10 @@ func newHook(t testing.TB) *hook {
 		h.mu.Unlock()
 		if len(list) == 0 {
 			w.WriteHeader(503)
+			return
+		}
+		if h.handler != nil {
+			h.handler(list[len(list)-1]).ServeHTTP(w, r)
 			return
 		}
 		v, err := list[len(list)-1].Callback(r.Context(), token, r.Header, gantry.CallbackStatus(r.Header.Get("Gantry-Status")), r.Body)

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/gantry-imaging/gantry/internal/app"
+	"github.com/gantry-imaging/gantry/internal/driver"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/pipeline"
 	"github.com/gantry-imaging/gantry/internal/postgres"
@@ -28,13 +29,17 @@ type yard struct {
 	in   string
 	text string
 	gone atomic.Bool // the database was taken away
+
+	drivers *driver.Register
+	check   app.Signatures
 }
 
 // newYard makes one; async is what the pipeline says of how answers come, limits of the farm's.
 func newYard(t testing.TB, work time.Duration, async, limits string) *yard {
 	t.Helper()
 	own, _ := t.(*testing.T)
-	y := &yard{t: t, rig: &rig{t: own, dsn: postgrestest.DSN(t), out: t.TempDir(), log: &logBook{}}, farm: newFarm(t, work), hook: newHook(t), in: t.TempDir()}
+	y := &yard{t: t, rig: &rig{t: own, dsn: postgrestest.DSN(t), out: t.TempDir(), log: &logBook{}}, farm: newFarm(t, work), hook: newHook(t), in: t.TempDir(),
+		drivers: laterDrivers(), check: signatures}
 	y.text = head("yard") + fmt.Sprintf(`
 sources: {inbox: {kind: dir, path: %q, settle: 1ms}}
 sinks: {out: {kind: dir, path: %q}}
@@ -47,9 +52,9 @@ processors: {farm: {kind: later, url: %q, timeout: 10s, %s, limits: {%s}}}
 // open opens the installation as another process would.
 func (y *yard) open(url string) *app.App {
 	y.t.Helper()
-	s := app.Settings{DatabaseURL: y.dsn, Home: filepath.Join(y.out, ".home"), Drivers: laterDrivers(), Log: y.log.logger(),
+	s := app.Settings{DatabaseURL: y.dsn, Home: filepath.Join(y.out, ".home"), Drivers: y.drivers, Log: y.log.logger(),
 		Lookup:      func(string) (string, bool) { return farmSecret, true },
-		CallbackURL: url, Signatures: signatures, TTL: 2 * time.Second}
+		CallbackURL: url, Signatures: y.check, TTL: 2 * time.Second}
 	db, err := app.OpenDatabase(y.t.Context(), s)
 	if err != nil {
 		y.t.Fatal(err)
@@ -68,7 +73,7 @@ func (y *yard) open(url string) *app.App {
 func (y *yard) serve(url string) (stop func()) {
 	y.t.Helper()
 	a := y.open(url)
-	p, err := pipeline.Parse("test.yaml", []byte(y.text), laterDrivers(), a.Lookup)
+	p, err := pipeline.Parse("test.yaml", []byte(y.text), y.drivers, a.Lookup)
 	if err != nil {
 		y.t.Fatal(err)
 	}

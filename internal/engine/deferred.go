@@ -74,7 +74,7 @@ func (d *deferred) part(k gantry.PartKey) (unit, bool) {
 
 // hear gives the answers that came as callbacks, and one more than how many came to the task so far.
 func (d *deferred) hear(ctx context.Context) (int32, []gantry.Received, error) {
-	if !d.Callbacks {
+	if !d.Callbacks && d.Callback == "" { // whoever submitted may have known an address
 		return 0, nil, nil
 	}
 	h, err := d.w.e.Tickets.Answers(ctx, d.w.task.Task, d.w.task.Leg, d.w.task.Stage, d.at)
@@ -251,10 +251,11 @@ func (d *deferred) ask(ctx context.Context, u unit) (p gantry.Part, out bool, er
 	return p, true, nil
 }
 
-// over tells whether a failed poll says that no answer will come.
+// over tells whether an error says that no answer will come. Every other one is of asking: who may not ask now, since a
+// credential is being replaced, may ask later.
 func over(err error) bool {
 	code := gantry.CodeOf(err)
-	return code == gantry.CodeJobFailed || code == gantry.CodeJobLost || !gantry.KindOf(err).Retryable()
+	return code == gantry.CodeJobFailed || code == gantry.CodeJobLost
 }
 
 // control is the ctx of requests that are no calls.

@@ -179,11 +179,14 @@ func TestPollsThatFail(t *testing.T) {
 		status gantry.PartStatus
 		again  time.Duration // until it is asked, or submitted, again
 	}{
-		"away":         {gantry.Errorf(gantry.Transient, "connection_refused", "x"), gantry.PartOut, time.Second},
-		"asks to wait": {&gantry.Error{Kind: gantry.Unavailable, Code: "http_429", RetryAfter: 9 * time.Second}, gantry.PartOut, 9 * time.Second},
-		"lost":         {gantry.Errorf(gantry.Transient, gantry.CodeJobLost, "x"), gantry.PartPlanned, 500 * time.Millisecond},
-		"failed":       {gantry.Errorf(gantry.Permanent, gantry.CodeJobFailed, "x"), gantry.PartFailed, -time.Microsecond},
-		"not there":    {gantry.Errorf(gantry.NotFound, "http_404", "x"), gantry.PartFailed, -time.Microsecond},
+		"away":          {gantry.Errorf(gantry.Transient, "connection_refused", "x"), gantry.PartOut, time.Second},
+		"asks to wait":  {&gantry.Error{Kind: gantry.Unavailable, Code: "http_429", RetryAfter: 9 * time.Second}, gantry.PartOut, 9 * time.Second},
+		"lost":          {gantry.Errorf(gantry.Transient, gantry.CodeJobLost, "x"), gantry.PartPlanned, 500 * time.Millisecond},
+		"lost for good": {gantry.Errorf(gantry.NotFound, gantry.CodeJobLost, "x"), gantry.PartPlanned, 500 * time.Millisecond},
+		"failed, again": {gantry.Errorf(gantry.Transient, gantry.CodeJobFailed, "x"), gantry.PartPlanned, 500 * time.Millisecond},
+		"not allowed":   {gantry.Errorf(gantry.Denied, "http_401", "x"), gantry.PartOut, time.Second},
+		"failed":        {gantry.Errorf(gantry.Permanent, gantry.CodeJobFailed, "x"), gantry.PartFailed, -time.Microsecond},
+		"not there":     {gantry.Errorf(gantry.NotFound, "http_404", "x"), gantry.PartOut, time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

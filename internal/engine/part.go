@@ -83,7 +83,7 @@ func (w *work) attempt(ctx context.Context, call Call, u unit, spec gantry.CallS
 					return nil, err
 				}
 				if p = w.afterFailure(p.Submitted(in.Op), err); in.Op == gantry.OpCollect {
-					p = w.stillOut(u.Part, p, err)
+					p = w.stillOut(u.Part, p, call, err)
 				}
 				return &gantry.Write{Parts: []gantry.Part{p}}, err
 			}
@@ -132,7 +132,7 @@ func (w *work) afterFailure(p gantry.Part, err error) gantry.Part {
 		p.DueIn = w.plan.Retry.Pause(1, w.e.Rand(), wait).Microseconds() // and no longer than the fleet leaves it alone
 		return p
 	}
-	if w.plan.Retry.MayRetry(gantry.KindOf(err), int(p.Attempt-p.Asked)) {
+	if w.plan.Retry.MayRetry(tried(err), int(p.Attempt-p.Asked)) {
 		p.DueIn = w.plan.Retry.Pause(int(p.Attempt-p.Asked), w.e.Rand(), gantry.RetryAfterOf(err)).Microseconds()
 		return p
 	}
@@ -141,6 +141,15 @@ func (w *work) afterFailure(p gantry.Part, err error) gantry.Part {
 	w.kinds[p.PartKey] = gantry.KindOf(err)
 	w.mu.Unlock()
 	return p
+}
+
+// tried is the kind of error that the rules for tries go by: a job that was lost is missing no more than an answer that
+// was lost on its way.
+func tried(err error) gantry.Kind {
+	if gantry.CodeOf(err) == gantry.CodeJobLost {
+		return gantry.Transient
+	}
+	return gantry.KindOf(err)
 }
 
 func (w *work) request(u unit, a *answer) *gantry.Request {

@@ -123,7 +123,7 @@ func (w *work) goOut(p gantry.Part, call Call, t gantry.Ticket) gantry.Part {
 // asked is a part that is out and whose service is at work: it is asked again after a while.
 func (d *Deferred) asked(p gantry.Part, after time.Duration) gantry.Part {
 	p.DueIn = -1
-	if d.Poll > 0 {
+	if d.Poll > 0 && p.Out.Ticket != gantry.TicketUncalled {
 		p.DueIn = max(cmp.Or(after, d.Poll), time.Millisecond).Microseconds()
 	}
 	if d.Heartbeat > 0 {
@@ -148,8 +148,11 @@ func checkTicket(t gantry.Ticket, err error) (gantry.Ticket, error) {
 }
 
 // stillOut keeps the ticket of an answer that could not be fetched, if it may be there at the next try: after is what
-// the part is by the rules for tries.
-func (w *work) stillOut(before, after gantry.Part, err error) gantry.Part {
+// the part is by the rules for tries. A job that is at work again is asked for as before, and that is no try.
+func (w *work) stillOut(before, after gantry.Part, call Call, err error) gantry.Part {
+	if gantry.CodeOf(err) == gantry.CodeNotReady {
+		return call.Deferred.asked(before, gantry.RetryAfterOf(err))
+	}
 	if after.Status == gantry.PartPlanned && !over(err) && gantry.KindOf(err) != gantry.BadResponse {
 		after.Status, after.Out = gantry.PartOut, before.Out
 		after.Out.For = max(0, time.Until(w.clock(before.PartKey).until)).Microseconds()

@@ -67,11 +67,18 @@ const (
 )
 
 // Codes of jobs that bring no answer any more, whatever their kind: asking again is of no use, only a
-// new request may be. Every other error of Poll and Collect is one of asking.
+// new request may be. Every other error of Poll and Collect is one of asking, but for an answer that was collected
+// and makes no sense (BadResponse), which is that of a try.
 const (
 	CodeJobFailed Code = "job_failed" // the service gave it up: Permanent, or Transient where it says so
-	CodeJobLost   Code = "job_lost"   // the service knows nothing of it any more: NotFound
+	CodeJobLost   Code = "job_lost"   // the service knows nothing of it any more: NotFound, and yet a new request may be taken
 )
+
+// CodeNotReady is that of a Collect whose answer, which was there, is not: the job is at work again.
+const CodeNotReady Code = "not_ready" // Transient
+
+// TicketUncalled is the ID of a ticket that cannot be asked for: its service calls back.
+const TicketUncalled = "-"
 
 type elsewhereKey struct{}
 

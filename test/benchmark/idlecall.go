@@ -76,12 +76,12 @@ func measureIdleCall(ctx context.Context, b *bed, s settings, r *report) error {
 	service := &http.Server{Handler: clock}
 	go service.Serve(l)
 	defer service.Close()
-	address, stop, err := b.serve(ctx, s.binary, l.Addr().String())
+	product, err := b.serve(ctx, s.binary, "idle_call", fmt.Sprintf(idlePipeline, l.Addr(), b.outOf("idle_call")))
 	if err != nil {
 		return err
 	}
-	defer stop()
-	commits, err := uploadOneByOne(ctx, db, address, s.pings)
+	defer product.stop()
+	commits, err := uploadOneByOne(ctx, db, product.address, s.pings)
 	if err != nil {
 		return err
 	}
@@ -98,45 +98,54 @@ func measureIdleCall(ctx context.Context, b *bed, s settings, r *report) error {
 	return nil
 }
 
-// serve starts the product on the bed's server.
-func (b *bed) serve(ctx context.Context, binary, service string) (address string, stop func(), err error) {
+// served is the product in a process of its own.
+type served struct {
+	address string
+	pid     int
+	stop    func()
+}
+
+// outOf is the folder for what the product on a database of the bed's server delivers.
+func (b *bed) outOf(name string) string { return filepath.Join(b.home, name, "out") }
+
+// serve starts the product on a database of the bed's server, with one pipeline and more environment.
+func (b *bed) serve(ctx context.Context, binary, name, pipeline string, env ...string) (*served, error) {
 	program, err := filepath.Abs(binary)
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
-	home := filepath.Join(b.home, "idle_call")
-	out := filepath.Join(home, "out")
-	if err := os.MkdirAll(out, 0o755); err != nil {
-		return "", nil, err
+	home := filepath.Join(b.home, name)
+	if err := os.MkdirAll(b.outOf(name), 0o755); err != nil {
+		return nil, err
 	}
-	file := filepath.Join(home, "idle.yaml")
-	if err := os.WriteFile(file, fmt.Appendf(nil, idlePipeline, service, out), 0o644); err != nil {
-		return "", nil, err
+	file := filepath.Join(home, "pipeline.yaml")
+	if err := os.WriteFile(file, []byte(pipeline), 0o644); err != nil {
+		return nil, err
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
-	address = l.Addr().String()
+	address := l.Addr().String()
 	l.Close()
-	c := exec.CommandContext(ctx, program, "--home", home, "--database-url", b.dsn("idle_call"), "serve", "--pipelines", file, "--listen", address)
-	c.Stderr = os.Stderr
+	c := exec.CommandContext(ctx, program, "--home", home, "--database-url", b.dsn(name), "serve", "--pipelines", file, "--listen", address)
+	c.Stderr, c.Env = os.Stderr, append(os.Environ(), env...)
 	c.Cancel = func() error { return c.Process.Signal(syscall.SIGTERM) }
 	if err := c.Start(); err != nil {
-		return "", nil, err
+		return nil, err
 	}
-	stop = func() { c.Process.Signal(syscall.SIGTERM); c.Wait() }
+	stop := func() { c.Process.Signal(syscall.SIGTERM); c.Wait() }
 	for range 100 {
 		if resp, err := http.Get("http://" + address + "/readyz"); err == nil {
 			resp.Body.Close()
 			if resp.StatusCode == http.StatusOK {
-				return address, stop, nil
+				return &served{address, c.Process.Pid, stop}, nil
 			}
 		}
 		pause(ctx, 100*time.Millisecond)
 	}
 	stop()
-	return "", nil, fmt.Errorf("serve is not ready at %s", address)
+	return nil, fmt.Errorf("serve is not ready at %s", address)
 }
 
 // uploadOneByOne uploads n pictures and times a one-row commit before each.

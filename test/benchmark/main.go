@@ -31,6 +31,7 @@ type settings struct {
 	claims  int
 	tasks   int
 	pings   int
+	parked  int
 	profile string
 	river   string
 
@@ -50,7 +51,7 @@ func main() {
 	flag.StringVar(&s.river, "river", "", "the peer of the scheduler; without it they are not compared")
 	flag.BoolVar(&s.short, "short", false, "fewer rounds, claims and tasks")
 	flag.StringVar(&s.binary, "gantry", "", "the gantry binary; without it the processes are not measured")
-	flag.StringVar(&s.only, "only", "", "what to run, with commas between: calls, latency, claims, transitions, processes, rivals, whole, idle, idlecall, bigtask, limits, takeover, video, scan, frames, zip, or one kind of calls such as 100k; without it all")
+	flag.StringVar(&s.only, "only", "", "what to run, with commas between: calls, latency, claims, transitions, processes, rivals, whole, idle, idlecall, bigtask, limits, takeover, parked, video, scan, frames, zip, or one kind of calls such as 100k; without it all")
 	flag.StringVar(&s.profile, "profile", "", "file for a processor profile of this process")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -75,8 +76,10 @@ func main() {
 func (s settings) sized() settings {
 	s.section, s.warmUp = 2*time.Second, 500*time.Millisecond
 	s.rounds, s.claims, s.tasks, s.pings = 5, 2000, 20_000, 200
+	s.parked = 10_000
 	s.slices, s.zipBytes = 20, 2<<30
 	if s.short {
+		s.parked = 1000
 		s.slices, s.zipBytes = 10, 256<<20
 		s.rounds, s.claims, s.tasks, s.pings = 3, 200, 5000, 60
 	}
@@ -115,7 +118,7 @@ func measure(ctx context.Context, s settings) error {
 	}{
 		{"calls", measureCalls}, {"latency", measureLatency}, {"claims", measureClaims},
 		{"transitions", measureTransitions}, {"processes", measureProcesses},
-		{"rivals", measureRivals}, {"whole", measureWhole}, {"idle", measureIdleStart}, {"idlecall", measureIdleCall}, {"bigtask", measureBigTask}, {"limits", measureLimits}, {"takeover", measureTakeover},
+		{"rivals", measureRivals}, {"whole", measureWhole}, {"idle", measureIdleStart}, {"idlecall", measureIdleCall}, {"bigtask", measureBigTask}, {"limits", measureLimits}, {"takeover", measureTakeover}, {"parked", measureParked},
 		{"video", measureVideo}, {"scan", measureScan}, {"frames", measureFrames}, {"zip", measureZip},
 	} {
 		if !s.runs(x.name) && !(x.name == "calls" && s.runsAnyCalls()) {

@@ -248,6 +248,10 @@ func (p *processor) refused(cancel func(), resp *http.Response) error {
 		err = gantry.Errorf(gantry.Transient, CodeNotReady, "ask for a job: it is at work")
 	case http.StatusNotFound, http.StatusGone:
 		err = gantry.Errorf(gantry.NotFound, gantry.CodeJobLost, "ask for a job: the service knows nothing of it, status %d", resp.StatusCode)
+	default:
+		if err != nil && gantry.KindOf(err) == gantry.Permanent { // a GET of a URL that the service gave is right: it speaks of what was sent
+			err = gantry.Errorf(gantry.Permanent, gantry.CodeJobFailed, "ask for a job: the service gave it up, status %d", resp.StatusCode)
+		}
 	}
 	if err != nil {
 		p.forget(cancel, resp)

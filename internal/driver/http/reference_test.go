@@ -102,7 +102,7 @@ func TestReferenceFaults(t *testing.T) {
 		code         gantry.Code
 	}{
 		{"plain", "fault=lost", gantry.NotFound, gantry.CodeJobLost},
-		{"plain", "fault=fail", gantry.Permanent, "http_422"},
+		{"plain", "fault=fail", gantry.Permanent, gantry.CodeJobFailed}, // 422: it speaks of the request that it was given
 		{"json", "fault=fail", gantry.Permanent, gantry.CodeJobFailed},
 		{"json", "fault=lost", gantry.NotFound, gantry.CodeJobLost},
 	} {

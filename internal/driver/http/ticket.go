@@ -19,7 +19,7 @@ const (
 	CodeBadTicket  gantry.Code = "bad_ticket"        // what it said can be no URL, or is over 1 KiB
 	CodeUndeclared gantry.Code = "undeclared_target" // a URL of another scheme, host or port than the processor's
 	CodeNoState    gantry.Code = "no_state"          // no state where status points to, or no URL where result does
-	CodeNotReady   gantry.Code = "not_ready"         // Transient: the job is at work again after it was done
+	CodeNotReady               = gantry.CodeNotReady // Transient: the job is at work again after it was done
 )
 
 const (
@@ -29,7 +29,7 @@ const (
 )
 
 // uncalled is the ID of a ticket of a job that has no URL: its service calls back.
-const uncalled = "-"
+const uncalled = gantry.TicketUncalled
 
 // refer gives the path and query of a URL that a service gave, which may be relative to the processor's.
 // What it says is not quoted: it may hold anything.
