@@ -59,7 +59,7 @@ func (r *run) retryOne(n int) {
 	defer r.landing.Unlock()
 	id := r.pick(1+n, func(t *model.Task) bool { return t.Ended && t.Final == gantry.Failed })
 	if id != 0 && !r.over() {
-		r.db.Reopen(context.Background(), id, time.Hour, gantry.PriorityUrgent, "by operator")
+		r.db.Reopen(context.Background(), id, hour, gantry.PriorityUrgent, "by operator")
 		r.check.moved()
 	}
 }
