@@ -142,7 +142,15 @@ func (l *link) Promote(ctx context.Context, limit int) ([]int32, time.Duration, 
 }
 
 func (l *link) Limit(ctx context.Context, id int32) (gantry.LimiterSpec, error) {
-	return ask(ctx, l, query("limit", id32(id), idle), func() (gantry.LimiterSpec, error) { return l.p.run.db.Limit(ctx, id) })
+	var read time.Time
+	spec, err := ask(ctx, l, query("limit", id32(id), idle), func() (gantry.LimiterSpec, error) {
+		read = time.Now()
+		return l.p.run.db.Limit(ctx, id)
+	})
+	if err == nil {
+		l.p.knowsOf(id, read.Add(spec.Rest))
+	}
+	return spec, err
 }
 
 func (l *link) Grant(ctx context.Context, w gantry.WorkerID, limiter int32, want, inUse int) (int, error) {
@@ -171,7 +179,10 @@ func (l *link) Urge(ctx context.Context, w gantry.WorkerID, limiter int32, urgen
 }
 
 func (l *link) Rest(ctx context.Context, limiter int32, d time.Duration) error {
-	return l.p.call(ctx, query("rest", id32(limiter), often), func() error { return l.p.run.db.Rest(ctx, limiter, d) })
+	return l.p.call(ctx, query("rest", id32(limiter), often), func() error {
+		l.p.run.check.rest(limiter, d)
+		return l.p.run.db.Rest(ctx, limiter, d)
+	})
 }
 
 func (l *link) Breaker(ctx context.Context, w gantry.WorkerID, limiter int32, news gantry.BreakerNews) (bool, error) {
@@ -209,7 +220,13 @@ func (l *link) Original(ctx context.Context, t gantry.TaskID) (gantry.Arrival, e
 }
 
 func (l *link) Items(ctx context.Context, t gantry.TaskID) ([]gantry.Item, error) {
-	return ask(ctx, l, query("items", idOf(t), often).once(), func() ([]gantry.Item, error) { return l.p.run.db.Items(ctx, t) })
+	return ask(ctx, l, query("items", idOf(t), often).once(), func() ([]gantry.Item, error) {
+		if l.p.run.poisoned(t) {
+			l.p.kill()
+			return nil, errDead
+		}
+		return l.p.run.db.Items(ctx, t)
+	})
 }
 
 func (l *link) Parts(ctx context.Context, t gantry.TaskID, leg int16) ([]gantry.Part, error) {

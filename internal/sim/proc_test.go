@@ -37,6 +37,7 @@ type proc struct {
 	skew   time.Duration // of its own clock
 	killed bool
 	feed   *intake // while it holds a lease
+	rests  map[int32]known
 }
 
 // count says how often it came to this.
@@ -46,6 +47,24 @@ func (p *proc) count(kind, name string) int {
 	k := kind + " " + name
 	p.counts[k]++
 	return p.counts[k]
+}
+
+// known is that a target is to be left alone, and since when a process knows.
+type known struct{ since, until time.Time }
+
+// knowsOf notes that a process knows until when a target is to be left alone.
+func (p *proc) knowsOf(limiter int32, until time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if until.After(p.rests[limiter].until) {
+		p.rests[limiter] = known{time.Now(), until}
+	}
+}
+
+func (p *proc) rest(limiter int32) known {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.rests[limiter]
 }
 
 func (p *proc) kill() {
@@ -216,9 +235,12 @@ func (p *proc) session() error {
 	n := p.count("session", "")
 	opts := scheduler.Options{Tasks: 4, TTL: p.run.ttl, Grace: 2 * time.Second, Rand: p.stream("rand", n)}
 	return scheduler.Run(p.ctx, st, opts, func(loops context.Context, s *scheduler.Session) (scheduler.Begin, error) {
-		var session gate.Session = s
+		var session gate.Session = unhurried{s, p}
+		if p.run.broken.Blind {
+			session = blind{session}
+		}
 		if p.run.broken.NoIntent {
-			session = careless{s}
+			session = careless{session}
 		}
 		ids := gantry.NewIDs(p.now, &noise{next: p.stream("ids", n)})
 		g := gate.New(session, ids, p.now)
@@ -270,8 +292,34 @@ func (r *noise) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// unhurried is a session in a process that needs a moment for everything: what begins at one moment goes on in an order
+// that follows from the seed.
+type unhurried struct {
+	gate.Session
+	p *proc
+}
+
+// Commit takes a moment before and after.
+func (b unhurried) Commit(ctx context.Context, w *gantry.Write) error {
+	name := ""
+	if in := w.Intent; in != nil {
+		name = fmt.Sprint(in.Task, in.Arrival, in.Part, in.Try, in.Seq)
+	}
+	d := b.p.dice.of("moment", name, b.p.count("moment", name))
+	time.Sleep(d.more(1).between(0, 20*time.Microsecond))
+	err := b.Session.Commit(ctx, w)
+	time.Sleep(d.more(2).between(0, 20*time.Microsecond))
+	return err
+}
+
+// blind is a session that takes no notice of what calls show of their targets: the control of rests.
+type blind struct{ gate.Session }
+
+// Saw does nothing.
+func (blind) Saw(int32, gantry.Showing) {}
+
 // careless is a session that lets calls go on without a record of their beginning: the control of the intent.
-type careless struct{ *scheduler.Session }
+type careless struct{ gate.Session }
 
 // Commit says that an intent landed and does nothing.
 func (c careless) Commit(ctx context.Context, w *gantry.Write) error {

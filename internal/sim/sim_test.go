@@ -58,11 +58,11 @@ func attempt(t *testing.T, seed uint64, b broken) result {
 // differ compares what two runs left. A task that was cancelled may have left less, but no manifest without its files.
 func differ(want, got result) string {
 	for id, s := range got.ends {
-		if w, known := want.ends[id]; !known || s != w && s != gantry.Cancelled {
+		if w, known := want.ends[id]; !known || s != w && !got.gone(id) {
 			return "task " + id + " is " + s.String() + " (" + got.why[id] + "), want " + w.String() + " (" + want.why[id] + ")"
 		}
 	}
-	cancelled := slices.Contains(slices.Collect(maps.Values(got.ends)), gantry.Cancelled)
+	cancelled := slices.ContainsFunc(slices.Collect(maps.Keys(got.ends)), got.gone)
 	for id := range want.ends {
 		if _, known := got.ends[id]; !known && !cancelled { // else it may have been a part of that one
 			return "task " + id + " never was"
@@ -70,7 +70,7 @@ func differ(want, got result) string {
 	}
 	for path, b := range want.sink {
 		x, there := got.sink[path]
-		if !there && got.ends[taskOf(path)] != gantry.Cancelled {
+		if !there && !got.gone(taskOf(path)) {
 			return "the sink has no " + path
 		}
 		if there && !bytes.Equal(x, b) {
@@ -84,6 +84,9 @@ func differ(want, got result) string {
 	}
 	return ""
 }
+
+// gone tells whether a task ended early: an operator cancelled it, or processes died of it or of a part of it.
+func (x result) gone(id string) bool { return x.ends[id] == gantry.Cancelled || x.crashed[id] }
 
 // each runs seeds side by side until one fails or all are through.
 func each(t *testing.T, first uint64, n int, b broken) (failed *result, ran int, happened [dieAfter + 1]int) {

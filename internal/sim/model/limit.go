@@ -128,7 +128,7 @@ func (s *Store) Grant(ctx context.Context, w gantry.WorkerID, limiter int32, wan
 	}
 	defer func() { <-l.row }()
 	if s.Hold != nil {
-		s.Hold()
+		s.Hold(w, limiter)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

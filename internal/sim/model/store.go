@@ -30,7 +30,7 @@ type Without struct {
 type Store struct {
 	Without Without
 	// Hold, if set before first use, is run while a grant has the limiter's row locked, between its statements.
-	Hold func()
+	Hold func(w gantry.WorkerID, limiter int32)
 
 	now func() time.Time
 
