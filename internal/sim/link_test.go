@@ -220,13 +220,7 @@ func (l *link) Original(ctx context.Context, t gantry.TaskID) (gantry.Arrival, e
 }
 
 func (l *link) Items(ctx context.Context, t gantry.TaskID) ([]gantry.Item, error) {
-	return ask(ctx, l, query("items", idOf(t), often).once(), func() ([]gantry.Item, error) {
-		if l.p.run.poisoned(t) {
-			l.p.kill()
-			return nil, errDead
-		}
-		return l.p.run.db.Items(ctx, t)
-	})
+	return ask(ctx, l, query("items", idOf(t), often).once(), func() ([]gantry.Item, error) { return l.p.run.db.Items(ctx, t) })
 }
 
 func (l *link) Parts(ctx context.Context, t gantry.TaskID, leg int16) ([]gantry.Part, error) {

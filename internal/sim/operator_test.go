@@ -120,9 +120,16 @@ func (r *run) do(f func(context.Context)) {
 }
 
 // poisoned tells whether whoever works on a task, or on a part of it, dies of it.
-func (r *run) poisoned(id gantry.TaskID) (yes bool) {
-	if r.faults.poison {
-		r.db.Look(func(v model.View) { yes = v.Task(id).Arrival.Name == r.world.objects[0].ref })
-	}
+func (r *run) poisoned(id string) (yes bool) {
+	r.db.Look(func(v model.View) {
+		for _, t := range v.Tasks() {
+			yes = yes || t.PublicID == id && r.poison(t)
+		}
+	})
 	return yes
+}
+
+// poison tells whether a task, or the one that it is a part of, is about the object that kills.
+func (r *run) poison(t *model.Task) bool {
+	return r.faults.poison && t.Arrival.Name == r.world.objects[0].ref
 }

@@ -254,9 +254,7 @@ func (r *run) result() result {
 		for _, t := range v.Tasks() {
 			out.ends[t.PublicID], out.why[t.PublicID] = t.Final, string(t.Code)+" "+t.Detail
 			out.roles[t.Role]++
-			if out.ends[t.PublicID] == gantry.Failed {
-				out.crashed[t.PublicID] = t.Code == gantry.CodeCrashed || r.check.childCrashed(v, t.ID) || r.faults.poison && t.Arrival.Name == r.world.objects[0].ref
-			}
+			out.crashed[t.PublicID] = t.Code == gantry.CodeCrashed || r.check.childCrashed(v, t.ID) || r.poison(t)
 		}
 	})
 	if out.broken != "" {

@@ -92,6 +92,10 @@ func (x processor) Process(ctx context.Context, req *gantry.Request) error {
 	o := op{kind: "process", name: x.name + " " + req.Key, odds: often, lo: 100 * time.Microsecond, hi: 2 * time.Millisecond}
 	err = x.p.call(ctx, o, func() error {
 		v = x.arrive(req.Key, began)
+		if x.run.poisoned(taskOf(req.Key)) {
+			x.p.kill()
+			return errDead
+		}
 		return nil
 	})
 	if err != nil {
@@ -185,7 +189,7 @@ func (x processor) work(ctx context.Context, key string, digests []gantry.Digest
 		e := gantry.Errorf(gantry.Unavailable, "http_429", "read answer: not now")
 		d := x.run.dice.of("after", x.name+key, v.n)
 		e.RetryAfter = d.between(100*time.Millisecond, 3*time.Second)
-		if x.run.faults.rests {
+		if x.run.faults.rests && d.more(2).hits(0.25) {
 			e.RetryAfter += d.more(1).between(5*time.Second, 15*time.Second)
 		}
 		return "", nil, e
