@@ -78,8 +78,9 @@ func (t *temper) soon(now time.Time) time.Duration {
 func (t *temper) read(x gantry.Standing, now time.Time) {
 	at := now.Add(x.Rest)
 	if t.tellRest.IsZero() && len(t.news) == 0 && at.Before(t.rest.Add(-liftSlack)) && now.Before(t.rest) {
-		t.rest, t.begin, t.ramp = at, now, rampMin // somebody lifted it
-	} else if x.Rest > 0 {
+		t.rest, t.begin, t.ramp = time.Time{}, now, rampMin // somebody lifted it, or the reading before was long on its way
+	}
+	if x.Rest > 0 {
 		t.restUntil(at, now)
 	}
 	switch {

@@ -319,3 +319,19 @@ func TestPauseHoldsCallers(t *testing.T) {
 		release()
 	})
 }
+
+// TestRestReadLate reads a row twice, the first time with an answer that was long on its way: the second one says that
+// the rest ends sooner than was thought, not that it is over.
+func TestRestReadLate(t *testing.T) {
+	now := time.Now()
+	x := temper{jitter: func() float64 { return 0 }}
+	x.read(gantry.Standing{Rest: 10 * time.Second}, now.Add(2*time.Second)) // as it was at now
+	x.read(gantry.Standing{Rest: 7 * time.Second}, now.Add(3*time.Second))
+	if !x.shut(now.Add(3*time.Second)) || !x.shut(now.Add(9999*time.Millisecond)) || x.shut(now.Add(10*time.Second)) {
+		t.Errorf("calls begin at %s, want 10s", x.begin.Sub(now))
+	}
+	x.read(gantry.Standing{}, now.Add(4*time.Second))
+	if x.shut(now.Add(4 * time.Second)) {
+		t.Error("a rest that was lifted stands")
+	}
+}

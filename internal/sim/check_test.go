@@ -28,7 +28,10 @@ type check struct {
 	intents int            // that were looked at
 	inside  map[string]int // requests by service
 	starts  map[string][]time.Time
-	paused  map[string]time.Time // by service: since when it takes nothing
+	paused  map[string]time.Time        // by service or pipeline: since when it takes nothing
+	held    map[gantry.TaskID]time.Time // since when a task is paused
+	atWork  map[*proc]map[string]int    // requests that are at services, by task
+	resting map[int32]rest
 	acked   []object
 }
 
@@ -48,7 +51,8 @@ type heard struct {
 
 func newCheck(r *run) *check {
 	return &check{run: r, workers: map[gantry.WorkerID]*proc{}, tasks: map[gantry.TaskID]stand{}, heard: map[heard]int{}, sent: map[heard]int{},
-		inside: map[string]int{}, starts: map[string][]time.Time{}, paused: map[string]time.Time{}}
+		inside: map[string]int{}, starts: map[string][]time.Time{}, paused: map[string]time.Time{},
+		held: map[gantry.TaskID]time.Time{}, atWork: map[*proc]map[string]int{}, resting: map[int32]rest{}}
 }
 
 // fail keeps the first violation, with what happened before it.
@@ -109,9 +113,10 @@ func (c *check) event(v model.View, e model.Event) {
 		if !legal[[2]gantry.State{e.From, e.To}] {
 			c.fail("task %s: event %d goes from %s to %s", name, e.Seq, e.From, e.To)
 		}
-	case e.From != e.To:
+	case e.From != e.To && e.Change != gantry.Move:
 		c.fail("task %s: event %d of change %d goes from %s to %s", name, e.Seq, e.Change, e.From, e.To)
 	}
+	c.holding(name, e)
 	c.tasks[e.Task] = stand{e.Seq, e.To}
 	c.run.note(c.workers[e.Worker], op{kind: "  event", name: fmt.Sprintf("task %d seq %d %s>%s change %d", e.Task, e.Seq, e.From, e.To, e.Change), odds: often}, "", nil)
 }
@@ -208,11 +213,13 @@ func (c *check) received(x processor, key string, began time.Time) (over func())
 	c.mu.Lock()
 	c.inside[x.name]++
 	n, crowd := c.inside[x.name], 0
+	c.works(x.p, task, 1)
 	since, closed := c.paused[x.name]
 	if time.Since(began) < 5*time.Millisecond { // else its process stood still on the way
 		crowd = c.crowd(x, began)
 	}
 	c.mu.Unlock()
+	c.mayCome(x, task, began)
 	if closed && time.Since(since) > heardOf {
 		c.fail("a request is at %s, which is paused for %s", x.name, time.Since(since))
 	}
@@ -225,6 +232,7 @@ func (c *check) received(x processor, key string, began time.Time) (over func())
 	return sync.OnceFunc(func() {
 		c.mu.Lock()
 		c.inside[x.name]--
+		c.works(x.p, task, -1)
 		c.mu.Unlock()
 	})
 }

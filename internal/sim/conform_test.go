@@ -29,7 +29,12 @@ type store interface {
 	EnsureLimiter(ctx context.Context, key string, l gantry.LimiterSpec, declare bool) (int32, error)
 	EnsureLane(ctx context.Context, pipeline, source string, limiter int32, private gantry.WorkerID) (int32, error)
 	Cancel(ctx context.Context, task gantry.TaskID, by string) error
-	Reopen(ctx context.Context, task gantry.TaskID, within time.Duration, priority int16, why string) (bool, error)
+	Reopen(ctx context.Context, task gantry.TaskID, within gantry.Timeouts, priority int16, why string) (bool, error)
+	Move(ctx context.Context, task gantry.TaskID, to gantry.Passage, by string) error
+	Pause(ctx context.Context, task gantry.TaskID, by, reason string) error
+	Resume(ctx context.Context, task gantry.TaskID, by string) (bool, error)
+	PauseLimit(ctx context.Context, key, by string) (bool, error)
+	ResumeLimit(ctx context.Context, key string) (bool, error)
 }
 
 var (
@@ -77,8 +82,9 @@ func postgresActor(t testing.TB) *actor {
 	a.pass = func(d time.Duration) {
 		for _, q := range []string{`update worker set expires_at = expires_at - $1::interval`,
 			`update task_hot set run_at = run_at - $1::interval, state_until = state_until - $1::interval`,
-			`update limit_grant set held_until = held_until - $1::interval`, `update part set due = due - $1::interval`,
-			`update limiter set tat = tat - $1::interval`} {
+			`update limit_grant set held_until = held_until - $1::interval`, `update part set due = due - $1::interval, out_until = out_until - $1::interval, out_deadline = out_deadline - $1::interval`,
+			`update limiter set tat = tat - $1::interval, not_before = not_before - $1::interval, breaker_until = breaker_until - $1::interval`,
+			`update task_pause set at = at - $1::interval`} {
 			if _, err := s.Pool().Exec(t.Context(), q, d); err != nil {
 				t.Fatal(err)
 			}

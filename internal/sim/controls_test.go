@@ -21,6 +21,9 @@ var controls = []struct {
 	{"the second statement of a grant", broken{Without: model.Without{Snapshot: true}}},
 	{"If-None-Match at the sink", broken{Overwrite: true}},
 	{"the manifest as the last file", broken{ManifestFirst: true}},
+	{"the notice of what a call shows of its target", broken{Blind: true}},
+	{"the row that tells all processes of a rest", broken{Without: model.Without{Rest: true}}},
+	{"the fifth death", broken{Without: model.Without{Crashes: true}}},
 }
 
 // TestControls shows what each guard is for: without it some invariant breaks, and the simulation finds that.

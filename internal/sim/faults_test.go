@@ -37,6 +37,7 @@ type faults struct {
 	refuse, lose, late, slow, deaf  float64
 	service, sink, twice            float64
 	cancel, retry, pause, skew      bool
+	poison, hold, rests             bool // one object kills; a task and a pipeline are paused; targets rest for long
 }
 
 func faultsOf(d dice) faults {
@@ -53,6 +54,10 @@ func faultsOf(d dice) faults {
 	}
 	if d.more(3).hits(0.3) {
 		f.stops = 1
+	}
+	f.hold, f.rests = d.more(6).hits(0.3), d.more(7).hits(0.2)
+	if f.poison = d.more(8).hits(0.15); f.poison { // else it is not the only one that too many died of
+		f.kills, f.freezes, f.cancel, f.retry = 0, 0, false, false
 	}
 	return f
 }

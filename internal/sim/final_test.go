@@ -44,6 +44,7 @@ func (c *check) final() {
 		c.oneTaskEach(v)
 		c.callsEnded(v)
 		c.nothingHeld(v)
+		c.deaths(v)
 	})
 	for path, x := range c.run.sink {
 		if x.puts > 1 {

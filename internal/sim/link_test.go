@@ -59,8 +59,12 @@ func (l *link) Heartbeat(ctx context.Context, w gantry.WorkerID, ttl time.Durati
 	return ask(ctx, l, query("heartbeat", "", seldom), func() (bool, error) { return l.p.run.db.Heartbeat(ctx, w, ttl) })
 }
 
-func (l *link) Obey(ctx context.Context, w gantry.WorkerID) ([]gantry.TaskID, error) {
-	return ask(ctx, l, query("obey", "", seldom), func() ([]gantry.TaskID, error) { return l.p.run.db.Obey(ctx, w) })
+func (l *link) Obey(ctx context.Context, w gantry.WorkerID) ([]gantry.Command, error) {
+	return ask(ctx, l, query("obey", "", seldom), func() ([]gantry.Command, error) {
+		list, err := l.p.run.db.Obey(ctx, w)
+		l.p.run.check.moved()
+		return list, err
+	})
 }
 
 func (l *link) Resign(ctx context.Context, w gantry.WorkerID) error {
@@ -73,6 +77,18 @@ func (l *link) Lanes(ctx context.Context, w gantry.WorkerID, private bool) ([]ga
 
 func (l *link) ReadyLanes(ctx context.Context, lanes []int32) ([]int32, error) {
 	return ask(ctx, l, query("ready", "", idle), func() ([]int32, error) { return l.p.run.db.ReadyLanes(ctx, lanes) })
+}
+
+func (l *link) UrgentLanes(ctx context.Context, lanes []int32) ([]int32, error) {
+	return ask(ctx, l, query("urgent", "", idle), func() ([]int32, error) { return l.p.run.db.UrgentLanes(ctx, lanes) })
+}
+
+func (l *link) OffPeak(ctx context.Context) (map[string]gantry.Windows, error) {
+	return ask(ctx, l, query("offpeak", "", idle), func() (map[string]gantry.Windows, error) { return l.p.run.db.OffPeak(ctx) })
+}
+
+func (l *link) Alone(ctx context.Context, w gantry.WorkerID, lease gantry.Lease) (bool, error) {
+	return ask(ctx, l, query("alone", idOf(lease.Task), often), func() (bool, error) { return l.p.run.db.Alone(ctx, w, lease) })
 }
 
 func (l *link) Claim(ctx context.Context, w gantry.WorkerID, want []gantry.Want) ([]gantry.Task, error) {
@@ -126,7 +142,15 @@ func (l *link) Promote(ctx context.Context, limit int) ([]int32, time.Duration, 
 }
 
 func (l *link) Limit(ctx context.Context, id int32) (gantry.LimiterSpec, error) {
-	return ask(ctx, l, query("limit", id32(id), idle), func() (gantry.LimiterSpec, error) { return l.p.run.db.Limit(ctx, id) })
+	var read time.Time
+	spec, err := ask(ctx, l, query("limit", id32(id), idle), func() (gantry.LimiterSpec, error) {
+		read = time.Now()
+		return l.p.run.db.Limit(ctx, id)
+	})
+	if err == nil {
+		l.p.knowsOf(id, read.Add(spec.Rest))
+	}
+	return spec, err
 }
 
 func (l *link) Grant(ctx context.Context, w gantry.WorkerID, limiter int32, want, inUse int) (int, error) {
@@ -149,6 +173,21 @@ func (l *link) Reserve(ctx context.Context, limiter int32, n int) (first, step t
 		return a, err
 	})
 	return a.first, a.step, err
+}
+
+func (l *link) Urge(ctx context.Context, w gantry.WorkerID, limiter int32, urgent int) error {
+	return l.p.call(ctx, query("urge", id32(limiter), seldom), func() error { return l.p.run.db.Urge(ctx, w, limiter, urgent) })
+}
+
+func (l *link) Rest(ctx context.Context, limiter int32, d time.Duration) error {
+	return l.p.call(ctx, query("rest", id32(limiter), often), func() error {
+		l.p.run.check.rest(limiter, d)
+		return l.p.run.db.Rest(ctx, limiter, d)
+	})
+}
+
+func (l *link) Breaker(ctx context.Context, w gantry.WorkerID, limiter int32, news gantry.BreakerNews) (bool, error) {
+	return ask(ctx, l, query("breaker", fmt.Sprint(limiter, " ", news), often), func() (bool, error) { return l.p.run.db.Breaker(ctx, w, limiter, news) })
 }
 
 func (l *link) MakePartitions(context.Context) error { return nil }

@@ -19,6 +19,9 @@ func (r *run) operate() {
 			r.later(d.more(1+i).between(5*time.Second, 20*time.Second), func() { r.retryOne(i) })
 		}
 	}
+	if r.faults.hold {
+		r.holdSome(d.more(20))
+	}
 	if r.faults.pause {
 		from := d.more(5).between(time.Second, 8*time.Second)
 		r.later(from, func() { r.allow(d.more(6).below(2)) })
@@ -59,7 +62,7 @@ func (r *run) retryOne(n int) {
 	defer r.landing.Unlock()
 	id := r.pick(1+n, func(t *model.Task) bool { return t.Ended && t.Final == gantry.Failed })
 	if id != 0 && !r.over() {
-		r.db.Reopen(context.Background(), id, time.Hour, gantry.PriorityUrgent, "by operator")
+		r.db.Reopen(context.Background(), id, hour, gantry.PriorityUrgent, "by operator")
 		r.check.moved()
 	}
 }
@@ -70,6 +73,63 @@ func (r *run) allow(units int) {
 	defer r.landing.Unlock()
 	s := r.world.services[0]
 	r.db.EnsureLimiter(context.Background(), "http://"+s.name,
-		gantry.LimiterSpec{MaxUnits: min(units, s.concurrency), Rate: s.rate, Burst: s.burst, Hold: callTimeout}, true)
+		gantry.LimiterSpec{MaxUnits: min(units, s.concurrency), Rate: s.rate, Burst: s.burst, Hold: callTimeout, Breaker: s.breaker}, true)
 	r.check.allowed(s.name, units)
+}
+
+// holdSome pauses a task and a pipeline, and lets them go on.
+func (r *run) holdSome(d dice) {
+	var id gantry.TaskID
+	from := d.between(time.Second, 8*time.Second)
+	r.later(from, func() {
+		r.do(func(ctx context.Context) {
+			if id = r.pick(9, func(t *model.Task) bool { return !t.Ended }); id != 0 {
+				r.db.Pause(ctx, id, "operator", "why")
+			}
+		})
+	})
+	r.later(from+d.more(1).between(time.Second, 20*time.Second), func() {
+		r.do(func(ctx context.Context) {
+			if id != 0 {
+				r.db.Resume(ctx, id, "operator")
+			}
+		})
+	})
+	n := d.more(2).below(len(r.world.pipelines))
+	key, from := "pipeline:"+r.world.pipelines[n].Name, d.more(3).between(time.Second, 8*time.Second)
+	r.later(from, func() {
+		r.do(func(ctx context.Context) {
+			r.db.PauseLimit(ctx, key, "operator")
+			r.check.allowed(key, 0)
+		})
+	})
+	r.later(from+d.more(4).between(time.Second, 30*time.Second), func() {
+		r.do(func(ctx context.Context) {
+			r.db.ResumeLimit(ctx, key)
+			r.check.allowed(key, 1)
+		})
+	})
+}
+
+// do does something at one moment.
+func (r *run) do(f func(context.Context)) {
+	r.landing.Lock()
+	defer r.landing.Unlock()
+	f(context.Background())
+	r.check.moved()
+}
+
+// poisoned tells whether whoever works on a task, or on a part of it, dies of it.
+func (r *run) poisoned(id string) (yes bool) {
+	r.db.Look(func(v model.View) {
+		for _, t := range v.Tasks() {
+			yes = yes || t.PublicID == id && r.poison(t)
+		}
+	})
+	return yes
+}
+
+// poison tells whether a task, or the one that it is a part of, is about the object that kills.
+func (r *run) poison(t *model.Task) bool {
+	return r.faults.poison && t.Arrival.Name == r.world.objects[0].ref
 }

@@ -37,6 +37,7 @@ type proc struct {
 	skew   time.Duration // of its own clock
 	killed bool
 	feed   *intake // while it holds a lease
+	rests  map[int32]known
 }
 
 // count says how often it came to this.
@@ -46,6 +47,24 @@ func (p *proc) count(kind, name string) int {
 	k := kind + " " + name
 	p.counts[k]++
 	return p.counts[k]
+}
+
+// known is that a target is to be left alone, and since when a process knows.
+type known struct{ since, until time.Time }
+
+// knowsOf notes that a process knows until when a target is to be left alone.
+func (p *proc) knowsOf(limiter int32, until time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if until.After(p.rests[limiter].until) {
+		p.rests[limiter] = known{time.Now(), until}
+	}
+}
+
+func (p *proc) rest(limiter int32) known {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.rests[limiter]
 }
 
 func (p *proc) kill() {
@@ -220,6 +239,9 @@ func (p *proc) session() error {
 	opts := scheduler.Options{Tasks: 4, TTL: p.run.ttl, Grace: 2 * time.Second, Rand: p.stream("rand")}
 	return scheduler.Run(p.ctx, st, opts, func(loops context.Context, s *scheduler.Session) (scheduler.Begin, error) {
 		var session gate.Session = apart{s, p}
+		if p.run.broken.Blind {
+			session = blind{session}
+		}
 		if p.run.broken.NoIntent {
 			session = careless{session}
 		}
@@ -302,6 +324,12 @@ func (a apart) Acquire(ctx context.Context, limiter int32, priority int16) (func
 	a.wait("acquire", id32(limiter))
 	return a.Session.Acquire(ctx, limiter, priority)
 }
+
+// blind is a session that takes no notice of what calls show of their targets: the control of rests.
+type blind struct{ gate.Session }
+
+// Saw does nothing.
+func (blind) Saw(int32, gantry.Showing) {}
 
 // careless is a session that lets calls go on without a record of their beginning: the control of the intent.
 type careless struct{ gate.Session }

@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"cmp"
 	"flag"
 	"fmt"
 	"slices"
@@ -35,9 +34,9 @@ func modelRows(a *actor, s *model.Store, now time.Time, prefix string) (out []st
 			out = append(out, fmt.Sprintf("task %s parent %q role %d ordinal %d count %d leg %d ended %d %d %q %q", t.PublicID, name(t.Parent), t.Role, t.Ordinal,
 				t.Count, t.Leg, final, t.Kind, t.Code, t.Detail))
 			if h := v.Hot(t.ID); h != nil {
-				out = append(out, fmt.Sprintf("hot %s lane %d prio %d %d/%d phase %d owner %d seq %d leg %d try %d deaths %d at %d open %d run %s until %s", t.PublicID,
+				out = append(out, fmt.Sprintf("hot %s lane %d prio %d %d/%d phase %d owner %d seq %d leg %d try %d deaths %d at %d open %d run %s until %s aside %t", t.PublicID,
 					index(a.lanes, h.Lane), h.Priority, h.State, h.Stage, h.Phase, index(a.workers, h.Owner), h.Seq, h.Leg, h.Attempt, h.Crashes,
-					h.Cursor, h.Open, clockTime(h.RunAt, now), clockTime(h.Until, now)))
+					h.Cursor, h.Open, clockTime(h.RunAt, now), clockTime(h.Until, now), h.Aside))
 			}
 		}
 		for _, e := range v.Events() {
@@ -54,7 +53,7 @@ func modelRows(a *actor, s *model.Store, now time.Time, prefix string) (out []st
 			out = append(out, fmt.Sprintf("grant %d worker %d %d of %d held %s", index(a.limiters, g.Limiter), index(a.workers, g.Worker), g.Units, g.Want, clockTime(g.Held, now)))
 		}
 		for _, c := range v.Commands() {
-			out = append(out, fmt.Sprintf("command %s by %s %t %d", name(c.Task), c.By, c.Done, c.Result))
+			out = append(out, fmt.Sprintf("command %s %s by %s %t %s", name(c.Task), c.Verb, c.By, c.Done, c.Result))
 		}
 	})
 	return ofHistory(out, prefix)
@@ -105,10 +104,10 @@ func postgresRows(t testing.TB, a *actor, s *postgres.Store, prefix string) []st
 		return fmt.Sprintf("task %s parent %q role %d ordinal %d count %d leg %d ended %d %d %q %q", f...)
 	})
 	query(`select t.public_id, h.lane, h.priority, h.state, h.stage, h.phase, h.owner, h.seq, h.leg, h.attempt, h.crashes, h.cursor, h.open_children,
-			case when h.phase = 2 or h.run_at is not null then extract(epoch from h.run_at - now())::float8 end, extract(epoch from h.state_until - now())::float8
+			case when h.phase = 2 or h.run_at is not null then extract(epoch from h.run_at - now())::float8 end, extract(epoch from h.state_until - now())::float8, h.aside
 			from task_hot h join task t on t.id = h.id where starts_with(t.public_id, $1)`, func(f []any) string {
 		f[1], f[6], f[13], f[14] = lane(f[1]), worker(f[6]), span(f[13]), span(f[14])
-		return fmt.Sprintf("hot %s lane %d prio %d %d/%d phase %d owner %d seq %d leg %d try %d deaths %d at %d open %d run %s until %s", f...)
+		return fmt.Sprintf("hot %s lane %d prio %d %d/%d phase %d owner %d seq %d leg %d try %d deaths %d at %d open %d run %s until %s aside %t", f...)
 	})
 	query(`select t.public_id, e.seq, e.leg, e.from_state, e.to_state, e.stage, e.attempt, e.worker, e.change, coalesce(e.code, '')
 			from task_event e join task t on t.id = e.task_id where starts_with(t.public_id, $1)`, func(f []any) string {
@@ -126,12 +125,8 @@ func postgresRows(t testing.TB, a *actor, s *postgres.Store, prefix string) []st
 		f[0], f[1], f[4] = limiter(f[0]), worker(f[1]), span(f[4])
 		return fmt.Sprintf("grant %d worker %d %d of %d held %s", f...)
 	})
-	query(`select t.public_id, c.by, c.done_at is not null, coalesce(t.final_state, 0)::int, c.result from command c join task t on t.id = c.task_id where starts_with(t.public_id, $1)`, func(f []any) string {
-		result := gantry.State(0)
-		if name, ok := f[4].(string); ok {
-			result, _ = gantry.ParseState(name)
-		}
-		return fmt.Sprintf("command %s by %s %t %d", f[0], f[1], f[2], cmp.Or(result, 0))
+	query(`select t.public_id, c.verb, c.by, c.done_at is not null, coalesce(c.result, '') from command c join task t on t.id = c.task_id where starts_with(t.public_id, $1)`, func(f []any) string {
+		return fmt.Sprintf("command %s %s by %s %t %s", f...)
 	})
 	return ofHistory(out, prefix)
 }

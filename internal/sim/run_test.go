@@ -16,7 +16,7 @@ import (
 // broken are the guards that a control takes away.
 type broken struct {
 	model.Without
-	NoIntent, Overwrite, ManifestFirst bool
+	NoIntent, Overwrite, ManifestFirst, Blind bool
 }
 
 type pipelineIDs struct{ pipeline, lane, source, limiter int32 }
@@ -127,7 +127,7 @@ func (r *run) spawn(place int) {
 		return
 	}
 	r.lives++
-	p := &proc{run: r, name: fmt.Sprintf("%d.%d", place, r.lives), dead: make(chan struct{}), counts: map[string]int{}}
+	p := &proc{run: r, name: fmt.Sprintf("%d.%d", place, r.lives), dead: make(chan struct{}), counts: map[string]int{}, rests: map[int32]known{}}
 	p.dice = r.dice.of("process", p.name, 0)
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	if r.faults.skew {
@@ -155,11 +155,12 @@ func (r *run) prepare() {
 	ctx := context.Background()
 	r.db = model.New(time.Now)
 	r.db.Without = r.broken.Without
-	holds := 0
-	r.db.Hold = func() {
+	holds := map[string]int{}
+	r.db.Hold = func(w gantry.WorkerID, limiter int32) {
 		r.mu.Lock()
-		holds++
-		d := r.dice.of("hold", "", holds)
+		name := fmt.Sprint(w, limiter)
+		holds[name]++
+		d := r.dice.of("hold", name, holds[name])
 		r.mu.Unlock()
 		time.Sleep(d.between(100*time.Microsecond, 3*time.Millisecond))
 	}
@@ -169,7 +170,7 @@ func (r *run) prepare() {
 	}
 	r.services = map[string]*service{}
 	for _, s := range r.world.services {
-		id := limiter("http://"+s.name, gantry.LimiterSpec{MaxUnits: s.concurrency, Rate: s.rate, Burst: s.burst, Hold: callTimeout})
+		id := limiter("http://"+s.name, gantry.LimiterSpec{MaxUnits: s.concurrency, Rate: s.rate, Burst: s.burst, Hold: callTimeout, Breaker: s.breaker})
 		r.services[s.name] = &service{serviceSpec: s, run: r, limiter: id, received: map[string]int{}}
 	}
 	r.sinkLimiter = limiter("dir:/out", gantry.LimiterSpec{MaxUnits: 4, Hold: time.Minute})
@@ -186,15 +187,16 @@ func (r *run) prepare() {
 
 // result is what came of a run.
 type result struct {
-	seed   uint64
-	broken string // the first invariant that did not hold
-	tail   []string
-	sink   map[string][]byte
-	ends   map[string]gantry.State
-	why    map[string]string
-	hash   uint64
-	steps  int
-	lasted time.Duration
+	seed    uint64
+	broken  string // the first invariant that did not hold
+	tail    []string
+	sink    map[string][]byte
+	ends    map[string]gantry.State
+	why     map[string]string
+	crashed map[string]bool
+	hash    uint64
+	steps   int
+	lasted  time.Duration
 
 	roles    [gantry.Member + 1]int // tasks
 	happened [dieAfter + 1]int      // faults
@@ -244,7 +246,7 @@ func (r *run) drain() {
 }
 
 func (r *run) result() result {
-	out := result{seed: r.seed, broken: r.check.broken, sink: map[string][]byte{}, ends: map[string]gantry.State{}, why: map[string]string{}, hash: r.hash, steps: len(r.trace), lasted: time.Since(r.began), happened: r.happened}
+	out := result{seed: r.seed, broken: r.check.broken, sink: map[string][]byte{}, ends: map[string]gantry.State{}, why: map[string]string{}, crashed: map[string]bool{}, hash: r.hash, steps: len(r.trace), lasted: time.Since(r.began), happened: r.happened}
 	for path, x := range r.sink {
 		out.sink[path] = x.body
 	}
@@ -252,6 +254,7 @@ func (r *run) result() result {
 		for _, t := range v.Tasks() {
 			out.ends[t.PublicID], out.why[t.PublicID] = t.Final, string(t.Code)+" "+t.Detail
 			out.roles[t.Role]++
+			out.crashed[t.PublicID] = t.Code == gantry.CodeCrashed || r.check.childCrashed(v, t.ID) || r.poison(t)
 		}
 	})
 	if out.broken != "" {

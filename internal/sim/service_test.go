@@ -87,10 +87,15 @@ func (x processor) Process(ctx context.Context, req *gantry.Request) error {
 		return err
 	}
 	began := time.Now()
+	x.run.check.begins(x, began)
 	var v visit
 	o := op{kind: "process", name: x.name + " " + req.Key, odds: often, lo: 100 * time.Microsecond, hi: 2 * time.Millisecond}
 	err = x.p.call(ctx, o, func() error {
 		v = x.arrive(req.Key, began)
+		if x.run.poisoned(taskOf(req.Key)) {
+			x.p.kill()
+			return errDead
+		}
 		return nil
 	})
 	if err != nil {
@@ -102,6 +107,9 @@ func (x processor) Process(ctx context.Context, req *gantry.Request) error {
 		return terr
 	}
 	if err != nil {
+		if wait := gantry.RetryAfterOf(err); wait > 0 && ctx.Err() == nil {
+			x.p.knowsOf(x.limiter, time.Now().Add(wait-liftSlack))
+		}
 		return err
 	}
 	m.Answered()
@@ -179,7 +187,11 @@ func (x processor) work(ctx context.Context, key string, digests []gantry.Digest
 		return "", nil, gantry.Errorf(gantry.Transient, "reset", "read answer: the connection broke")
 	case busy:
 		e := gantry.Errorf(gantry.Unavailable, "http_429", "read answer: not now")
-		e.RetryAfter = x.run.dice.of("after", x.name+key, v.n).between(100*time.Millisecond, 3*time.Second)
+		d := x.run.dice.of("after", x.name+key, v.n)
+		e.RetryAfter = d.between(100*time.Millisecond, 3*time.Second)
+		if x.run.faults.rests && d.more(2).hits(0.25) {
+			e.RetryAfter += d.more(1).between(5*time.Second, 15*time.Second)
+		}
 		return "", nil, e
 	}
 	return x.answerTo(x.run.world.dice, digests)

@@ -222,19 +222,22 @@ func cancel(task string) step {
 
 func obey(w int) step {
 	return step{fmt.Sprintf("worker %d obeys", w), func(ctx context.Context, a *actor) string {
-		tasks, err := a.Obey(ctx, a.workers[w])
+		list, err := a.Obey(ctx, a.workers[w])
 		var names []string
-		for _, t := range tasks {
-			names = append(names, a.names[t])
+		for _, c := range list {
+			names = append(names, fmt.Sprintf("%s %s by %s to %d within %s", a.names[c.Task], c.Verb, c.By, index(a.lanes, c.To.Lane), minutes(c.To.Within)))
 		}
 		slices.Sort(names)
 		return answer(err, names)
 	}}
 }
 
+// hour is as long as a task may stay in each state.
+var hour = gantry.Timeouts{Queued: time.Hour, Extracting: time.Hour, Ingesting: time.Hour, Inferring: time.Hour, Responding: time.Hour}
+
 func reopen(task string, priority int16) step {
 	return step{"reopen " + task, func(ctx context.Context, a *actor) string {
-		ok, err := a.Reopen(ctx, a.tasks[task], time.Hour, priority, "why")
+		ok, err := a.Reopen(ctx, a.tasks[task], hour, priority, "why")
 		return answer(err, ok)
 	}}
 }

@@ -35,6 +35,7 @@ type serviceSpec struct {
 	picture     bool          // it answers with a picture, not with data
 	refuses     float64       // how much of what it is sent it refuses for good, or answers with garbage
 	lo, hi      time.Duration // how long it works on one request
+	breaker     gantry.Breaker
 }
 
 // object is something that a source announces.
@@ -61,6 +62,9 @@ func newWorld(n int) *world {
 		}
 		if d.more(6).hits(0.3) {
 			s.refuses = 0.15
+		}
+		if d.more(7).hits(0.4) {
+			s.breaker = gantry.Breaker{Failures: 2 + d.more(8).below(3), Open: d.more(9).between(time.Second, 5*time.Second)}
 		}
 		w.services = append(w.services, s)
 	}

@@ -2,6 +2,7 @@ package model
 
 import (
 	"context"
+	"time"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
@@ -12,7 +13,7 @@ func (s *Store) Commit(_ context.Context, w gantry.WorkerID, writes []*gantry.Wr
 	defer s.mu.Unlock()
 	held := make([]bool, len(writes))
 	for i, x := range writes {
-		held[i] = s.holds(w, x.Lease)
+		held[i] = (s.alive(w) || s.Without.Fence) && s.holds(w, x.Lease)
 	}
 	if err := s.check(w, writes); err != nil {
 		return nil, err
@@ -28,6 +29,9 @@ func (s *Store) Commit(_ context.Context, w gantry.WorkerID, writes []*gantry.Wr
 		}
 	}
 	moved := s.move(w, writes)
+	for i, x := range writes {
+		moved[i] = moved[i] || x.Transition != nil && s.leave(w, x.Transition)
+	}
 	landed := make([]bool, len(writes))
 	for i, x := range writes {
 		landed[i] = (!hasResults(x) || held[i]) && (x.Intent == nil || sent[i]) && (x.Transition == nil || moved[i])
@@ -74,7 +78,7 @@ func (s *Store) results(writes []*gantry.Write, held []bool) {
 				s.hot[id].Cursor = x.Cursor
 			}
 			for j := range x.Marks {
-				marks = append(marks, s.marking(id, x.Of, &x.Marks[j]))
+				marks = append(marks, s.marking(id, x.Of, s.hot[id].Leg, &x.Marks[j]))
 			}
 			for j := range x.Parts {
 				answers = append(answers, s.answering(id, &x.Parts[j]))
@@ -103,10 +107,10 @@ func (s *Store) results(writes []*gantry.Write, held []bool) {
 func (s *Store) keep(id gantry.TaskID, x *gantry.Write) {
 	for _, item := range x.Items {
 		if s.items[id] == nil {
-			s.items[id] = map[gantry.ItemID]*gantry.Item{}
+			s.items[id] = map[itemKey]*gantry.Item{}
 		}
-		if s.items[id][item.ID] == nil {
-			s.items[id][item.ID] = &item
+		if k := (itemKey{item.Leg, item.ID}); s.items[id][k] == nil {
+			s.items[id][k] = &item
 		}
 	}
 	for _, p := range x.Plan {
@@ -114,17 +118,17 @@ func (s *Store) keep(id gantry.TaskID, x *gantry.Write) {
 			s.parts[id] = map[gantry.PartKey]*part{}
 		}
 		if s.parts[id][p.PartKey] == nil {
-			s.parts[id][p.PartKey] = &part{Part: gantry.Part{PartKey: p.PartKey, First: p.First, Count: p.Count}}
+			s.parts[id][p.PartKey] = &part{Part: gantry.Part{PartKey: p.PartKey, First: p.First, Count: p.Count, Status: p.Status}}
 		}
 	}
 }
 
 // marking finds the item that a mark is on, and gives what puts it there.
-func (s *Store) marking(task, of gantry.TaskID, m *gantry.ItemMark) func() {
+func (s *Store) marking(task, of gantry.TaskID, leg int16, m *gantry.ItemMark) func() {
 	if of != 0 {
 		task = of
 	}
-	x := s.items[task][m.ID]
+	x := s.items[task][itemKey{leg, m.ID}]
 	return func() {
 		if x == nil {
 			return
@@ -143,8 +147,28 @@ func (s *Store) answering(task gantry.TaskID, now *gantry.Part) func() {
 		if p == nil || p.Status >= gantry.PartOK {
 			return
 		}
-		p.Status, p.Attempt, p.Reason = now.Status, now.Attempt, now.Reason
+		if now.Status == gantry.PartOut {
+			p.goOut(s.now(), now)
+			return
+		}
+		p.Status, p.Attempt, p.Asked, p.Reason, p.Submits = now.Status, now.Attempt, now.Asked, now.Reason, now.Submits
 		p.due = after(s.now(), now.DueIn)
+		p.Out, p.outLimiter, p.outUntil, p.outLast = gantry.Outstanding{}, 0, time.Time{}, time.Time{}
+	}
+}
+
+// goOut is what becomes of a part that is out now, or still. From the first time on its deadline stands.
+func (p *part) goOut(at time.Time, now *gantry.Part) {
+	p.Status, p.Submits, p.Out.Ticket, p.Out.Token, p.outLimiter = gantry.PartOut, now.Submits, now.Out.Ticket, now.Out.Token, now.Out.Limiter
+	p.due = after(at, now.DueIn)
+	if p.outLast.IsZero() {
+		p.outLast = at.Add(time.Duration(now.Out.Left) * time.Microsecond)
+	}
+	if until := at.Add(time.Duration(now.Out.For) * time.Microsecond); until.After(p.outUntil) {
+		p.outUntil = until
+	}
+	if p.outUntil.After(p.outLast) {
+		p.outUntil = p.outLast
 	}
 }
 

@@ -1,7 +1,6 @@
 package model
 
 import (
-	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -67,18 +66,57 @@ func (s *Store) Reap(context.Context) ([]int32, error) {
 		}
 	}
 	lanes := map[int32]bool{}
+	var parents []gantry.TaskID
 	for _, w := range dead {
 		delete(s.workers, w)
 		s.buryGrants(w)
 		for _, id := range s.ordered(func(h *Hot) bool { return h.Phase == gantry.Owned && h.Owner == w }) {
-			h := s.hot[id]
-			h.Phase, h.Owner, h.Seq, h.Crashes = gantry.Ready, 0, h.Seq+1, h.Crashes+1
-			s.addEvent(id, h, h.Seq, h.State, h.State, w, Rescued, "rescued")
-			lanes[h.Lane] = true
+			if lane, parent := s.rescue(id, w); lane != 0 {
+				lanes[lane] = true
+			} else if parent != 0 {
+				parents = append(parents, parent)
+			}
 		}
+	}
+	for _, lane := range s.tellParents(parents) {
+		lanes[lane] = true
 	}
 	s.cancelOrphans()
 	return lanesOf(lanes), nil
+}
+
+// rescue takes a task from a dead process, and gives the lane in which it is ready; 0 if it has failed, and then the
+// task that waits for it.
+func (s *Store) rescue(id gantry.TaskID, w gantry.WorkerID) (lane int32, parent gantry.TaskID) {
+	h := s.hot[id]
+	h.Phase, h.Owner, h.Seq = gantry.Ready, 0, h.Seq+1
+	if h.Aside {
+		s.addEvent(id, h, h.Seq, h.State, h.State, w, gantry.Release, "set_aside")
+		return h.Lane, 0
+	}
+	h.Crashes++
+	s.addEvent(id, h, h.Seq, h.State, h.State, w, Rescued, "rescued")
+	if h.Crashes < gantry.CrashesToFail || s.Without.Crashes {
+		return h.Lane, 0
+	}
+	s.end(id, 0, gantry.Failed, gantry.CodeCrashed, gantry.Permanent, "processes died again and again while they worked on the task; the input is kept")
+	return 0, s.task(id).Parent
+}
+
+// tellParents tells tasks that children of theirs have ended, and gives their lanes.
+func (s *Store) tellParents(ids []gantry.TaskID) (lanes []int32) {
+	for _, id := range ids {
+		h := s.hot[id]
+		if h == nil {
+			continue
+		}
+		h.Open--
+		if h.Phase == gantry.Waiting && h.Open <= 0 {
+			h.Phase = gantry.Ready
+		}
+		lanes = append(lanes, h.Lane)
+	}
+	return lanes
 }
 
 // buryGrants takes a dead worker's units back: those of tasks at once, those of calls once they cannot run any more.
@@ -156,51 +194,6 @@ func (s *Store) ReadyLanes(_ context.Context, lanes []int32) (out []int32, err e
 		}
 	}
 	return out, nil
-}
-
-// Claim is postgres.Store.Claim.
-func (s *Store) Claim(_ context.Context, w gantry.WorkerID, want []gantry.Want) (out []gantry.Task, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.alive(w) {
-		return nil, nil
-	}
-	shard := false
-	for _, x := range want {
-		ready := s.ordered(func(h *Hot) bool { return h.Phase == gantry.Ready && h.Lane == x.Lane })
-		for _, id := range ready[:min(x.N, len(ready))] {
-			h := s.hot[id]
-			if h.State == gantry.Inferring && h.Seq == 0 {
-				if shard {
-					continue
-				}
-				shard = true
-			}
-			h.Phase, h.Owner, h.Seq = gantry.Owned, w, h.Seq+1
-			out = append(out, s.claimed(id))
-		}
-	}
-	slices.SortFunc(out, func(a, b gantry.Task) int {
-		return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(a.Task, b.Task))
-	})
-	return out, nil
-}
-
-// Held is postgres.Store.Held.
-func (s *Store) Held(_ context.Context, w gantry.WorkerID) (out []gantry.Task, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, id := range s.ordered(func(h *Hot) bool { return h.Phase == gantry.Owned && h.Owner == w }) {
-		out = append(out, s.claimed(id))
-	}
-	return out, nil
-}
-
-func (s *Store) claimed(id gantry.TaskID) gantry.Task {
-	h, t := s.hot[id], s.task(id)
-	return gantry.Task{Lease: gantry.Lease{Task: id, Seq: h.Seq}, PublicID: t.PublicID, Pipeline: t.Pipeline, Leg: h.Leg, Delivery: t.Delivery,
-		State: h.State, Stage: h.Stage, Attempt: h.Attempt, Crashes: h.Crashes, Priority: h.Priority, Lane: h.Lane, Cursor: h.Cursor,
-		Remaining: h.Until.Sub(s.now()), CreatedAt: t.Created, Parent: t.Parent, Role: t.Role, Ordinal: t.Ordinal}
 }
 
 // MakePartitions is postgres.Store.MakePartitions: the model needs none.

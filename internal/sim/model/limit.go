@@ -51,14 +51,23 @@ func (s *Store) Limit(_ context.Context, id int32) (gantry.LimiterSpec, error) {
 	}
 	spec := l.spec
 	spec.Hold = 0 // it is not read
+	if spec.Breaker.Failures == 0 {
+		spec.Breaker.Open = 0
+	}
+	if l.paused {
+		spec.MaxUnits = 0
+	}
+	spec.Standing = l.standing(s.now())
 	return spec, nil
 }
 
 // others is what grants of other processes than w add up to.
 type others struct {
-	units, want, liveWant int
-	none                  bool // one that waits has none
-	liveShort, liveNone   bool // of processes that live
+	units, want         int
+	liveUnits, liveWant int  // of processes that live
+	first               int  // units that these lack for urgent calls
+	none                bool // one that waits has none
+	short, liveNone     bool // of processes that live
 }
 
 func (s *Store) others(w gantry.WorkerID, limiter int32) (o others) {
@@ -68,8 +77,9 @@ func (s *Store) others(w gantry.WorkerID, limiter int32) (o others) {
 			continue
 		}
 		if g.heldUntil.IsZero() {
-			o.liveWant += g.want
-			o.liveShort = o.liveShort || g.want > g.units
+			o.liveUnits, o.liveWant = o.liveUnits+g.units, o.liveWant+g.want
+			o.first += max(0, min(g.urgent, g.want-g.units))
+			o.short = o.short || g.want > g.units
 			o.liveNone = o.liveNone || g.want > 0 && g.units == 0
 		}
 		if g.heldUntil.IsZero() || g.heldUntil.After(now) {
@@ -80,11 +90,25 @@ func (s *Store) others(w gantry.WorkerID, limiter int32) (o others) {
 	return o
 }
 
-func (l *limiter) max() int {
-	if l.spec.MaxUnits < 0 {
-		return unlimited
+// max is how many units there are, but for those that parts hold that are out.
+func (s *Store) max(id int32) int {
+	l, n := s.limiters[id-1], unlimited
+	if l.paused {
+		n = 0
+	} else if l.spec.MaxUnits >= 0 {
+		n = l.spec.MaxUnits
 	}
-	return l.spec.MaxUnits
+	return max(0, n-s.out(id))
+}
+
+// out counts the units of a limiter that parts hold.
+func (s *Store) out(id int32) (n int) {
+	for _, parts := range s.parts {
+		for _, p := range parts {
+			n += bit(p.outLimiter == id && p.outUntil.After(s.now()))
+		}
+	}
+	return n
 }
 
 // Grant is postgres.Store.Grant: one statement locks the limiter's row, and the next sees what was granted
@@ -104,7 +128,7 @@ func (s *Store) Grant(ctx context.Context, w gantry.WorkerID, limiter int32, wan
 	}
 	defer func() { <-l.row }()
 	if s.Hold != nil {
-		s.Hold()
+		s.Hold(w, limiter)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -115,13 +139,27 @@ func (s *Store) Grant(ctx context.Context, w gantry.WorkerID, limiter int32, wan
 	if !s.alive(w) {
 		return 0, fmt.Errorf("grant of limit %d: %w", limiter, errNoRows)
 	}
-	top := l.max()
+	top, urgent := s.max(limiter), 0
+	g := s.grants[grantKey{limiter, w}]
+	if g != nil {
+		urgent = g.urgent
+	}
 	share := want
 	if o.want+want > top {
 		share = shareOf(top, want, o.want, o.none)
 	}
-	units := max(inUse, min(want, max(0, top-o.units), share))
-	s.grants[grantKey{limiter, w}] = &grant{units: units, want: want}
+	free := top - o.units
+	if urgent > 0 {
+		share = max(share, inUse+urgent)
+	} else {
+		free -= o.first
+	}
+	units := max(inUse, min(want, max(0, free), share))
+	if g == nil {
+		g = &grant{}
+		s.grants[grantKey{limiter, w}] = g
+	}
+	g.units, g.want = units, want
 	return units, nil
 }
 
@@ -138,15 +176,31 @@ func shareOf(units, want, others int, none bool) int {
 func (s *Store) Share(_ context.Context, w gantry.WorkerID, limiter int32, want int) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l, err := s.limiter(limiter)
-	if err != nil {
+	if _, err := s.limiter(limiter); err != nil {
 		return 0, fmt.Errorf("share of limit %d: %w", limiter, err)
 	}
-	o := s.others(w, limiter)
-	if o.liveNone || o.liveShort {
-		return min(l.max(), shareOf(l.max(), want, o.liveWant, o.liveNone)), nil
+	o, top, urgent := s.others(w, limiter), s.max(limiter), 0
+	all, held := 0, 0
+	for k, g := range s.grants {
+		if k.limiter == limiter && (g.heldUntil.IsZero() || g.heldUntil.After(s.now())) {
+			all += g.units
+			held += g.units * bit(!g.heldUntil.IsZero())
+		}
 	}
-	return l.max(), nil
+	if g := s.grants[grantKey{limiter, w}]; g != nil {
+		urgent = g.urgent
+	}
+	most := top
+	if o.first > 0 && urgent == 0 {
+		most = max(0, top-o.liveUnits-o.first)
+	}
+	switch {
+	case all > top:
+		return min(most, max(0, top-held)*want/max(1, o.liveWant+want)), nil
+	case top > 0 && (o.liveNone || o.short):
+		return min(most, shareOf(top, want, o.liveWant, o.liveNone)), nil
+	}
+	return most, nil
 }
 
 // Reserve is postgres.Store.Reserve.
@@ -155,13 +209,16 @@ func (s *Store) Reserve(_ context.Context, limiter int32, n int) (first, step ti
 	defer s.mu.Unlock()
 	l, err := s.limiter(limiter)
 	if err != nil || l.spec.Rate <= 0 {
-		return 0, 0, fmt.Errorf("reserve starts of limit %d: %w", limiter, errNoRows)
+		return 0, 0, nil
 	}
 	now := s.now()
 	step = seconds(1 / l.spec.Rate)
 	at := now.Add(-seconds((l.spec.Burst - 1) / l.spec.Rate))
 	if l.tat.After(at) {
 		at = l.tat
+	}
+	if l.notBefore.After(at) {
+		at = l.notBefore
 	}
 	l.tat = at.Add(seconds(float64(n) / l.spec.Rate))
 	return at.Sub(now), step, nil

@@ -20,7 +20,7 @@ func (s *Store) move(w gantry.WorkerID, writes []*gantry.Write) []bool {
 	var parents []gantry.TaskID
 	for i, x := range writes {
 		t := x.Transition
-		if t == nil || !s.holds(w, t.Lease) {
+		if t == nil || t.Change == gantry.Move || t.Change == gantry.Pause || !s.holds(w, t.Lease) {
 			continue
 		}
 		moved[i] = true
@@ -33,16 +33,7 @@ func (s *Store) move(w gantry.WorkerID, writes []*gantry.Write) []bool {
 		}
 		s.finish(w, t)
 	}
-	for _, id := range parents {
-		h := s.hot[id]
-		if h == nil {
-			continue
-		}
-		h.Open--
-		if h.Phase == gantry.Waiting && h.Open <= 0 {
-			h.Phase = gantry.Ready
-		}
-	}
+	s.tellParents(parents)
 	return moved
 }
 
@@ -60,12 +51,18 @@ func (s *Store) step(w gantry.WorkerID, t *gantry.Transition) {
 		h.Phase, h.RunAt = gantry.Delayed, now.Add(t.After)
 	case gantry.Park:
 		h.Phase, h.RunAt = gantry.Delayed, now.Add(t.After)
+		if t.Heard > 0 && h.Answers != t.Heard-1 {
+			h.RunAt = now
+		}
 	case gantry.Wait:
 		if h.Open > 0 {
 			h.Phase = gantry.Waiting
 		}
 	}
-	if t.Within > 0 && (t.Change == gantry.Advance || t.Change == gantry.Wait) {
+	if t.Priority != nil {
+		h.Priority = *t.Priority
+	}
+	if t.Within > 0 && (t.Change == gantry.Advance || t.Change == gantry.Release || t.Change == gantry.Wait) {
 		h.Until = now.Add(t.Within)
 	}
 	s.addEvent(t.Task, h, h.Seq, t.From, t.To, w, t.Change, t.Code)

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
@@ -34,15 +33,20 @@ func (s *Store) Original(_ context.Context, task gantry.TaskID) (a gantry.Arriva
 func (s *Store) Items(_ context.Context, task gantry.TaskID) ([]gantry.Item, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.itemsWhere(task, func(gantry.ItemID) bool { return true }), nil
+	t, err := s.known(task)
+	if err != nil {
+		return nil, nil
+	}
+	return s.itemsWhere(task, t.Leg, func(gantry.ItemID) bool { return true }), nil
 }
 
-func (s *Store) itemsWhere(task gantry.TaskID, which func(gantry.ItemID) bool) (out []gantry.Item) {
-	for _, id := range slices.Sorted(maps.Keys(s.items[task])) {
-		if which(id) {
-			out = append(out, *s.items[task][id])
+func (s *Store) itemsWhere(task gantry.TaskID, leg int16, which func(gantry.ItemID) bool) (out []gantry.Item) {
+	for k, x := range s.items[task] {
+		if k.leg == leg && which(k.id) {
+			out = append(out, *x)
 		}
 	}
+	slices.SortFunc(out, func(a, b gantry.Item) int { return cmp.Compare(a.ID, b.ID) })
 	return out
 }
 
@@ -57,7 +61,11 @@ func (s *Store) Parts(_ context.Context, task gantry.TaskID, leg int16) (out []g
 		x := p.Part
 		x.DueIn = -1
 		if !p.due.IsZero() {
-			x.DueIn = p.due.Sub(s.now()).Microseconds()
+			x.DueIn = max(0, p.due.Sub(s.now()).Microseconds())
+		}
+		x.Out.Limiter = p.outLimiter
+		if p.outLimiter != 0 {
+			x.Out.For, x.Out.Left = p.outUntil.Sub(s.now()).Microseconds(), p.outLast.Sub(s.now()).Microseconds()
 		}
 		out = append(out, x)
 	}
@@ -72,10 +80,10 @@ func (s *Store) Children(_ context.Context, parent gantry.TaskID) (out []gantry.
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, t := range s.tasks {
-		if t.Parent != parent {
+		if t.Parent != parent || t.Leg != s.task(parent).Leg {
 			continue
 		}
-		c := gantry.ChildTask{ID: t.ID, PublicID: t.PublicID, Role: t.Role, Ordinal: t.Ordinal, State: t.Final, Members: t.Count}
+		c := gantry.ChildTask{ID: t.ID, PublicID: t.PublicID, Role: t.Role, Ordinal: t.Ordinal, State: t.Final, Members: t.Count, Delivery: t.Delivery}
 		if h := s.hot[t.ID]; h != nil {
 			c.State = h.State
 		}
@@ -102,10 +110,10 @@ func (s *Store) MemberItems(_ context.Context, child gantry.TaskID) (owner gantr
 	in := map[gantry.ItemID]bool{}
 	for _, m := range t.Members {
 		for id := m.First; id < m.End; id++ {
-			for x := s.items[owner][id]; x != nil && !in[x.ID]; x = s.items[owner][x.Parent] {
+			for x := s.items[owner][itemKey{t.Leg, id}]; x != nil && !in[x.ID]; x = s.items[owner][itemKey{t.Leg, x.Parent}] {
 				in[x.ID] = true
 			}
 		}
 	}
-	return owner, s.itemsWhere(owner, func(id gantry.ItemID) bool { return in[id] }), nil
+	return owner, s.itemsWhere(owner, t.Leg, func(id gantry.ItemID) bool { return in[id] }), nil
 }

@@ -21,6 +21,8 @@ import (
 type Without struct {
 	Seq      bool // a write is held to its task's owner alone
 	Fence    bool // a write is held to nothing but that its task has not ended
+	Crashes  bool // no number of deaths ends a task
+	Rest     bool // a request to be left alone is not written down for the others
 	Snapshot bool // a grant sums up what others hold before it waits for the limiter's row
 }
 
@@ -28,7 +30,7 @@ type Without struct {
 type Store struct {
 	Without Without
 	// Hold, if set before first use, is run while a grant has the limiter's row locked, between its statements.
-	Hold func()
+	Hold func(w gantry.WorkerID, limiter int32)
 
 	now func() time.Time
 
@@ -43,13 +45,15 @@ type Store struct {
 	public    map[string]*Task
 	hot       map[gantry.TaskID]*Hot
 	parts     map[gantry.TaskID]map[gantry.PartKey]*part
-	items     map[gantry.TaskID]map[gantry.ItemID]*gantry.Item
+	items     map[gantry.TaskID]map[itemKey]*gantry.Item
 	events    []Event
 	intents   []Intent
 	outcomes  []gantry.Outcome
 	calls     map[callKey]int // where the intent stands, from 1
 	ends      map[callKey]int // where the outcome stands, from 1
 	commands  []Command
+	pauses    map[gantry.TaskID]pausing
+	offPeak   map[string]gantry.Windows
 	listeners map[chan string]bool
 	lastID    struct {
 		worker  gantry.WorkerID
@@ -65,9 +69,17 @@ type pipeline struct {
 
 type limiter struct {
 	key  string
-	spec gantry.LimiterSpec
+	spec gantry.LimiterSpec // as it is declared
 	tat  time.Time
 	row  chan struct{} // full while a transaction has the row locked
+
+	paused    bool
+	notBefore time.Time // zero: none
+	breaker   struct {
+		state  gantry.BreakerState
+		until  time.Time
+		worker gantry.WorkerID
+	}
 }
 
 type grantKey struct {
@@ -77,6 +89,7 @@ type grantKey struct {
 
 type grant struct {
 	units, want int
+	urgent      int
 	heldUntil   time.Time // zero: its process lives
 }
 
@@ -96,9 +109,23 @@ type callKey struct {
 	id   gantry.UUID
 }
 
+type itemKey struct {
+	leg int16
+	id  gantry.ItemID
+}
+
 type part struct {
 	gantry.Part
-	due time.Time // zero: none
+	due        time.Time // zero: none
+	outUntil   time.Time
+	outLast    time.Time // its deadline
+	outLimiter int32     // 0: it is not out
+}
+
+// pausing is a row of task_pause.
+type pausing struct {
+	by, reason string
+	at         time.Time
 }
 
 // Task is a row of task.
@@ -137,6 +164,8 @@ type Hot struct {
 	Crashes  int16
 	Cursor   int64
 	Open     int // children
+	Aside    bool
+	Answers  int32 // that came as callbacks
 	RunAt    time.Time
 	Until    time.Time
 }
@@ -166,16 +195,20 @@ type Intent struct {
 // Command is a row of command.
 type Command struct {
 	Task   gantry.TaskID
+	Verb   gantry.Verb
 	By     string
+	Reason string         // of a pause
+	To     gantry.Passage // of a move
 	Done   bool
-	Result gantry.State
+	Result string
 }
 
 // New makes an empty store on a clock.
 func New(now func() time.Time) *Store {
 	return &Store{now: now, workers: map[gantry.WorkerID]time.Time{}, grants: map[grantKey]*grant{}, arrivals: map[arrivalKey]*gantry.Arrival{},
 		public: map[string]*Task{}, hot: map[gantry.TaskID]*Hot{}, parts: map[gantry.TaskID]map[gantry.PartKey]*part{},
-		items: map[gantry.TaskID]map[gantry.ItemID]*gantry.Item{}, calls: map[callKey]int{}, ends: map[callKey]int{}, listeners: map[chan string]bool{}}
+		items: map[gantry.TaskID]map[itemKey]*gantry.Item{}, calls: map[callKey]int{}, ends: map[callKey]int{}, listeners: map[chan string]bool{},
+		pauses: map[gantry.TaskID]pausing{}, offPeak: map[string]gantry.Windows{}}
 }
 
 // refusal is an error of the database about a statement's rows.

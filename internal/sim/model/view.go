@@ -103,3 +103,9 @@ func (v View) Owned(limiter int32) (n int) {
 	}
 	return n
 }
+
+// Paused tells whether a task is paused by somebody's wish.
+func (v View) Paused(id gantry.TaskID) bool {
+	_, ok := v.s.pauses[id]
+	return ok
+}
