@@ -42,12 +42,13 @@ type Sent struct {
 }
 
 // sentSQL gives the calls that left, or may have. The id holds the millisecond in which the intent was made, by
-// the clock of its process. $1 since, $2 limiters.
+// the clock of its process. Answers that are fetched later or came on their own (5, 6) take no unit and no start.
+// $1 since, $2 limiters.
 const sentSQL = `
 select i.limiter, i.id::text, made.us + coalesce(o.sent_us, 0) as start_us, coalesce(o.took_us, 0), o.id is null
 from call_intent i left join call_outcome o on o.task_id = i.task_id and o.id = i.id
 cross join lateral (select ('x' || substr(replace(i.id::text, '-', ''), 1, 12))::bit(48)::bigint * 1000 as us) made
-where i.id >= u7floor($1) and i.limiter = any ($2) and o.result is distinct from 2
+where i.id >= u7floor($1) and i.limiter = any ($2) and o.result is distinct from 2 and i.op not in (5, 6)
 order by i.limiter, start_us, i.id`
 
 // EachSent hands out the calls of limiters that left, or may have: by limiter, then in the order of their
