@@ -11,7 +11,8 @@ import (
 )
 
 // repaired is what operators may do to tasks: "held" and "idle" are paused, resumed and moved, by their process and by
-// nobody; "again" is redriven from done to its first stage; "back" is moved after it failed; "still" is paused.
+// nobody; "again" is redriven from done to its first stage, and "left" before its part was tried; "idle" is also moved after it
+// failed; "still" is paused.
 func (b *bed) repaired() {
 	b.t.Helper()
 	ctx, to := b.t.Context(), gantry.Passage{Pipeline: b.pipeline, Lane: b.lane, Within: time.Hour}
@@ -53,6 +54,21 @@ func (b *bed) repaired() {
 	}
 	b.claim(b.worker)
 
+	t = b.inferring(b.task("left")) // a redrive takes the place of a part that was not tried
+	part := gantry.Part{PartKey: gantry.PartKey{Ordinal: 3}, DueIn: -1, Count: 1}
+	b.commit(b.worker, &gantry.Write{Lease: t.Lease, Plan: []gantry.Part{part}})
+	b.move(t, gantry.End, gantry.Failed, 0)
+	must(b.Redrive(ctx, postgres.Redrive{Task: t.Task, Top: t.Task, Calls: []postgres.RedriveCall{{}}, Statuses: []gantry.PartStatus{gantry.PartPlanned},
+		Within: time.Hour, Priority: 5, By: "me"}))(b.t)
+	t = b.claim(b.worker)
+	part.Generation, part.Status, part.Attempt = 1, gantry.PartOK, 1
+	b.commit(b.worker, &gantry.Write{Lease: t.Lease, Parts: []gantry.Part{part}})
+	b.forge(`insert into call_intent select (jsonb_populate_record(i, jsonb_build_object('id', gen_random_uuid(), 'task_id', $1::bigint, 'part', 3, 'generation', 1))).*
+		from call_intent i join call_outcome o using (task_id, id) where o.result = 0 and o.error_code is null limit 1`, int64(t.Task))
+	b.forge(`insert into call_outcome select (jsonb_populate_record(o, jsonb_build_object('id', (select id from call_intent where task_id = $1), 'task_id', $1::bigint))).*
+		from call_outcome o where o.result = 0 and o.error_code is null limit 1`, int64(t.Task))
+	b.move(b.move(t, gantry.Advance, gantry.Responding, 0), gantry.End, gantry.Done, 0)
+
 	b.enqueue("still")
 	do(b.Pause(ctx, gantry.TaskID(must(b.Task(ctx, "still"))(b.t).Key), "me", ""))
 }
@@ -62,7 +78,7 @@ func TestRepairsAreHistory(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
 	b.repaired()
-	if sum, list := b.verify(postgres.Filter{}); len(list) > 0 || sum.Tasks != 4 {
+	if sum, list := b.verify(postgres.Filter{}); len(list) > 0 || sum.Tasks != 5 {
 		t.Fatalf("a sound record: %+v, %+v", sum, list)
 	}
 	b.keep()
