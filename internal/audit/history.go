@@ -25,10 +25,11 @@ const (
 	RuleStep    = "step"    // the table of states and the kind of change allow it
 	RuleSeq     = "seq"     // a claim raises the number by one, and so does an event; nothing else does
 	RuleWorker  = "worker"  // what a process holds is moved by that process, or rescued from it
-	RuleStage   = "stage"   // the stage is kept, or the next one
-	RuleAttempt = "attempt" // a retry raises it, an advance begins anew, all else keeps it
-	RuleLeg     = "leg"     // the leg is kept
-	RuleFinal   = "final"   // an ended task is moved by nothing but a reopening
+	RuleStage   = "stage"   // the stage is kept, or the next one; a reopening may go back
+	RuleAttempt = "attempt" // a retry raises it, an advance or a move begins anew, all else keeps it
+	RuleLeg     = "leg"     // a move begins the next leg, all else keeps it
+	RulePause   = "pause"   // a paused task is resumed, moved or ended by an operator before anything else happens to it
+	RuleFinal   = "final"   // an ended task is moved by nothing but a reopening, or a move into the next leg
 	RuleEnd     = "end"     // the task ended as its last event says
 	RuleStand   = "stand"   // a task that has not ended stands where its last event left it
 	RuleLost    = "lost"    // a task has ended or stands somewhere
@@ -95,9 +96,10 @@ type history struct {
 	sum   Summary
 	err   error
 
-	open bool // a task is under way
-	task postgres.TaskStand
-	last postgres.Step // Seq 0: there was none
+	open   bool // a task is under way
+	task   postgres.TaskStand
+	last   postgres.Step // Seq 0: there was none
+	paused bool          // by it
 }
 
 func (h *history) fault(task string, seq int32, rule, format string, args ...any) {
@@ -111,7 +113,7 @@ func (h *history) fault(task string, seq int32, rule, format string, args ...any
 func (h *history) Task(t postgres.TaskStand) {
 	h.endTask()
 	h.sum.Tasks++
-	h.open, h.task = true, t
+	h.open, h.task, h.paused = true, t, false
 	h.last = postgres.Step{To: gantry.Queued}
 	if t.Role == gantry.Shard {
 		h.last.To = gantry.Inferring
@@ -125,20 +127,43 @@ func (h *history) Step(e postgres.Step) {
 	fault := func(rule, format string, args ...any) { h.fault(h.task.ID, e.Seq, rule, format, args...) }
 	if first {
 		p.Leg = e.Leg
+		if e.Change == gantry.Move {
+			p.Leg--
+		}
 	}
 	switch {
 	case e.From != p.To && first:
 		fault(RuleBegin, "it begins in state %s, not %s", e.From, p.To)
 	case e.From != p.To:
 		fault(RuleFrom, "it leaves state %s; the event before entered %s", e.From, p.To)
-	case p.To.Final() && e.Change != gantry.Reopened:
+	case p.To.Final() && e.Change != gantry.Reopened && !(e.Change == gantry.Move && p.To == gantry.Failed):
 		fault(RuleFinal, "the task had ended as %s", p.To)
 	}
 	if why := h.illegal(e); why != "" {
 		fault(RuleStep, "%s", why)
 	}
 	h.numbers(p, e, fault)
-	h.last = e
+	h.pause(e, fault)
+	if h.last = e; e.Change == gantry.Move {
+		h.last.Stage = 0 // the event has the stage that it left
+	}
+}
+
+// pause follows whether the task is paused. A move keeps it so.
+func (h *history) pause(e postgres.Step, fault func(rule, format string, args ...any)) {
+	switch {
+	case e.Change == gantry.Resumed && !h.paused:
+		fault(RulePause, "it is resumed, and was not paused")
+	case h.paused && e.Worker != 0, h.paused && e.Change == gantry.Pause:
+		fault(RulePause, "it was paused")
+	}
+	switch e.Change {
+	case gantry.Pause:
+		h.paused = true
+	case gantry.Move:
+	default:
+		h.paused = false
+	}
 }
 
 // illegal says why a step may not be taken, whatever came before; empty if it may.
@@ -151,7 +176,9 @@ func (h *history) illegal(e postgres.Step) string {
 		ok = known && !e.From.Final() && e.To.Final()
 	case gantry.Reopened:
 		ok = known && e.From.Final() && !e.To.Final()
-	case gantry.Retry, gantry.Park, gantry.Release, gantry.Wait, rescued:
+	case gantry.Move:
+		ok = known && e.To == gantry.Queued
+	case gantry.Retry, gantry.Park, gantry.Release, gantry.Wait, gantry.Pause, gantry.Resumed, rescued:
 		ok = e.From == e.To && !e.From.Final()
 	default:
 		return fmt.Sprintf("no kind of change has number %d", e.Change)
@@ -176,12 +203,17 @@ func (h *history) numbers(p, e postgres.Step, fault func(rule, format string, ar
 	switch {
 	case owned && e.Worker != p.Worker:
 		fault(RuleWorker, "process %d held the task, and %d moved it", p.Worker, e.Worker)
-	case nobody && e.Change != gantry.End && e.Change != gantry.Reopened:
+	case nobody && !ofNobody(e.Change):
 		fault(RuleWorker, "no process moved it")
+	case !nobody && (e.Change == gantry.Reopened || e.Change == gantry.Resumed):
+		fault(RuleWorker, "process %d did what operators do", e.Worker)
 	}
 	stage := p.Stage
-	if e.Change == gantry.Advance && e.From == gantry.Inferring && e.To == gantry.Inferring {
+	switch {
+	case e.Change == gantry.Advance && e.From == gantry.Inferring && e.To == gantry.Inferring:
 		stage++
+	case e.Change == gantry.Reopened:
+		stage = min(max(e.Stage, 0), stage) // a redrive begins where the first part lies that is called again
 	}
 	if e.Stage != stage {
 		fault(RuleStage, "it is at stage %d, not %d", e.Stage, stage)
@@ -190,15 +222,24 @@ func (h *history) numbers(p, e postgres.Step, fault func(rule, format string, ar
 	switch e.Change {
 	case gantry.Retry:
 		attempt++
-	case gantry.Advance, gantry.Reopened:
+	case gantry.Advance, gantry.Reopened, gantry.Move:
 		attempt = 0
 	}
 	if e.Attempt != attempt {
 		fault(RuleAttempt, "it is at attempt %d, not %d", e.Attempt, attempt)
 	}
-	if e.Leg != p.Leg {
-		fault(RuleLeg, "it is on leg %d, not %d", e.Leg, p.Leg)
+	leg := p.Leg
+	if e.Change == gantry.Move {
+		leg++
 	}
+	if e.Leg != leg {
+		fault(RuleLeg, "it is on leg %d, not %d", e.Leg, leg)
+	}
+}
+
+// ofNobody tells what may happen to a task that nobody holds.
+func ofNobody(c gantry.Change) bool {
+	return c == gantry.End || c == gantry.Reopened || c == gantry.Move || c == gantry.Pause || c == gantry.Resumed
 }
 
 // endTask holds a task to its last event.
@@ -221,6 +262,9 @@ func (h *history) endTask() {
 	case t.Hot != nil:
 		if why := astray(p, *t.Hot); why != "" {
 			fault(RuleStand, "%s", why)
+		}
+		if h.paused && t.Hot.Phase != gantry.Paused {
+			fault(RulePause, "it was paused and not resumed, and is %s", t.Hot.Phase)
 		}
 	}
 }
@@ -262,6 +306,6 @@ func (h *history) Oddity(x postgres.Oddity) {
 
 // Rules lists the rules that a history is held to.
 func Rules() []string {
-	return slices.Concat([]string{RuleBegin, RuleFrom, RuleStep, RuleSeq, RuleWorker, RuleStage, RuleAttempt, RuleLeg, RuleFinal, RuleEnd, RuleStand, RuleLost},
+	return slices.Concat([]string{RuleBegin, RuleFrom, RuleStep, RuleSeq, RuleWorker, RuleStage, RuleAttempt, RuleLeg, RulePause, RuleFinal, RuleEnd, RuleStand, RuleLost},
 		[]string{postgres.OddTwice, postgres.OddLost, postgres.OddNoAnswer, postgres.OddOpen, postgres.OddItem, postgres.OddItems, postgres.OddOutcome, postgres.OddTask})
 }

@@ -257,6 +257,7 @@ var forgeries = []struct {
 	{audit.RuleStage, "full", `update task_event set stage = 0 where task_id = (select id from task where public_id = 'full') and from_state = 3 and to_state = 3`},
 	{audit.RuleAttempt, "tried", `update task_event set attempt = 2 where task_id = (select id from task where public_id = 'tried') and change = 1 and attempt = 1`},
 	{audit.RuleLeg, "full", `update task_event set leg = 1 where task_id = (select id from task where public_id = 'full') and seq = 5`},
+	{audit.RulePause, "tried", `update task_event set change = 12, worker = 0 where task_id = (select id from task where public_id = 'tried') and change = 3`},
 	{audit.RuleFinal, "full", `insert into task_event(task_id, seq, worker, from_state, to_state, stage, attempt, change)
 		select task_id, seq + 1, worker, 5, 5, 1, 0, 3 from task_event where task_id = (select id from task where public_id = 'full') and change = 4`},
 	{audit.RuleEnd, "full", `update task set final_state = 6 where public_id = 'full'`},

@@ -102,8 +102,9 @@ func (s *sweep) add(c postgres.Sent) error {
 		return nil
 	}
 	// A start is known to a tick, so an end that seems to lie a tick after another call's start may lie before it.
-	// A process that was frozen takes its answers late; no call is given longer than its target's hold.
-	end := c.Start.Add(min(c.Took, s.hold) - tick)
+	// A process that was frozen takes its answers late; no call is given longer than its target's hold,
+	// but for the part of a submission, which has its unit for as long as it is out.
+	end := c.Start.Add(max(min(c.Took, s.hold), c.Out) - tick)
 	s.sure.until(c.Start)
 	heap.Push(&s.sure, end)
 	heap.Push(&s.maybe, end)

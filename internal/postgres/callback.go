@@ -19,8 +19,8 @@ var callbackSQL string
 // statuses are the numbers of the statuses of callbacks in the database.
 var statuses = []gantry.CallbackStatus{gantry.CallbackRunning, gantry.CallbackDone, gantry.CallbackFailed}
 
-// wakeSQL counts an answer, and ends the wait of a task that is parked. See transition.sql. $1 task.
-const wakeSQL = `update task_hot h set answers = h.answers + 1, run_at = case when h.phase = 2 then now() else h.run_at end where h.id = $1`
+// wakeSQL counts an answer, and ends the wait of a task that is parked, or was when it was paused. See transition.sql. $1 task.
+const wakeSQL = `update task_hot h set answers = h.answers + 1, run_at = case when h.phase in (2, 4) then now() else h.run_at end where h.id = $1`
 
 // aliveSQL lets a part be out for longer, up to its deadline. $1 task, $2 leg, $3 stage, $4 processor, $5 ordinal, $6 generation,
 // $7 try, $8 how long (us); 0: until the deadline.

@@ -207,6 +207,8 @@ odd as (
   union all
   select '` + OddOpen + `', task_id, leg, stage, processor, ordinal, generation, 1 from parts p
   where status in (0, 1) and (select t.final_state = 5 and t.leg = p.leg from task t where t.id = p.task_id)
+    and not exists (select from part n where n.task_id = p.task_id and n.leg = p.leg and n.stage = p.stage and n.processor = p.processor
+      and n.ordinal = p.ordinal and n.generation > p.generation offset 0)   -- a redrive took its place
   union all
   select '` + OddItem + `', task_id, leg, stage, processor, part, generation, n from outputs
   where (task_id, leg, stage, processor, part, generation) not in (select * from good)

@@ -9,20 +9,28 @@ import (
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
-// Stranded is a part that is out although its task has ended: nobody waits for it.
+// Stranded is a part that is out and that nobody waits for: its task has ended, or is in a later leg, or a redrive took
+// its place.
 type Stranded struct {
 	Task     gantry.TaskID
 	Pipeline int32
 	gantry.Part
 }
 
-// strandedSQL finds parts that are out although their tasks have ended. $1 how many at most.
-const strandedSQL = `select p.task_id, t.pipeline, p.leg, p.stage, p.processor, p.ordinal, p.generation, p.submits, coalesce(p.ticket, ''),
+// unawaitedSQL tells of a part p of a task t that nobody waits for it.
+const unawaitedSQL = `(t.final_state is not null or t.leg > p.leg or exists (select from part n where n.task_id = p.task_id and n.leg = p.leg
+	and n.stage = p.stage and n.processor = p.processor and n.ordinal = p.ordinal and n.generation > p.generation))`
+
+// strandedSQL finds parts that are out and that nobody waits for, each with the pipeline that it was submitted under: a
+// task that was moved has another one. $1 how many at most.
+const strandedSQL = `select p.task_id, coalesce(i.pipeline, t.pipeline), p.leg, p.stage, p.processor, p.ordinal, p.generation, p.submits, coalesce(p.ticket, ''),
 	p.out_limiter, coalesce((extract(epoch from p.out_until - now()) * 1000000)::bigint, 0)
-from part p cross join lateral (select pipeline from task t where t.id = p.task_id and t.final_state is not null offset 0) t
+from part p cross join lateral (select pipeline from task t where t.id = p.task_id and ` + unawaitedSQL + ` offset 0) t
+left join lateral (select pipeline from call_intent i where i.task_id = p.task_id and i.op = 4 and i.leg = p.leg and i.stage = p.stage
+	and i.processor = p.processor and i.part = p.ordinal and i.generation = p.generation order by i.id desc limit 1) i on true
 where p.out_limiter is not null limit $1`
 
-// Stranded lists parts that are out although their tasks have ended, at most limit of them.
+// Stranded lists parts that are out and that nobody waits for, at most limit of them.
 func (s *Store) Stranded(ctx context.Context, limit int) ([]Stranded, error) {
 	rows, err := s.pool.Query(ctx, strandedSQL, limit)
 	if err != nil {
@@ -35,13 +43,14 @@ func (s *Store) Stranded(ctx context.Context, limit int) ([]Stranded, error) {
 	})
 }
 
-// landSQL ends the wait for a part of a task that has ended, which whoever reopens it would wait for.
+// landSQL ends the wait for a part that nobody waits for; whoever reopens its task would. The task stays as it is until
+// that is done.
 const landSQL = `
-with t as materialized (select id from task where id = $1 and final_state is not null for no key update)
+with t as materialized (select id, final_state, leg from task where id = $1 for no key update)
 update part p set status = 0, due = null, reason = 'abandoned', out_limiter = null, out_until = null, out_deadline = null, ticket = null, token_sha = null
 from t
 where p.task_id = t.id and p.leg = $2 and p.stage = $3 and p.processor = $4 and p.ordinal = $5 and p.generation = $6
-  and p.status = 1 and p.submits = $7`
+  and p.status = 1 and p.submits = $7 and ` + unawaitedSQL
 
 // Land takes a stranded part off the books: it holds no unit any more. One whose task was reopened meanwhile
 // stays out.
