@@ -25,10 +25,10 @@ const (
 	RuleStep    = "step"    // the table of states and the kind of change allow it
 	RuleSeq     = "seq"     // a claim raises the number by one, and so does an event; nothing else does
 	RuleWorker  = "worker"  // what a process holds is moved by that process, or rescued from it
-	RuleStage   = "stage"   // the stage is kept, or the next one
-	RuleAttempt = "attempt" // a retry raises it, an advance begins anew, all else keeps it
-	RuleLeg     = "leg"     // the leg is kept
-	RuleFinal   = "final"   // an ended task is moved by nothing but a reopening
+	RuleStage   = "stage"   // the stage is kept, or the next one; a reopening may go back to an earlier one
+	RuleAttempt = "attempt" // a retry raises it, an advance, a reopening and a move begin anew, all else keeps it
+	RuleLeg     = "leg"     // a move begins the next leg, all else keeps it
+	RuleFinal   = "final"   // an ended task is brought back by a reopening, or by a move if it failed, and by nothing else
 	RuleEnd     = "end"     // the task ended as its last event says
 	RuleStand   = "stand"   // a task that has not ended stands where its last event left it
 	RuleLost    = "lost"    // a task has ended or stands somewhere
@@ -123,7 +123,7 @@ func (h *history) Step(e postgres.Step) {
 	h.sum.Events++
 	p, first := h.last, h.last.Seq == 0
 	fault := func(rule, format string, args ...any) { h.fault(h.task.ID, e.Seq, rule, format, args...) }
-	if first {
+	if first && e.Change != gantry.Move {
 		p.Leg = e.Leg
 	}
 	switch {
@@ -131,14 +131,16 @@ func (h *history) Step(e postgres.Step) {
 		fault(RuleBegin, "it begins in state %s, not %s", e.From, p.To)
 	case e.From != p.To:
 		fault(RuleFrom, "it leaves state %s; the event before entered %s", e.From, p.To)
-	case p.To.Final() && e.Change != gantry.Reopened:
+	case p.To.Final() && e.Change != gantry.Reopened && (e.Change != gantry.Move || p.To != gantry.Failed):
 		fault(RuleFinal, "the task had ended as %s", p.To)
 	}
 	if why := h.illegal(e); why != "" {
 		fault(RuleStep, "%s", why)
 	}
 	h.numbers(p, e, fault)
-	h.last = e
+	if h.last = e; e.Change == gantry.Move {
+		h.last.Stage = 0 // the event has the stage that was left
+	}
 }
 
 // illegal says why a step may not be taken, whatever came before; empty if it may.
@@ -146,12 +148,14 @@ func (h *history) illegal(e postgres.Step) string {
 	known, ok := h.legal[passage{e.From, e.To}], false
 	switch e.Change {
 	case gantry.Advance:
-		ok = known && !e.From.Final() && !e.To.Final()
+		ok = known && !e.From.Final() && !e.To.Final() && e.To != gantry.Queued
 	case gantry.End:
 		ok = known && !e.From.Final() && e.To.Final()
 	case gantry.Reopened:
 		ok = known && e.From.Final() && !e.To.Final()
-	case gantry.Retry, gantry.Park, gantry.Release, gantry.Wait, rescued:
+	case gantry.Move:
+		ok = known && e.To == gantry.Queued
+	case gantry.Retry, gantry.Park, gantry.Release, gantry.Wait, gantry.Pause, gantry.Resumed, rescued:
 		ok = e.From == e.To && !e.From.Final()
 	default:
 		return fmt.Sprintf("no kind of change has number %d", e.Change)
@@ -176,28 +180,40 @@ func (h *history) numbers(p, e postgres.Step, fault func(rule, format string, ar
 	switch {
 	case owned && e.Worker != p.Worker:
 		fault(RuleWorker, "process %d held the task, and %d moved it", p.Worker, e.Worker)
-	case nobody && e.Change != gantry.End && e.Change != gantry.Reopened:
+	case nobody && !slices.Contains(commanded, e.Change):
 		fault(RuleWorker, "no process moved it")
+	case e.Change == gantry.Resumed && !nobody:
+		fault(RuleWorker, "process %d resumed it", e.Worker)
 	}
-	stage := p.Stage
+	places(p, e, fault)
+}
+
+// commanded are the changes that a task may go through which nobody holds.
+var commanded = []gantry.Change{gantry.End, gantry.Reopened, gantry.Move, gantry.Pause, gantry.Resumed}
+
+// places holds the stage, the attempt and the leg of an event to those of the one before.
+func places(p, e postgres.Step, fault func(rule, format string, args ...any)) {
+	stage, attempt, leg := p.Stage, p.Attempt, p.Leg
 	if e.Change == gantry.Advance && e.From == gantry.Inferring && e.To == gantry.Inferring {
 		stage++
 	}
-	if e.Stage != stage {
+	if e.Stage != stage && (e.Change != gantry.Reopened || e.Stage > stage || e.Stage < 0) {
 		fault(RuleStage, "it is at stage %d, not %d", e.Stage, stage)
 	}
-	attempt := p.Attempt
 	switch e.Change {
 	case gantry.Retry:
 		attempt++
 	case gantry.Advance, gantry.Reopened:
 		attempt = 0
+	case gantry.Move:
+		attempt = 0
+		leg++
 	}
 	if e.Attempt != attempt {
 		fault(RuleAttempt, "it is at attempt %d, not %d", e.Attempt, attempt)
 	}
-	if e.Leg != p.Leg {
-		fault(RuleLeg, "it is on leg %d, not %d", e.Leg, p.Leg)
+	if e.Leg != leg {
+		fault(RuleLeg, "it is on leg %d, not %d", e.Leg, leg)
 	}
 }
 
@@ -240,6 +256,8 @@ func astray(p postgres.Step, h postgres.HotStand) string {
 		return fmt.Sprintf("it has number %d, not %d", h.Seq, seq)
 	case owned && (h.Phase != gantry.Owned || h.Owner != p.Worker):
 		return fmt.Sprintf("process %d holds it by the last event; it is %s, by %d", p.Worker, h.Phase, h.Owner)
+	case p.Change == gantry.Pause && h.Phase != gantry.Paused:
+		return fmt.Sprintf("it was paused by the last event; it is %s", h.Phase)
 	case h.Phase == gantry.Waiting && h.Children == 0:
 		return "it waits for children, and none is left"
 	}
