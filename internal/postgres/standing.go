@@ -126,7 +126,7 @@ type Setting struct {
 // SetLimit puts an operator's limits in place of the declared ones, until ResetLimit, and tells all
 // processes. False means that there is no such key.
 func (s *Store) SetLimit(ctx context.Context, key, by string, x Setting) (bool, error) {
-	return s.operate(ctx, key, `update limiter set set_units = greatest(-1, coalesce($2, set_units)), set_rate = coalesce($3, set_rate),
+	return s.operate(ctx, key, `update limiter set set_units = case when $2::int < 0 then -1 else coalesce($2, set_units) end, set_rate = coalesce($3, set_rate),
 		set_burst = coalesce($4, set_burst), set_by = $5, set_at = clock_timestamp() where key = $1 returning id`, x.Units, x.Rate, x.Burst, by)
 }
 

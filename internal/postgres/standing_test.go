@@ -127,6 +127,8 @@ func TestOperatorsLimitsOutliveDeclarations(t *testing.T) {
 			b.target(declared) // as at a restart
 		}
 	}
+	set(postgres.Setting{Rate: &rate}, gantry.LimiterSpec{MaxUnits: 8, Rate: 5, Burst: 4}) // a rate alone takes no units away
+	must(b.ResetLimit(t.Context(), "http://h:1"))(t)
 	set(postgres.Setting{Units: &n}, gantry.LimiterSpec{MaxUnits: 3, Rate: 20, Burst: 4})
 	set(postgres.Setting{Rate: &rate, Burst: &burst}, gantry.LimiterSpec{MaxUnits: 3, Rate: 5, Burst: 2})
 	set(postgres.Setting{Units: &none, Rate: &free}, gantry.LimiterSpec{MaxUnits: -1, Rate: 0, Burst: 2})
