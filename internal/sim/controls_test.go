@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"runtime"
 	"testing"
 
 	"github.com/gantry-imaging/gantry/internal/sim/model"
@@ -42,6 +43,7 @@ func TestControls(t *testing.T) {
 // are ready at the same virtual moment run in any order, and a select between two ready channels takes either, so
 // that a few may differ.
 func TestReplay(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	same, n := 0, min(*seeds, 100)
 	for seed := range uint64(n) {
 		one, two := attempt(t, *first+seed, broken{}), attempt(t, *first+seed, broken{})

@@ -301,7 +301,10 @@ type unhurried struct {
 
 // Commit takes a moment before and after.
 func (b unhurried) Commit(ctx context.Context, w *gantry.Write) error {
-	name := ""
+	name := fmt.Sprint(w.Lease, len(w.Items), w.Cursor)
+	for i := range w.Parts {
+		name += fmt.Sprint(w.Parts[i].PartKey)
+	}
 	if in := w.Intent; in != nil {
 		name = fmt.Sprint(in.Task, in.Arrival, in.Part, in.Try, in.Seq)
 	}
