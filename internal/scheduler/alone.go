@@ -24,6 +24,13 @@ type setAside struct {
 // quiet tells whether the process claims nothing. The claimer's lock is held.
 func (a *apart) quiet() bool { return len(a.waiting) > 0 || a.alone != 0 }
 
+// runsAlone tells whether a task runs alone now.
+func (c *claimer) runsAlone() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.apart.alone != 0
+}
+
 func (a *apart) ended(t gantry.Task) {
 	if a.alone == t.Task {
 		a.alone = 0
@@ -54,7 +61,7 @@ func (c *claimer) keepsAside(t gantry.TaskID) bool {
 func (c *claimer) nextAlone(ctx context.Context, start func(gantry.Task)) (quiet bool, err error) {
 	c.mu.Lock()
 	quiet = c.apart.quiet()
-	if !quiet || c.apart.alone != 0 || c.count > len(c.apart.waiting) {
+	if !quiet || c.apart.alone != 0 || c.count > len(c.apart.waiting) || len(c.doubt) > 0 { // what may be here would run beside it
 		c.mu.Unlock()
 		return quiet, nil
 	}

@@ -206,7 +206,7 @@ func (c *claimer) begin(want []gantry.Want, tasks []gantry.Task, urgent bool, st
 // or a transition could not be committed: nobody else may have them. Until then the units of such claims stay
 // taken.
 func (c *claimer) findOut(ctx context.Context, start func(gantry.Task)) error {
-	if (len(c.doubt) == 0 || time.Since(c.doubted) < doubtFor) && time.Since(c.asked) < heldEvery {
+	if (len(c.doubt) == 0 || time.Since(c.doubted) < doubtFor) && time.Since(c.asked) < heldEvery || c.runsAlone() {
 		return nil
 	}
 	tasks, err := c.s.store.Held(ctx, c.s.Worker)

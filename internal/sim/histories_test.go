@@ -79,10 +79,64 @@ var histories = []struct {
 		return []step{reserve(limit+1, 1), reserve(limit+1, 1), reserve(limit+1, 3), pass(9 * time.Minute), reserve(limit+1, 1), pass(3 * time.Hour), reserve(limit+1, 2),
 			reserve(limit+1, 1), reserve(limit, 1)}
 	}},
-	{"a pause", func(y *story, w, limit, lane int, id string) []step {
+	{"a limit of none", func(y *story, w, limit, lane int, id string) []step {
 		paused := gantry.LimiterSpec{MaxUnits: 0}
 		return []step{grant(w, limit, 3, 0), grant(w+2, limit, 9, 0), limitTo(limit, "pipeline:"+y.prefix, paused), grant(w+1, limit, 2, 0), grant(w, limit, 3, 1),
 			grant(w+2, limit, 9, 0), grant(w, limit, 3, 0)}
+	}},
+	{"a target rests", func(y *story, w, limit, lane int, id string) []step {
+		return []step{restFor(limit+1, 6*time.Minute), restFor(limit+1, 2*time.Minute), reserve(limit+1, 1), pass(3 * time.Minute), readLimit(limit + 1), restFor(limit+1, time.Hour),
+			pass(9 * time.Minute), readLimit(limit + 1), holdLimit("http://"+y.prefix, true), grant(w, limit+1, 2, 0), readLimit(limit + 1), holdLimit("http://"+y.prefix, false),
+			grant(w, limit+1, 2, 0), readLimit(limit + 1), reserve(limit+1, 1), reserve(limit, 1)}
+	}},
+	{"a breaker", func(y *story, w, limit, lane int, id string) []step {
+		l := limit + 1
+		return []step{breaker(w, limit, gantry.BreakerTrip), breaker(w, l, gantry.BreakerAnswered), breaker(w, l, gantry.BreakerTrip), breaker(w+1, l, gantry.BreakerTrip),
+			breaker(w, l, gantry.BreakerProbe), pass(9 * time.Minute), restFor(l, 2*time.Minute), breaker(w, l, gantry.BreakerProbe), pass(3 * time.Minute), breaker(w, l, gantry.BreakerProbe),
+			breaker(w+1, l, gantry.BreakerProbe), breaker(w+1, l, gantry.BreakerAnswered), breaker(w, l, gantry.BreakerFailed), pass(9 * time.Minute), breaker(w+1, l, gantry.BreakerProbe),
+			pass(30 * time.Minute), readLimit(l), breaker(w, l, gantry.BreakerProbe), breaker(w+1, l, gantry.BreakerAnswered), breaker(w, l, gantry.BreakerForgone),
+			pass(time.Second), breaker(w+2, l, gantry.BreakerProbe), breaker(w+2, l, gantry.BreakerAnswered)}
+	}},
+	{"the fifth death", func(y *story, w, limit, lane int, id string) []step {
+		s := []step{enqueue(arrive{id: id, source: y.prefix + "a", lane: lane, priority: 5, within: 100 * time.Hour}), enqueue(arrive{id: id + "x", source: y.prefix + "a", lane: lane, priority: 5, within: 100 * time.Hour})}
+		for i := range 7 {
+			s = append(s, register(10*time.Minute), claim(w+3+i, 9, lane))
+			if i != 3 {
+				s = append(s, alone(w+3+i, id, 0), alone(w+3+i, id, -1))
+			}
+			s = append(s, pass(11*time.Minute), reap())
+		}
+		return append(s, read(id), read(id+"x"), reopen(id, 4), claim(w, 9, lane))
+	}},
+	{"urgent calls and tasks", func(y *story, w, limit, lane int, id string) []step {
+		s := []step{urge(w, limit, 1), grant(w, limit, 9, 0), grant(w+1, limit, 3, 0), urge(w+1, limit, 2), grant(w, limit, 9, 2), grant(w+2, limit, 2, 0), grant(w+1, limit, 3, 0),
+			urge(w, limit, 1), grant(w, limit, 9, 2), urge(w+1, limit, 0), grant(w, limit, 9, 2)}
+		for i, p := range []int16{5, 8, 2, 7, 0, 5, 9} {
+			s = append(s, enqueue(arrive{id: id + string(rune('a'+i)), source: y.prefix + "a", lane: lane + i%2, priority: p, within: time.Hour}))
+		}
+		return append(s, look(w, lane), claimSome(w, gantry.Want{N: 9, Upto: 1}, lane, lane+1), look(w, lane), claimSome(w, gantry.Want{N: 2, Aged: 1}, lane, lane+1), claimSome(w, gantry.Want{N: 9, Aged: 9, Upto: 7}, lane, lane+1))
+	}},
+	{"parts that are out", func(y *story, w, limit, lane int, id string) []step {
+		plan := gantry.Write{Plan: []gantry.Part{partOf(0, 0, 0, 0), partOf(0, 1, 0, 0), partOf(0, 2, gantry.PartSkipped, 0)}}
+		return []step{enqueue(arrive{id: id, source: y.prefix + "a", lane: lane, priority: 5, within: time.Hour}), claim(w, 1, lane), commit(w, results(id, 0, plan)),
+			commit(w, outs(id, 0, limit+1, outFor(0, 1, 10*time.Minute, 30*time.Minute))), commit(w, outs(id, 0, limit+1, outFor(1, 1, 50*time.Minute, 30*time.Minute))), grant(w, limit+1, 3, 0), grant(w+1, limit+1, 3, 0), read(id),
+			pass(6 * time.Minute), commit(w, outs(id, 0, limit+1, outFor(0, 1, 10*time.Minute, 99*time.Minute))), commit(w, outs(id, -1, limit+1, outFor(1, 2, time.Minute, time.Minute))), read(id),
+			pass(14 * time.Minute), grant(w, limit+1, 3, 0), commit(w, results(id, 0, gantry.Write{Parts: []gantry.Part{partOf(0, 1, gantry.PartOK, 0)}})), grant(w, limit+1, 3, 0), read(id),
+			commit(w, outs(id, 0, limit+1, outFor(1, 2, time.Minute, time.Minute)), outs(id, 0, limit+1, outFor(0, 2, 30*time.Minute, time.Hour))), read(id)}
+	}},
+	{"a pause", func(y *story, w, limit, lane int, id string) []step {
+		return []step{enqueue(arrive{id: id, source: y.prefix + "a", lane: lane, priority: 5, within: time.Hour}), claim(w, 1, lane), pauseTask(id), pauseTask(id), obey(w), obey(w + 1),
+			commit(w, move(id, gantry.Pause, gantry.Queued, 0, 0, gantry.Transition{})), claim(w, 1, lane), pass(30 * time.Minute), pauseTask(id), resumeTask(id), resumeTask(id), claim(w, 1, lane),
+			commit(w, move(id, gantry.Pause, gantry.Queued, 0, 0, gantry.Transition{})), claim(w, 1, lane), commit(w, move(id, gantry.Advance, gantry.Inferring, 0, 0, gantry.Transition{})),
+			pauseTask(id), commit(w, divide(id, gantry.Shard, gantry.Inferring, 2, 0)), claim(w, 9, lane), read(id), obey(w), claim(w, 9, lane), resumeTask(id), claim(w, 1, lane), obey(w), pauseTask(id), obey(w),
+			cancel(id), obey(w), commit(w, move(id+".shard0", gantry.End, gantry.Cancelled, 0, 0, gantry.Transition{})), obey(w), read(id)}
+	}},
+	{"a move", func(y *story, w, limit, lane int, id string) []step {
+		return []step{enqueue(arrive{id: id, source: y.prefix + "a", lane: lane, priority: 5, within: time.Hour}), claim(w, 1, lane),
+			commit(w, results(id, 0, gantry.Write{Items: []gantry.Item{item(0, -1), item(1, 0)}})), moveTask(id, lane+1), obey(w), commit(w, depart(id, lane+1, -1)), commit(w, depart(id, lane+1, 0)), obey(w), read(id),
+			claim(w, 1, lane), claim(w, 1, lane+1), read(id), commit(w, move(id, gantry.Advance, gantry.Inferring, 1, 0, gantry.Transition{})), commit(w, divide(id, gantry.Shard, gantry.Inferring, 2, 0)),
+			claim(w, 1, lane+1), moveTask(id, lane), read(id), obey(w), commit(w, move(id+".shard0", gantry.End, gantry.Cancelled, 0, 0, gantry.Transition{})), obey(w), read(id), claim(w, 1, lane),
+			commit(w, move(id, gantry.Park, gantry.Queued, 0, 0, gantry.Transition{After: 10 * time.Minute})), pauseTask(id), moveTask(id, lane+1), claim(w, 1, lane+1), resumeTask(id), claim(w, 1, lane+1)}
 	}},
 	{"shares", func(y *story, w, limit, lane int, id string) []step {
 		return []step{grant(w, limit, 9, 0), grant(w+1, limit, 9, 0), grant(w, limit, 9, 3), grant(w, limit, 9, 0), grant(w+1, limit, 9, 0), grant(w+2, limit, 1, 0),

@@ -225,8 +225,8 @@ func simulate(t *testing.T, r *run) (out result) {
 }
 
 const (
-	troubled = time.Minute     // after that nothing goes wrong any more
-	longest  = 4 * time.Minute // how much virtual time a run may take
+	troubled = time.Minute      // after that nothing goes wrong any more
+	longest  = 15 * time.Minute // how much virtual time a run may take
 )
 
 // drain waits until all is done, or something is wrong, and ends the processes.

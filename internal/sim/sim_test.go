@@ -69,7 +69,7 @@ func differ(want, got result) string {
 	}
 	for path, b := range want.sink {
 		x, there := got.sink[path]
-		if !there && !got.gone(taskOf(path)) {
+		if _, was := got.ends[taskOf(path)]; !there && !got.gone(taskOf(path)) && (was || !cancelled) {
 			return "the sink has no " + path
 		}
 		if there && !bytes.Equal(x, b) && !got.crashed[taskOf(path)] {

@@ -79,8 +79,7 @@ func limit(n int, key string, l gantry.LimiterSpec, declare bool) step {
 		if n == len(a.limiters) {
 			a.limiters = append(a.limiters, id)
 		}
-		got, err := a.Limit(ctx, id)
-		return answer(err, slices.Index(a.limiters, id), fmt.Sprintf("%+v", got))
+		return fmt.Sprint(slices.Index(a.limiters, id), " ", a.sayLimit(ctx, id))
 	}}
 }
 
@@ -126,11 +125,15 @@ func enqueue(x arrive) step {
 	}}
 }
 
-func claim(w int, n int, lanes ...int) step {
-	return step{fmt.Sprintf("worker %d claims %d of %v", w, n, lanes), func(ctx context.Context, a *actor) string {
+func claim(w int, n int, lanes ...int) step { return claimSome(w, gantry.Want{N: n}, lanes...) }
+
+// claimSome claims the same of some lanes.
+func claimSome(w int, x gantry.Want, lanes ...int) step {
+	return step{fmt.Sprintf("worker %d claims %+v of %v", w, x, lanes), func(ctx context.Context, a *actor) string {
 		var want []gantry.Want
 		for _, l := range lanes {
-			want = append(want, gantry.Want{Lane: a.lanes[l], N: n})
+			x.Lane = a.lanes[l]
+			want = append(want, x)
 		}
 		tasks, err := a.Claim(ctx, a.workers[w], want)
 		// Two stores may number tasks of one moment otherwise, but never those of one lane.
@@ -192,7 +195,8 @@ func look(w, from int) step {
 			}
 		}
 		ready, err := a.ReadyLanes(ctx, ids)
-		return answer(err, strings.Join(out, "; "), a.sayLanes(ready))
+		urgent, err2 := a.UrgentLanes(ctx, ids)
+		return answer(errors.Join(err, err2), strings.Join(out, "; "), a.sayLanes(ready), a.sayLanes(urgent))
 	}}
 }
 
@@ -256,7 +260,8 @@ func read(task string) step {
 			out = append(out, fmt.Sprintf("%d<%d %s %d %t %s", x.ID, x.Parent, x.SHA, x.Size, x.Rejected, x.Reason))
 		}
 		for _, x := range parts {
-			out = append(out, fmt.Sprintf("%v %s %d %s %s", x.PartKey, x.Status, x.Attempt, due(x.DueIn), x.Reason))
+			out = append(out, fmt.Sprintf("%v %s %d %d %s %s submits %d %q of %d for %s of %s", x.PartKey, x.Status, x.Attempt, x.Asked, due(x.DueIn), x.Reason,
+				x.Submits, x.Out.Ticket, index(a.limiters, x.Out.Limiter), minutes(time.Duration(x.Out.For)*time.Microsecond), minutes(time.Duration(x.Out.Left)*time.Microsecond)))
 		}
 		for _, c := range children {
 			a.tasks[c.PublicID], a.names[c.ID] = c.ID, c.PublicID

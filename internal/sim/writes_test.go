@@ -122,7 +122,8 @@ func (y *story) begin() []step {
 	return []step{
 		register(time.Hour), register(10 * time.Minute), register(time.Hour),
 		limit(l, "pipeline:"+y.prefix, gantry.LimiterSpec{MaxUnits: 4}, true),
-		limit(l+1, "http://"+y.prefix, gantry.LimiterSpec{MaxUnits: 3, Rate: 1.0 / 300, Burst: 2, Hold: 20 * time.Minute}, true),
+		limit(l+1, "http://"+y.prefix, gantry.LimiterSpec{MaxUnits: 3, Rate: 1.0 / 300, Burst: 2, Hold: 20 * time.Minute,
+			Breaker: gantry.Breaker{Failures: 3, Open: 8 * time.Minute}}, true),
 		makeLane(y.prefix+"a", l, -1), makeLane(y.prefix+"b", l, -1), makeLane(y.prefix+"c", l, y.own.workers),
 	}
 }
@@ -150,6 +151,8 @@ func (y *story) task() string {
 func (y *story) next() step {
 	task := y.task()
 	switch n := y.IntN(100); {
+	case y.IntN(5) == 0:
+		return y.more(task)
 	case n < 12:
 		return enqueue(arrive{id: fmt.Sprintf("%s%d", y.prefix, y.IntN(6)), source: y.prefix + "a", version: fmt.Sprint("v", y.IntN(2)),
 			sequencer: fmt.Sprint("s", y.IntN(2)), place: []string{"", "x", "y"}[y.IntN(3)], lane: y.lane(), priority: int16(y.IntN(10)), within: time.Hour})
@@ -232,7 +235,10 @@ func (y *story) hand(task string) hand {
 		x.Items = slices.CompactFunc(x.Items, func(a, b gantry.Item) bool { return a.ID == b.ID })
 		x.Marks = []gantry.ItemMark{{ID: gantry.ItemID(y.IntN(9)), SHA: gantry.Digest{byte(1 + y.IntN(3))}, Size: int64(y.IntN(5)), Rejected: y.IntN(2) == 0}}
 		x.Plan = []gantry.Part{partOf(int16(y.IntN(2)), int32(y.IntN(3)), gantry.PartPlanned, 0)}
-		x.Parts = []gantry.Part{partOf(int16(y.IntN(2)), int32(y.IntN(3)), gantry.PartStatus(y.IntN(5)), time.Duration(y.IntN(3))*10*time.Minute)}
+		x.Parts = []gantry.Part{partOf(int16(y.IntN(2)), int32(y.IntN(3)), []gantry.PartStatus{gantry.PartPlanned, gantry.PartOK, gantry.PartSkipped, gantry.PartFailed}[y.IntN(4)], time.Duration(y.IntN(3))*10*time.Minute)}
+		if y.IntN(4) == 0 {
+			return outs(task, off, y.limiter(), outFor(int32(y.IntN(3)), int16(y.IntN(3)), time.Duration(1+y.IntN(4))*10*time.Minute, 35*time.Minute))
+		}
 		return results(task, off, x)
 	case n < 9 || len(y.calls) == 0:
 		id := y.uuid()
@@ -250,13 +256,21 @@ func (y *story) move(task string, off int32) hand {
 	t := y.a.held[task]
 	y.pauses += time.Millisecond // no two end at the same moment
 	within := time.Duration(y.IntN(3)) * 20 * time.Minute
-	switch y.IntN(9) {
+	var priority *int16
+	if n := int16(y.IntN(10)); y.IntN(4) == 0 {
+		priority = &n
+	}
+	switch y.IntN(11) {
+	case 9:
+		return depart(task, y.own.lanes+y.IntN(2), off)
+	case 10:
+		return move(task, gantry.Pause, t.State, t.Stage, off, gantry.Transition{})
 	case 0, 1, 2:
-		return move(task, gantry.Advance, min(t.State+1, gantry.Responding), int16(y.IntN(2)), off, gantry.Transition{Within: within})
+		return move(task, gantry.Advance, min(t.State+1, gantry.Responding), int16(y.IntN(2)), off, gantry.Transition{Within: within, Priority: priority})
 	case 3:
 		return move(task, gantry.Retry, t.State, t.Stage, off, gantry.Transition{After: 20*time.Minute + y.pauses, Code: "x", Kind: gantry.Timeout, Detail: "why"})
 	case 4:
-		return move(task, gantry.Park, t.State, t.Stage, off, gantry.Transition{After: 10*time.Minute + y.pauses})
+		return move(task, gantry.Park, t.State, t.Stage, off, gantry.Transition{After: 10*time.Minute + y.pauses, Heard: int32(y.IntN(3)), Priority: priority})
 	case 5:
 		return move(task, gantry.Release, t.State, t.Stage, off, gantry.Transition{})
 	case 6:
