@@ -60,8 +60,12 @@ func (g *Gate) Call(ctx context.Context, spec gantry.CallSpec, send func(context
 		return err
 	}
 	defer giveBack(false)
+	kept := g.now()
 	fail.Point("before_intent")
 	if err := g.session.Commit(ctx, &gantry.Write{Intent: &in}); err != nil {
+		if spec.Unit == gantry.UnitKept {
+			g.session.Saw(in.Limiter, gantry.Showing{Began: kept}) // it may have been the probe of a breaker
+		}
 		return notRecorded(ctx, err)
 	}
 	fail.Point("after_intent")
@@ -110,7 +114,11 @@ func (g *Gate) send(ctx context.Context, spec gantry.CallSpec, m *Meter, send fu
 	}
 	defer release()
 	began := g.now()
-	defer func() { g.session.Saw(spec.Intent.Limiter, showing(outer, began, g.now(), m, err)) }()
+	defer func() {
+		if spec.Intent.Op != gantry.OpCallback { // nothing was sent
+			g.session.Saw(spec.Intent.Limiter, showing(outer, began, g.now(), m, err))
+		}
+	}()
 	m.OnLastByte = func() {
 		if !m.refused() {
 			release() // else once the fleet knows: a call that began now would be refused too

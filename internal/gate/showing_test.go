@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"testing"
 	"time"
@@ -18,9 +19,11 @@ type desk struct {
 	out    []int // units out when it was told
 	refuse error
 	alive  bool
+
+	unrecorded error // what every commit fails with
 }
 
-func (d *desk) Commit(context.Context, *gantry.Write) error { return nil }
+func (d *desk) Commit(context.Context, *gantry.Write) error { return d.unrecorded }
 func (d *desk) Alive() bool                                 { return d.alive }
 func (*desk) Hold(context.Context, int32, int16, time.Duration) (func(bool), error) {
 	return func(bool) {}, nil
@@ -119,3 +122,21 @@ func TestCallsThatDoNotLeaveShowNothing(t *testing.T) {
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
+// TestOnlyRequestsShow: an answer that was sent to us shows nothing of the target, and a submission that was given up
+// before it was on record says that it showed nothing: it may have been the probe.
+func TestOnlyRequestsShow(t *testing.T) {
+	t.Parallel()
+	d := &desk{alive: true}
+	g := New(d, gantry.NewIDs(time.Now, rand.Reader), time.Now)
+	nothing := func(context.Context) error { return nil }
+	err := g.Call(t.Context(), gantry.CallSpec{Unit: gantry.UnitNone, Intent: gantry.Intent{Boundary: gantry.AtProcessor, Op: gantry.OpCallback}}, nothing, nil)
+	if err != nil || len(d.saw) != 0 {
+		t.Errorf("%v: a callback shows %+v", err, d.saw)
+	}
+	d.unrecorded = gantry.ErrFenced
+	err = g.Call(t.Context(), gantry.CallSpec{Unit: gantry.UnitKept, Intent: gantry.Intent{Boundary: gantry.AtProcessor, Op: gantry.OpSubmit}}, nothing, nil)
+	if !errors.Is(err, gantry.ErrFenced) || len(d.saw) != 1 || d.saw[0].Verdict != gantry.Unknown || d.saw[0].Began.IsZero() {
+		t.Errorf("%v: a submission that was not recorded shows %+v", err, d.saw)
+	}
+}

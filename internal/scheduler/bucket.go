@@ -183,12 +183,12 @@ func (b *bucket) settle(units int) {
 	}
 }
 
-// unsure takes it that the database's answer got lost: no more than was in use may be, and as much as was
-// asked for may be booked, to be given back.
+// unsure takes it that the database's answer got lost: no more than was in use may be, but for what went out with a part
+// meanwhile, and as much as was asked for may be booked, to be given back.
 func (b *bucket) unsure(want, inUse int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.granted, b.booked, b.frozen = inUse, max(b.booked, want, inUse), false
+	b.granted, b.booked, b.frozen = max(0, inUse-b.gone), max(b.booked, want, inUse), false
 	b.handOver()
 }
 

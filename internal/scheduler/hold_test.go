@@ -187,3 +187,17 @@ func (p *promoter) Promote(context.Context, int) ([]int32, time.Duration, error)
 	p.looks.Add(1)
 	return nil, -1, nil
 }
+
+// TestSurrenderWhileTheAnswerGetsLost: what went out while a grant was under way whose answer got lost is not this
+// process's to hand out again, whether the grant saw it or not.
+func TestSurrenderWhileTheAnswerGetsLost(t *testing.T) {
+	t.Parallel()
+	b := given(5)
+	b.seize(5)
+	want, inUse := b.ask()
+	b.surrender() // its part has one of the five now
+	b.unsure(want, inUse)
+	if n := b.take(5); n != 0 {
+		t.Errorf("%d more than four calls may begin beside a part that is out", n)
+	}
+}
