@@ -41,8 +41,8 @@ func (o operateFlags) choice(states []gantry.State) (app.Bulk, error) {
 	if len(o.IDs) > 0 {
 		return b, usageError{errors.New("tasks are named by their ids, or chosen with --where and --pipeline, not both")}
 	}
-	if o.Limit < 0 || o.Since < 0 {
-		return b, usageError{errors.New("--limit and --since are not below 0")}
+	if err := natural(o.Limit, o.Since); err != nil {
+		return b, err
 	}
 	if o.State == "" {
 		return b, nil
@@ -57,6 +57,25 @@ func (o operateFlags) choice(states []gantry.State) (app.Bulk, error) {
 	}
 	b.States = []gantry.State{s}
 	return b, nil
+}
+
+// natural refuses counts and times below nothing.
+func natural(limit int, times ...time.Duration) error {
+	if limit < 0 || slices.ContainsFunc(times, func(d time.Duration) bool { return d < 0 }) {
+		return usageError{errors.New("--limit, --since and --wait are not below 0")}
+	}
+	return nil
+}
+
+// either does one thing to the tasks that are named, or to those that are chosen.
+func (o operateFlags) either(ctx context.Context, c console, x *cli, verb string, states []gantry.State,
+	do func(*app.Database, string) (app.Verdict, error)) error {
+	if !o.bulk() {
+		return o.each(ctx, c, x, do)
+	}
+	return o.all(ctx, c, x, verb, states, func(db *app.Database) app.Act {
+		return func(_ context.Context, t postgres.TaskRow) (app.Verdict, error) { return do(db, t.ID) }
+	})
 }
 
 // all does one thing to every task that is chosen, after it has said how many these are, and was told to go on.

@@ -60,6 +60,29 @@ func TestBulk(t *testing.T) {
 	if code, _, errs := operated(t, dsn, "task", "cancel", "--pipeline", "refused"); code != exitOK || !strings.Contains(errs, "cancel 0 tasks") {
 		t.Errorf("cancel: %d\n%s", code, errs)
 	}
+	for _, c := range []struct {
+		code int
+		args string
+		said string
+	}{
+		{exitUsage, "task move --to x --pipeline refused", "move 1 tasks: say --yes"},
+		{exitFailed, "task move --to x --pipeline refused --yes", "move 1 tasks: 0 done, 1 refused"},
+		{exitOK, "task pause --pipeline refused", "pause 0 tasks: 0 done, 0 refused"},
+		{exitOK, `task resume --where task.phase=="paused"`, "resume 0 tasks: 0 done, 0 refused"},
+		{exitUsage, "task pause --pipeline refused aaaa", "not both"},
+		{exitUsage, "task cancel --state queued aaaa", "not with ids"},
+		{exitUsage, "task cancel --wait=-1s aaaa", "not below 0"},
+		{exitUsage, "task ls --limit=-1", "not below 0"},
+		{exitUsage, "task ls --since=-1h", "not below 0"},
+		{exitUsage, "task ls --state nosuch", "--state is one of"},
+		{exitUsage, "call ls --limit=-1", "not below 0"},
+		{exitUsage, "call export --since=-1h", "not below 0"},
+		{exitUsage, "verify history --since=-1h", "not below 0"},
+	} {
+		if code, out, errs := operated(t, dsn, strings.Fields(c.args)...); code != c.code || !strings.Contains(errs, c.said) {
+			t.Errorf("%s: %d\n%s%s", c.args, code, out, errs)
+		}
+	}
 }
 
 // TestConfirm takes a yes and nothing else for one.

@@ -36,6 +36,9 @@ type callLsCmd struct {
 
 // Run is called by the parser.
 func (l *callLsCmd) Run(ctx context.Context, c console, x *cli) error {
+	if err := natural(l.Limit, l.Since); err != nil {
+		return err
+	}
 	return x.withDatabase(ctx, c, func(_ app.Settings, db *app.Database) error {
 		if l.Control {
 			return l.control(ctx, c, db)

@@ -22,6 +22,9 @@ type callExportCmd struct {
 
 // Run is called by the parser.
 func (e *callExportCmd) Run(ctx context.Context, c console, x *cli) error {
+	if err := natural(e.Limit, e.Since); err != nil {
+		return err
+	}
 	return x.withDatabase(ctx, c, func(_ app.Settings, db *app.Database) error {
 		if e.Out == "" {
 			_, err := e.write(ctx, db, c.out)

@@ -27,6 +27,9 @@ type limitsLsCmd struct {
 
 // Run is called by the parser.
 func (l *limitsLsCmd) Run(ctx context.Context, c console, x *cli) error {
+	if err := natural(l.Limit); err != nil {
+		return err
+	}
 	return x.withDatabase(ctx, c, func(_ app.Settings, db *app.Database) error {
 		list, err := db.Limits(ctx, "", l.Limit)
 		if err != nil {
@@ -80,7 +83,11 @@ func limitNote(r postgres.LimitRow) string {
 		notes = append(notes, "tried again from "+r.BreakerEnd.Format(time.RFC3339))
 	}
 	if r.SetBy != "" {
-		notes = append(notes, fmt.Sprintf("set by %s, declared: %s", r.SetBy, unitsText(r.Declared.Units)))
+		declared := unitsText(r.Declared.Units)
+		if rate := rateText(r.Declared.Rate, r.Declared.Burst); rate != "-" {
+			declared += ", " + rate
+		}
+		notes = append(notes, fmt.Sprintf("set by %s, declared: %s", r.SetBy, declared))
 	}
 	if r.Held > 0 {
 		notes = append(notes, fmt.Sprintf("%d held for calls of dead processes", r.Held))
@@ -145,6 +152,9 @@ func (l *limitsSetCmd) Run(ctx context.Context, c console, x *cli) error {
 		if l.Reset {
 			_, err := db.ResetLimit(ctx, key)
 			return err
+		}
+		if (s.Rate != nil || s.Burst != nil) && strings.HasPrefix(key, "pipeline:") {
+			return usageError{fmt.Errorf("%s: tasks have no rate, only --concurrency; a rate is of a target, as in PIPELINE/PROCESSOR", key)}
 		}
 		_, err := db.SetLimit(ctx, key, whoever(l.By), s)
 		return err

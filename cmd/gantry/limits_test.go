@@ -25,6 +25,7 @@ func TestLimits(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
 		{"limits", "http://h:1  0     0        8         0        20/s burst 4  closed"},
 		{"limits ls", "pipeline:p  0     0        no limit  0        -             off"},
+		{"limits set http://h:1 --rate 2/s --by ann", "8      0        2/s burst 4  closed   set by ann, declared: 8, 20/s burst 4"},
 		{"limits set http://h:1 --concurrency 3 --rate 60/m --burst 1 --by ann", "3      0        1/s   closed   set by ann, declared: 8"},
 		{"limits set p --concurrency 5 --by ann", "pipeline:p  0     0        5"},
 		{"pause http://h:1 --by bob", "0      0        1/s   closed   paused by bob since "},
@@ -48,6 +49,14 @@ func TestLimits(t *testing.T) {
 // TestLimitsRefuses changes nothing on a mistake.
 func TestLimitsRefuses(t *testing.T) {
 	dsn := postgrestest.DSN(t)
+	store, err := postgres.Open(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	if _, err := store.EnsureLimiter(t.Context(), "pipeline:p", gantry.LimiterSpec{MaxUnits: -1}, true); err != nil {
+		t.Fatal(err)
+	}
 	for args, want := range map[string]int{
 		"pause nobody":                         exitFailed,
 		"resume nobody/nothing":                exitFailed,
@@ -56,6 +65,8 @@ func TestLimitsRefuses(t *testing.T) {
 		"limits set x --rate 0/s":              exitUsage,
 		"limits set x --rate fast":             exitUsage,
 		"limits set x --burst 0":               exitUsage,
+		"limits set p --rate 1/s":              exitUsage,
+		"limits --limit -1":                    exitUsage,
 		"limits set x --concurrency -1":        exitUsage,
 		"limits set x --concurrency 1e9":       exitUsage,
 		"limits set x --reset --concurrency 1": exitUsage,

@@ -47,7 +47,7 @@ type cli struct {
 	Diagram  diagramCmd  `cmd:"" help:"Draw a pipeline as a mermaid flowchart."`
 	Models   modelsCmd   `cmd:"" help:"Reference inference services."`
 	Samples  samplesCmd  `cmd:"" help:"Write computed inputs to try pipelines with."`
-	Task     taskCmd     `cmd:"" help:"Look at tasks, cancel them, try them again."`
+	Task     taskCmd     `cmd:"" help:"Look at tasks, cancel, pause, move and try them again."`
 	Call     callCmd     `cmd:"" help:"Look at the record of calls."`
 	Limits   limitsCmd   `cmd:"" help:"Show the limits of pipelines and targets, and set them."`
 	Pause    pauseCmd    `cmd:"" help:"Let nothing more begin of pipelines, or at processors; calls under way go on."`

@@ -37,6 +37,9 @@ func (o operateFlags) each(ctx context.Context, c console, x *cli, do func(*app.
 	if len(o.IDs) == 0 {
 		return usageError{errors.New("expected \"<id> ...\", or --where or --pipeline")}
 	}
+	if o.State != "" || o.Since != 0 {
+		return usageError{errors.New("--state and --since go with --where or --pipeline, not with ids")}
+	}
 	return x.withDatabase(ctx, c, func(_ app.Settings, db *app.Database) error {
 		var said verdicts
 		for _, id := range o.IDs {
@@ -113,6 +116,9 @@ type taskCancelCmd struct {
 
 // Run is called by the parser.
 func (t *taskCancelCmd) Run(ctx context.Context, c console, x *cli) error {
+	if err := natural(t.Limit, t.Wait); err != nil {
+		return err
+	}
 	if t.bulk() {
 		return t.all(ctx, c, x, "cancel", unended, func(db *app.Database) app.Act { return db.Cancelling(t.by(), t.Wait) })
 	}

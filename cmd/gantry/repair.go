@@ -8,6 +8,7 @@ import (
 
 	"github.com/gantry-imaging/gantry/internal/app"
 	"github.com/gantry-imaging/gantry/internal/driver/all"
+	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/postgres"
 )
 
@@ -21,7 +22,11 @@ type taskMoveCmd struct {
 // Run is called by the parser.
 func (t *taskMoveCmd) Run(ctx context.Context, c console, x *cli) error {
 	m := app.Moving{To: t.To, By: t.by(), Stop: t.Stop, Wait: t.Wait, Drivers: all.Drivers()}
-	return t.each(ctx, c, x, func(db *app.Database, id string) (app.Verdict, error) { return db.Move(ctx, id, m) })
+	if err := natural(t.Limit, t.Wait); err != nil {
+		return err
+	}
+	return t.either(ctx, c, x, "move", append([]gantry.State{gantry.Failed}, unended...),
+		func(db *app.Database, id string) (app.Verdict, error) { return db.Move(ctx, id, m) })
 }
 
 type taskPauseCmd struct {
@@ -32,7 +37,10 @@ type taskPauseCmd struct {
 
 // Run is called by the parser.
 func (t *taskPauseCmd) Run(ctx context.Context, c console, x *cli) error {
-	return t.each(ctx, c, x, func(db *app.Database, id string) (app.Verdict, error) {
+	if err := natural(t.Limit, t.Wait); err != nil {
+		return err
+	}
+	return t.either(ctx, c, x, "pause", unended, func(db *app.Database, id string) (app.Verdict, error) {
 		return db.Pause(ctx, id, t.by(), t.Reason, t.Wait)
 	})
 }
@@ -43,7 +51,7 @@ type taskResumeCmd struct {
 
 // Run is called by the parser.
 func (t *taskResumeCmd) Run(ctx context.Context, c console, x *cli) error {
-	return t.each(ctx, c, x, func(db *app.Database, id string) (app.Verdict, error) { return db.Resume(ctx, id, t.by()) })
+	return t.either(ctx, c, x, "resume", unended, func(db *app.Database, id string) (app.Verdict, error) { return db.Resume(ctx, id, t.by()) })
 }
 
 // showRepair writes what task show says of a task's leg and pause.

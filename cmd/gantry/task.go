@@ -2,12 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/gantry-imaging/gantry/internal/app"
 	"github.com/gantry-imaging/gantry/internal/driver/all"
+	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/postgres"
 )
 
@@ -49,6 +53,12 @@ type taskLsCmd struct {
 
 // Run is called by the parser.
 func (t *taskLsCmd) Run(ctx context.Context, c console, x *cli) error {
+	if err := natural(t.Limit, t.Since); err != nil {
+		return err
+	}
+	if _, known := gantry.ParseState(t.State); t.State != "" && !known {
+		return usageError{errors.New("--state is one of queued, extracting, ingesting, inferring, responding, done, failed, cancelled")}
+	}
 	return x.withDatabase(ctx, c, func(_ app.Settings, db *app.Database) error {
 		list, err := db.Tasks(ctx, postgres.Filter{Pipeline: t.Pipeline, State: t.State, Limit: t.Limit, Since: t.since()})
 		if err != nil {
@@ -96,8 +106,8 @@ func (t *taskShowCmd) Run(ctx context.Context, c console, x *cli) error {
 			return printJSON(c.out, r)
 		}
 		w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
-		fmt.Fprintf(w, "task\t%s\npipeline\t%s (%s)\nstate\t%s %s\nsource\t%s\nitems\t%d\ncreated\t%s\n",
-			r.ID, r.Pipeline, r.Version[:12], r.State, r.Phase, r.Source, r.Items, r.CreatedAt.Format(time.RFC3339))
+		fmt.Fprintf(w, "task\t%s\npipeline\t%s (%s)\nstate\t%s\nsource\t%s\nitems\t%d\ncreated\t%s\n",
+			r.ID, r.Pipeline, r.Version[:12], strings.TrimSpace(r.State+" "+r.Phase), r.Source, r.Items, r.CreatedAt.Format(time.RFC3339))
 		showRepair(w, r)
 		if r.FinishedAt == nil {
 			why, err := db.Why(ctx, r.ID, all.Drivers())
@@ -116,10 +126,19 @@ func (t *taskShowCmd) Run(ctx context.Context, c console, x *cli) error {
 			fmt.Fprintf(w, "finished\t%s\n", r.FinishedAt.Format(time.RFC3339))
 		}
 		if r.Error != nil {
-			fmt.Fprintf(w, "error\t%s (%s)\n\t%s\n", r.Error.Code, r.Error.Kind, r.Error.Message)
+			showError(w, r.Error)
 		}
 		return w.Flush()
 	})
+}
+
+// showError writes why a task ended; one that was cancelled has a code and no kind.
+func showError(w io.Writer, e *postgres.TaskError) {
+	kind := ""
+	if e.Kind != "" {
+		kind = " (" + e.Kind + ")"
+	}
+	fmt.Fprintf(w, "error\t%s%s\n\t%s\n", e.Code, kind, e.Message)
 }
 
 type taskEventsCmd struct {

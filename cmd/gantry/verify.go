@@ -27,6 +27,9 @@ type verifyHistoryCmd struct {
 
 // Run is called by the parser.
 func (v *verifyHistoryCmd) Run(ctx context.Context, c console, x *cli) error {
+	if err := natural(0, v.Since); err != nil {
+		return err
+	}
 	return x.withDatabase(ctx, c, func(_ app.Settings, db *app.Database) error {
 		out := newFindings(c.out, v.JSON)
 		sum, err := audit.History(ctx, db.Store, postgres.Filter{Pipeline: v.Pipeline, Since: ago(v.Since)}, func(f audit.Violation) error {
@@ -48,6 +51,9 @@ type verifyLimitsCmd struct {
 
 // Run is called by the parser.
 func (v *verifyLimitsCmd) Run(ctx context.Context, c console, x *cli) error {
+	if err := natural(0, v.Since); err != nil {
+		return err
+	}
 	return x.withDatabase(ctx, c, func(_ app.Settings, db *app.Database) error {
 		out := newFindings(c.out, v.JSON)
 		list, err := audit.Limits(ctx, db.Store, v.Limiter, ago(v.Since), func(b audit.Breach) error {
