@@ -3,6 +3,8 @@ package app_test
 import (
 	"context"
 	"fmt"
+	"path"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -46,7 +48,13 @@ func TestCallbackPath(t *testing.T) {
 	jobs := y.await(2)
 	y.parked(1)
 	y.said(jobs[0].callback, "another secret", gantry.CallbackDone, jobs[0].answer(), gantry.CallbackForged)
-	y.said(jobs[0].callback[:len(jobs[0].callback)-1]+"_", farmSecret, gantry.CallbackDone, jobs[0].answer(), gantry.CallbackUnknown)
+	other := strings.Map(func(r rune) rune { // another token of the same length
+		if r == 'A' {
+			return 'B'
+		}
+		return 'A'
+	}, path.Base(jobs[0].callback))
+	y.said(strings.TrimSuffix(jobs[0].callback, path.Base(jobs[0].callback))+other, farmSecret, gantry.CallbackDone, jobs[0].answer(), gantry.CallbackUnknown)
 	y.said(jobs[0].callback, farmSecret, gantry.CallbackRunning, nil, gantry.CallbackAlive)
 	y.answer(jobs[0], gantry.CallbackAccepted)
 	y.answer(jobs[0], gantry.CallbackDuplicate)
