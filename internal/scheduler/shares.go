@@ -166,6 +166,9 @@ func (c *claimer) settle(want []gantry.Want, got map[int32]int, urgent bool) (ag
 		c.mu.Unlock()
 		again = again || !fewer
 		b := c.bucket(limiter)
+		if b == nil {
+			continue // the lane is gone by now
+		}
 		b.release(w.N - n)
 		if fewer {
 			b.setHope(0)
