@@ -74,6 +74,14 @@ func sentence(s string) string {
 	return strings.TrimRight(capital(s), ".") + "."
 }
 
+// kept says that the input is, where the reason has not said so.
+func kept(s string) string {
+	if strings.Contains(s, "the input is kept") {
+		return s
+	}
+	return s + " The input is kept."
+}
+
 func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 func plural(n int, one string) string {
@@ -108,7 +116,8 @@ func (t *telling) ended() {
 	case t.State == gantry.Done:
 		t.say(api.Cause{Code: WhyDone}, "It was done at %s.", at)
 	case t.State == gantry.Cancelled:
-		t.say(api.Cause{Code: WhyCancelled}, "It was cancelled at %s in %s, with %s: %s The input is kept.", at, t.place(t.Last.From), t.Error.Code, sentence(t.Error.Message))
+		t.say(api.Cause{Code: WhyCancelled}, "It was cancelled at %s in %s, with %s: %s", at, t.place(t.Last.From), t.Error.Code,
+			kept(sentence(t.Error.Message)))
 	default:
 		t.say(api.Cause{Code: WhyFailed}, "It failed at %s in %s, with %s (%s): %s The input is kept: %s.", at, t.place(t.Last.From), t.Error.Code, t.Error.Kind,
 			sentence(t.Error.Message), can)

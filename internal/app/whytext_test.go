@@ -80,6 +80,11 @@ var whyCases = map[string]struct {
 	}, []string{
 		"cancelled: It was cancelled at 2026-11-26T12:00:00Z (now) in responding, with cancelled: An operator cancelled the task. The input is kept."}},
 
+	"its runner died": {func(f *postgres.Facts) {
+		f.State, f.Ended, f.Last.From, f.Error = gantry.Cancelled, after(0), gantry.Responding, postgres.TaskError{Code: "runner_gone", Message: "the process is gone; the input is kept"}
+	}, []string{
+		"cancelled: It was cancelled at 2026-11-26T12:00:00Z (now) in responding, with runner_gone: The process is gone; the input is kept."}},
+
 	"next": {ready, []string{"next: Nothing holds it: it is next, and a process takes it within half a second."}},
 	"no process": {func(f *postgres.Facts) {
 		ready(f)
