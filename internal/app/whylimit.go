@@ -127,7 +127,10 @@ func (t *telling) target(l *postgres.FactLimit) {
 		c := api.Cause{Code: WhyUnits, Limit: l.Key}
 		var who string
 		c.Holders, who = t.holding(l, "unit")
-		t.say(c, "%d of %d units of %s are in use, held by %s; processes want %d more.", l.InUse, l.Units, l.Key, who, l.Waiting)
+		if l.Waiting > 0 {
+			who += fmt.Sprintf("; processes want %d more", l.Waiting)
+		}
+		t.say(c, "%d of %d units of %s are in use, held by %s.", l.InUse, l.Units, l.Key, who)
 	}
 	if l.Next != nil {
 		t.say(api.Cause{Code: WhyRate, Limit: l.Key, Until: l.Next}, "%s takes %.4g calls a second: no start is free before %s.", l.Key, l.Rate, t.at(*l.Next))

@@ -74,6 +74,9 @@ func sentence(s string) string {
 	return strings.TrimRight(capital(s), ".") + "."
 }
 
+// reason is why a task ended, without what is said of every input.
+func reason(s string) string { return sentence(strings.TrimSuffix(s, "; the input is kept")) }
+
 func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 func plural(n int, one string) string {
@@ -108,10 +111,10 @@ func (t *telling) ended() {
 	case t.State == gantry.Done:
 		t.say(api.Cause{Code: WhyDone}, "It was done at %s.", at)
 	case t.State == gantry.Cancelled:
-		t.say(api.Cause{Code: WhyCancelled}, "It was cancelled at %s in %s, with %s: %s The input is kept.", at, t.place(t.Last.From), t.Error.Code, sentence(t.Error.Message))
+		t.say(api.Cause{Code: WhyCancelled}, "It was cancelled at %s in %s, with %s: %s The input is kept.", at, t.place(t.Last.From), t.Error.Code, reason(t.Error.Message))
 	default:
 		t.say(api.Cause{Code: WhyFailed}, "It failed at %s in %s, with %s (%s): %s The input is kept: %s.", at, t.place(t.Last.From), t.Error.Code, t.Error.Kind,
-			sentence(t.Error.Message), can)
+			reason(t.Error.Message), can)
 	}
 }
 

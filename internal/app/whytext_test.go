@@ -80,6 +80,11 @@ var whyCases = map[string]struct {
 	}, []string{
 		"cancelled: It was cancelled at 2026-11-26T12:00:00Z (now) in responding, with cancelled: An operator cancelled the task. The input is kept."}},
 
+	"its runner died": {func(f *postgres.Facts) {
+		f.State, f.Ended, f.Last.From, f.Error = gantry.Cancelled, after(0), gantry.Responding, postgres.TaskError{Code: "runner_gone", Message: "the process is gone; the input is kept"}
+	}, []string{
+		"cancelled: It was cancelled at 2026-11-26T12:00:00Z (now) in responding, with runner_gone: The process is gone. The input is kept."}},
+
 	"next": {ready, []string{"next: Nothing holds it: it is next, and a process takes it within half a second."}},
 	"no process": {func(f *postgres.Facts) {
 		ready(f)
@@ -190,6 +195,13 @@ var whyCases = map[string]struct {
 	}, []string{
 		"units_in_use: 4 of 4 units of http://a are in use, held by process 12 (pacs-gw, 3 units) and process 9, which is gone (1 unit until 2026-11-26T12:00:30Z (in 30s)); processes want 5 more.",
 		"rate: http://a takes 2 calls a second: no start is free before 2026-11-26T12:00:03Z (in 3s).",
+		worksOn + "; a has answered 0 of 9 parts, 9 planned."}},
+	"a target whose units a dead process has": {func(f *postgres.Facts) {
+		f.Parts = []postgres.Parts{{Planned: 9}}
+		l := &f.Limits[1]
+		l.InUse, l.Held, l.Holders = 4, 4, []postgres.FactHolder{{Process: 9, Units: 4, HeldUntil: after(30 * time.Second)}}
+	}, []string{
+		"units_in_use: 4 of 4 units of http://a are in use, held by process 9, which is gone (4 units until 2026-11-26T12:00:30Z (in 30s)).",
 		worksOn + "; a has answered 0 of 9 parts, 9 planned."}},
 	"a target that nothing is left for": {func(f *postgres.Facts) {
 		f.Parts = []postgres.Parts{{OK: 9}}
