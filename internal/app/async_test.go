@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gantry-imaging/gantry/internal/audit"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/postgres"
 )
@@ -256,5 +257,8 @@ func TestUnitsOfTickets(t *testing.T) {
 	}
 	if n := len(y.all()); n != 48 {
 		t.Errorf("%d jobs for 48 parts", n)
+	}
+	if use, err := audit.Limits(t.Context(), y.Store, "", time.Time{}, func(b audit.Breach) error { t.Errorf("%+v", b); return nil }); err != nil || len(use) == 0 {
+		t.Errorf("%+v: %v", use, err)
 	}
 }
