@@ -69,6 +69,7 @@ func TestBulk(t *testing.T) {
 		{exitFailed, "task move --to x --pipeline refused --yes", "move 1 tasks: 0 done, 1 refused"},
 		{exitOK, "task pause --pipeline refused", "pause 0 tasks: 0 done, 0 refused"},
 		{exitOK, `task resume --where task.phase=="paused"`, "resume 0 tasks: 0 done, 0 refused"},
+		{exitFailed, "task redrive --pipeline refused --dry-run", "dry run: redrive 1 tasks: 0 done, 1 refused"},
 		{exitUsage, "task pause --pipeline refused aaaa", "not both"},
 		{exitUsage, "task cancel --state queued aaaa", "not with ids"},
 		{exitUsage, "task cancel --wait=-1s aaaa", "not below 0"},

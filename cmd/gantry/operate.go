@@ -152,7 +152,11 @@ func (t *taskRedriveCmd) Run(ctx context.Context, c console, x *cli) error {
 	what := app.Selection{Stage: t.Stage, Processor: t.Processor, Parts: app.PartsSelection(t.Parts), Dry: t.DryRun}
 	t.Yes = t.Yes || t.DryRun
 	if t.bulk() {
-		return t.all(ctx, c, x, "redrive", []gantry.State{gantry.Done, gantry.Failed, gantry.Cancelled},
+		verb := "redrive"
+		if t.DryRun {
+			verb = "dry run: redrive"
+		}
+		return t.all(ctx, c, x, verb, []gantry.State{gantry.Done, gantry.Failed, gantry.Cancelled},
 			func(db *app.Database) app.Act { return db.Redriving(t.by(), what, all.Drivers()) })
 	}
 	return t.each(ctx, c, x, func(db *app.Database, id string) (app.Verdict, error) {
