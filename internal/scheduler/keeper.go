@@ -125,13 +125,19 @@ func (k *keeper) bucket(ctx context.Context, id int32) (*bucket, error) {
 	return b, nil
 }
 
+// tending is what is remembered of one bucket between two looks at it.
+type tending struct {
+	pause        time.Duration // before units that were not to be had are asked for again
+	shared, read time.Time     // when the share and the row were looked at
+	asked, again time.Time     // when it was asked for units; when those that were not to be had may be asked for again
+	owed         bool          // the next unit is given back for an urgent call elsewhere
+}
+
 // tend keeps a bucket's units near its demand until the process ends.
 func (k *keeper) tend(b *bucket) {
 	timer := time.NewTimer(specEvery)
 	defer timer.Stop()
-	pause, shared, read := askMin, time.Now(), time.Now()
-	var asked, again time.Time // when it was asked for units; when those that were not to be had may be asked for again
-	owed := false              // the next unit is given back for an urgent call elsewhere
+	t := tending{pause: askMin, shared: time.Now(), read: time.Now()}
 	for {
 		select {
 		case <-k.ctx.Done():
@@ -141,66 +147,85 @@ func (k *keeper) tend(b *bucket) {
 		case <-timer.C:
 		}
 		k.tell(k.ctx, b)
-		news := b.outdated()
-		if news {
-			again = time.Time{}
-		}
-		if news || time.Since(read) > b.readEvery() {
-			if k.readSpec(b) {
-				shared = time.Time{}
-			}
-			read = time.Now()
-		}
-		b.passOn()
-		pressed := b.takePress()
-		if pressed || time.Since(shared) > shareEvery {
-			k.share(b)
-			shared = time.Now()
-		}
-		if pressed {
-			again, owed = time.Time{}, b.urgent() == 0
-		}
-		if b.urged > 0 {
-			k.urge(b)
-		}
-		next := b.readEvery()
-		switch d := b.demand(); {
-		case b.unlimited():
-			k.leave(b)
-		case d.want > d.granted && d.granted == d.booked && b.resting() && time.Since(asked) < restAsk:
-			next = shareEvery // nobody may begin; that somebody waits is on the books
-		case d.regrant > 0:
-			next = d.regrant
-		case d.want > d.granted && d.granted == d.booked && time.Now().Before(again):
-			next = time.Until(again) // demand that comes call by call must not become a grant a call
-		case d.granted < d.booked && d.inUse <= d.granted, d.want > d.granted && d.granted == d.booked:
-			asked = time.Now()
-			k.grant(b)
-			if d.granted < d.booked {
-				k.notify(b.id) // somebody waits for what was given back
-			}
-			before := d.booked
-			if d = b.demand(); d.booked < before && owed {
-				owed = false
-				k.others(b.id)
-			}
-			if d.want > d.granted {
-				k.urge(b)
-				next, again, pause = pause, time.Now().Add(pause), min(2*pause, askMax)
-			} else {
-				next, pause = shareEvery, askMin
-			}
-		case d.want < d.booked && time.Since(d.idle) >= surplusAfter:
-			k.grant(b)
-			next = shareEvery
-		case d.want < d.booked:
-			next = surplusAfter
-		case d.granted > 0:
-			next = shareEvery
-		}
+		k.learn(b, &t)
+		next := k.balance(b, &t)
 		next = min(next, k.probe(b))
 		timer.Reset(min(next, b.soon()))
 	}
+}
+
+// learn looks at the row and at the others where it is time, or somebody said that there is news.
+func (k *keeper) learn(b *bucket, t *tending) {
+	news := b.outdated()
+	if news {
+		t.again = time.Time{}
+	}
+	if news || time.Since(t.read) > b.readEvery() {
+		if k.readSpec(b) {
+			t.shared = time.Time{}
+		}
+		t.read = time.Now()
+	}
+	b.passOn()
+	pressed := b.takePress()
+	if pressed || time.Since(t.shared) > shareEvery {
+		k.share(b)
+		t.shared = time.Now()
+	}
+	if pressed {
+		t.again, t.owed = time.Time{}, b.urgent() == 0
+	}
+	if b.urged > 0 {
+		k.urge(b)
+	}
+}
+
+// balance asks for units or gives some back where demand has changed, and says when to look again.
+func (k *keeper) balance(b *bucket, t *tending) time.Duration {
+	d := b.demand()
+	short := d.want > d.granted && d.granted == d.booked
+	switch {
+	case b.unlimited():
+		k.leave(b)
+	case short && b.resting() && time.Since(t.asked) < restAsk:
+		return shareEvery // nobody may begin; that somebody waits is on the books
+	case d.regrant > 0:
+		return d.regrant
+	case short && time.Now().Before(t.again):
+		return time.Until(t.again) // demand that comes call by call must not become a grant a call
+	case d.granted < d.booked && d.inUse <= d.granted, short:
+		return k.regrant(b, t, d)
+	case d.want < d.booked && time.Since(d.idle) >= surplusAfter:
+		k.grant(b)
+		return shareEvery
+	case d.want < d.booked:
+		return surplusAfter
+	case d.granted > 0:
+		return shareEvery
+	}
+	return b.readEvery()
+}
+
+// regrant asks for what is wanted, or gives back what a share took, and says when to look again.
+func (k *keeper) regrant(b *bucket, t *tending, before demand) time.Duration {
+	t.asked = time.Now()
+	k.grant(b)
+	if before.granted < before.booked {
+		k.notify(b.id) // somebody waits for what was given back
+	}
+	d := b.demand()
+	if d.booked < before.booked && t.owed {
+		t.owed = false
+		k.others(b.id)
+	}
+	if d.want <= d.granted {
+		t.pause = askMin
+		return shareEvery
+	}
+	k.urge(b)
+	next := t.pause
+	t.again, t.pause = time.Now().Add(next), min(2*next, askMax)
+	return next
 }
 
 // readSpec reads the row, and tells whether there are fewer units than before.

@@ -53,24 +53,7 @@ func (b *bed) takeover(ctx context.Context, x *bench) ([]time.Duration, error) {
 	if err := waitFor(ctx, x.admin, `select count(*) = 200 from gantry.task_hot where phase = 1 and state = 1`); err != nil {
 		return nil, err
 	}
-	var victim int64
-	err = x.admin.QueryRow(ctx, `select owner from gantry.task_hot where phase = 1 group by owner order by count(*) desc limit 1`).Scan(&victim)
-	if err != nil {
-		return nil, err
-	}
-	var pid int
-	if err := x.admin.QueryRow(ctx, `select pid from gantry.worker where id = $1`, victim).Scan(&pid); err != nil {
-		return nil, err
-	}
-	for _, m := range c.members {
-		if m.cmd.Process.Pid == pid {
-			err = m.cmd.Process.Kill()
-		}
-	}
-	var killed time.Time
-	if err == nil {
-		err = x.admin.QueryRow(ctx, `select clock_timestamp()`).Scan(&killed)
-	}
+	victim, killed, err := x.killOne(ctx, c)
 	if err == nil {
 		err = waitFor(ctx, x.admin, `select not exists (select from gantry.task_hot where owner = `+strconv.FormatInt(victim, 10)+`)`)
 	}
@@ -96,4 +79,24 @@ func (b *bed) takeover(ctx context.Context, x *bench) ([]time.Duration, error) {
 	}
 	_, err = x.admin.Exec(ctx, `delete from gantry.task_hot`) // those of the others, which hold on to them for ever
 	return took, err
+}
+
+// killOne kills the member of a crew that holds the most tasks, and gives its worker id and the time by the
+// database's clock.
+func (x *bench) killOne(ctx context.Context, c *crew) (victim int64, killed time.Time, err error) {
+	var pid int
+	err = x.admin.QueryRow(ctx, `select w.id, w.pid from gantry.task_hot h join gantry.worker w on w.id = h.owner
+		group by 1, 2 order by count(*) desc limit 1`).Scan(&victim, &pid)
+	if err != nil {
+		return 0, killed, err
+	}
+	for _, m := range c.members {
+		if m.cmd.Process.Pid == pid {
+			err = m.cmd.Process.Kill()
+		}
+	}
+	if err == nil {
+		err = x.admin.QueryRow(ctx, `select clock_timestamp()`).Scan(&killed)
+	}
+	return victim, killed, err
 }
