@@ -20,9 +20,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/gantry-imaging/gantry/internal/audit"
 	"github.com/gantry-imaging/gantry/internal/dicom"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/media"
+	"github.com/gantry-imaging/gantry/internal/postgres"
 	"github.com/gantry-imaging/gantry/internal/sample"
 )
 
@@ -130,6 +132,10 @@ func TestRejoinMultiframe(t *testing.T) {
 	}
 	if j := m.Outputs[0].Joined[7]; j.Parent != "input#8" || j.SHA256 != s.by("same/8/0").answer || !strings.HasSuffix(j.Call, "same/8/0") {
 		t.Errorf("in the place of the eighth %+v", j)
+	}
+	sum, err := audit.History(t.Context(), r.Store, postgres.Filter{}, func(v audit.Violation) error { t.Errorf("%+v", v); return nil })
+	if err != nil || sum.Tasks != 1 {
+		t.Errorf("the record of what was put together: %+v: %v", sum, err)
 	}
 }
 

@@ -194,7 +194,8 @@ parts as materialized (
 good as materialized (select task_id, leg, stage, processor, ordinal, generation from parts where status = 2),
 outputs as materialized (
   select i.task_id, i.leg, i.stage, i.processor, i.part, i.generation, i.ordinal, count(*) as n
-  from k cross join lateral (select task_id, leg, stage, processor, part, generation, ordinal from item where task_id = k.id and stage >= 0 offset 0) i
+  from k cross join lateral (select task_id, leg, stage, processor, part, generation, ordinal from item
+    where task_id = k.id and stage >= 0 and transform <> 'rejoin' offset 0) i   -- what was put together is of no part
   group by 1, 2, 3, 4, 5, 6, 7),
 odd as (
   select '` + OddTwice + `' as rule, task_id, leg, stage, processor, ordinal, generation, n from answers where n > 1
