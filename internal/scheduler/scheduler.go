@@ -236,8 +236,7 @@ func (s *Session) run(ctx context.Context, t gantry.Task, step Step) {
 		tr := step(sctx, t)
 		cancel()
 		if tr.Task == 0 {
-			s.giveBack(ctx, t)
-			return
+			return // if the lease holds after all, the claimer finds out
 		}
 		tr.Parent = t.Parent
 		if err := s.land(ctx, &tr); err != nil {
@@ -268,22 +267,6 @@ func (s *Session) run(ctx context.Context, t gantry.Task, step Step) {
 		if tr.Within > 0 {
 			until = time.Now().Add(tr.Within)
 		}
-	}
-}
-
-// giveBack lets go of a task whose step says that the lease is lost. It mostly is, and then this changes
-// nothing. But a process that was late with a heartbeat stops to begin calls before others may take its tasks,
-// and its next heartbeat may still be in time: the task would be owned by a process that does nothing for it.
-func (s *Session) giveBack(ctx context.Context, t gantry.Task) {
-	if errors.Is(context.Cause(ctx), gantry.ErrFenced) {
-		return // the session ends
-	}
-	tr := gantry.Transition{Lease: t.Lease, From: t.State, To: t.State, Stage: t.Stage, Change: gantry.Release}
-	err := s.commits.Commit(context.WithoutCancel(ctx), &gantry.Write{Lease: t.Lease, Transition: &tr})
-	if err == nil {
-		s.Wake(t.Lane)
-	} else if !errors.Is(err, gantry.ErrFenced) {
-		s.opts.Log.Error("give task back", "task", t.PublicID, "err", err)
 	}
 }
 
