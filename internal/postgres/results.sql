@@ -72,12 +72,13 @@ t as (
   where p.task_id = f.ids[r.lease] and p.leg = r.leg and p.stage = r.stage and p.processor = r.processor
     and p.ordinal = r.ordinal and p.generation = r.generation and p.status < 2)
 
--- section: outcomes. Each is a fact and always lands; where the lease no longer holds it is marked fenced (3).
+-- section: outcomes. Each is a fact and always lands; where the lease no longer holds it is marked fenced (3), but for
+-- that of a call that never left (2): nothing came of it that could be.
 o as (
   insert into call_outcome(task_id, id, sent_us, ttfb_us, took_us, req_size, resp_size, limiter, status, result, kind,
                            req_sha, resp_sha, error_code)
   select r.task_id, r.id, r.sent_us, r.ttfb_us, r.took_us, r.req_size, r.resp_size, r.limiter, r.status,
-         case when r.lease > 0 and f.ids[r.lease] = 0 then 3 else r.result end, r.kind, r.req_sha, r.resp_sha, nullif(r.error_code, '')
+         case when r.lease > 0 and f.ids[r.lease] = 0 and r.result <> 2 then 3 else r.result end, r.kind, r.req_sha, r.resp_sha, nullif(r.error_code, '')
   from f, unnest($1::int[], $2::bigint[], $3::uuid[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
                  $9::int[], $10::int[], $11::smallint[], $12::smallint[], $13::bytea[], $14::bytea[], $15::text[]) as r
        (lease, task_id, id, sent_us, ttfb_us, took_us, req_size, resp_size, limiter, status, result, kind, req_sha, resp_sha, error_code))

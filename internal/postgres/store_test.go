@@ -337,7 +337,9 @@ func TestZombieWritesNothingButItsOutcome(t *testing.T) {
 	zombie := b.register(time.Minute)
 	task := b.claim(zombie, 1)[0]
 	in := &gantry.Intent{ID: b.ids.New(), Lease: task.Lease, Boundary: gantry.AtProcessor, Limiter: b.limiter, Pipeline: b.pipeline}
-	b.commit(zombie, &gantry.Write{Intent: in})
+	kept := *in
+	kept.ID = b.ids.New()
+	b.commit(zombie, &gantry.Write{Intent: in}, &gantry.Write{Intent: &kept})
 	b.exec(`update worker set expires_at = now() - interval '1 s' where id = $1`, int64(zombie))
 	if lanes := must(b.Reap(t.Context()))(t); len(lanes) != 1 || lanes[0] != b.lane {
 		t.Fatalf("reaped lanes %v", lanes)
@@ -346,16 +348,20 @@ func TestZombieWritesNothingButItsOutcome(t *testing.T) {
 		Items: []gantry.Item{{ID: 3}}, Parts: []gantry.Part{{Status: gantry.PartOK, Attempt: 1, DueIn: -1}}}
 	next := *in
 	next.ID = b.ids.New()
-	got := b.commit(zombie, late, &gantry.Write{Intent: &next}, advance(task, gantry.Extracting))
+	got := b.commit(zombie, late, &gantry.Write{Intent: &next}, advance(task, gantry.Extracting),
+		&gantry.Write{Lease: task.Lease, Outcome: &gantry.Outcome{ID: kept.ID, Task: task.Task, Limiter: b.limiter, Result: gantry.ResultNotSent}})
 	if got[0] || got[1] || got[2] {
 		t.Errorf("a zombie's writes landed: %v", got)
 	}
 	if n := b.count(`select (select count(*) from item) + (select count(*) from part)`); n != 0 {
 		t.Errorf("%d rows of a zombie", n)
 	}
-	calls := must(b.Calls(t.Context(), postgres.Filter{}))(t)
-	if len(calls) != 1 || calls[0].Outcome != "fenced" {
-		t.Errorf("calls %+v, want one that was fenced", calls)
+	was := map[string]string{}
+	for _, c := range must(b.Calls(t.Context(), postgres.Filter{}))(t) {
+		was[c.ID] = c.Outcome
+	}
+	if diff := cmp.Diff(map[string]string{in.ID.String(): "fenced", kept.ID.String(): "not_sent"}, was); diff != "" {
+		t.Errorf("calls (-want +got):\n%s", diff)
 	}
 	again := b.claim(b.worker, 1)
 	if len(again) != 1 || again[0].Crashes != 1 || again[0].Seq != task.Seq+2 {

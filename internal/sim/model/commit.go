@@ -86,7 +86,7 @@ func (s *Store) results(writes []*gantry.Write, held []bool) {
 		}
 		if x.Outcome != nil {
 			o := *x.Outcome
-			if x.Lease.Task != 0 && !held[i] {
+			if x.Lease.Task != 0 && !held[i] && o.Result != gantry.ResultNotSent {
 				o.Result = gantry.ResultFenced
 			}
 			s.outcomes = append(s.outcomes, o)
