@@ -110,7 +110,32 @@ type Arrival struct {
 	Place     string // how the source finds the bytes if they were not copied; erasable
 	Sequencer string
 	Media     string
+	Status    ArrivalStatus
+	Reason    Code // of a status other than Accepted
 }
+
+// ArrivalStatus says what became of an arrival; it is stored in arrival.status.
+type ArrivalStatus int16
+
+// What became of an arrival: a task or a collection took it; a later state of the same object came first;
+// it was gone before it could be read; no rule of any pipeline takes it; its collection takes none any more.
+const (
+	Accepted ArrivalStatus = iota
+	Superseded
+	SourceGone
+	Unmatched
+	Ignored
+)
+
+// String names the status as listings do.
+func (s ArrivalStatus) String() string {
+	if s < 0 || int(s) >= len(arrivalStatuses) {
+		return "unknown"
+	}
+	return arrivalStatuses[s]
+}
+
+var arrivalStatuses = [...]string{"accepted", "superseded", "source_gone", "unmatched", "ignored"}
 
 // Admission turns an arrival into a task of one pipeline.
 type Admission struct {

@@ -61,6 +61,21 @@ func (s *Store) Enqueue(ctx context.Context, list []gantry.Admission) (made int,
 	return int(tag.RowsAffected()), nil
 }
 
+// TurnAway puts arrivals on record that no task is made from, all or none, with their status and reason. One
+// that is on record already stays as it is.
+func (s *Store) TurnAway(ctx context.Context, list []gantry.Arrival) error {
+	batch := &pgx.Batch{}
+	for _, a := range list {
+		batch.Queue(`insert into arrival(id, source, ref_mac, version, name, size, sha, sequencer, place, status, reason)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, nullif($9, ''), $10, nullif($11, '')) on conflict do nothing`,
+			a.ID, a.Source, a.RefMAC[:], a.Version, a.Name, a.Size, digestOrNull(a.SHA), a.Sequencer, a.Place, int16(a.Status), string(a.Reason))
+	}
+	if err := s.pool.SendBatch(ctx, batch).Close(); err != nil {
+		return fmt.Errorf("turn arrivals away: %w", err)
+	}
+	return nil
+}
+
 // EnsurePipeline makes the row of a pipeline version, or finds it.
 func (s *Store) EnsurePipeline(ctx context.Context, p *gantry.Pipeline) (int32, error) {
 	var id int32

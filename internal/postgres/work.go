@@ -11,16 +11,39 @@ import (
 
 // Original reads the arrival that a task was made from.
 func (s *Store) Original(ctx context.Context, task gantry.TaskID) (gantry.Arrival, error) {
-	var a gantry.Arrival
-	var sha []byte
-	err := s.pool.QueryRow(ctx, `select a.id, a.source, a.version, coalesce(a.name, ''), a.size, a.sha, coalesce(a.location, ''), coalesce(a.place, '')
-		from task t join arrival a on a.id = t.arrival where t.id = $1`, int64(task)).
-		Scan(&a.ID, &a.Source, &a.Version, &a.Name, &a.Size, &sha, &a.Location, &a.Place)
+	list, err := s.Originals(ctx, task)
 	if err != nil {
-		return a, fmt.Errorf("read arrival of task %d: %w", task, err)
+		return gantry.Arrival{}, err
 	}
-	copy(a.SHA[:], sha)
-	return a, nil
+	return list[0], nil
+}
+
+// Originals reads the arrivals that a task was made from: one, or the members of its collection in the
+// order of their names.
+func (s *Store) Originals(ctx context.Context, task gantry.TaskID) ([]gantry.Arrival, error) {
+	rows, err := s.pool.Query(ctx, `select a.id, a.source, a.ref_mac, a.version, coalesce(a.name, ''), a.size, a.sha, coalesce(a.location, ''), coalesce(a.place, '')
+		from arrival a where a.id = any(array(
+			select arrival from task where id = $1 and arrival is not null
+			union all
+			select m.arrival from task t join collection_member m on m.collection = t.collection where t.id = $1))
+		order by coalesce(a.name, '') collate "C", a.ref_mac, a.id`, int64(task))
+	if err != nil {
+		return nil, fmt.Errorf("read arrivals of task %d: %w", task, err)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (a gantry.Arrival, err error) {
+		var mac, sha []byte
+		err = row.Scan(&a.ID, &a.Source, &mac, &a.Version, &a.Name, &a.Size, &sha, &a.Location, &a.Place)
+		copy(a.RefMAC[:], mac)
+		copy(a.SHA[:], sha)
+		return a, err
+	})
+	if err == nil && len(list) == 0 {
+		err = pgx.ErrNoRows
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read arrivals of task %d: %w", task, err)
+	}
+	return list, nil
 }
 
 // Items reads the items of a task's leg in the order of their ids.

@@ -1,0 +1,59 @@
+package postgres_test
+
+import (
+	"testing"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+// TestOriginals gives the members of a collection in the order of their names.
+func TestOriginals(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.enqueue(3)
+	tasks := b.claim(b.worker, 3)
+	var ids []int64
+	for i, x := range tasks {
+		one := must(b.Originals(t.Context(), x.Task))(t)
+		if len(one) != 1 || one[0].ID != must(b.Original(t.Context(), x.Task))(t).ID || one[0].RefMAC.IsZero() {
+			t.Fatalf("task %d: %+v", i, one)
+		}
+		ids = append(ids, one[0].ID)
+		b.exec(`update arrival set name = $2 where id = $1`, one[0].ID, []string{"c", "B", "a"}[i])
+	}
+	b.exec(`insert into collection(pipeline, key_mac) values ('p', '\x01')`)
+	b.exec(`insert into collection_member select c.id, x from collection c, unnest($1::bigint[]) x`, ids)
+	b.exec(`update task set arrival = null, collection = (select max(id) from collection) where id = $1`, int64(tasks[0].Task))
+	var names string
+	for _, a := range must(b.Originals(t.Context(), tasks[0].Task))(t) {
+		names += a.Name
+	}
+	if names != "Bac" {
+		t.Errorf("members %s", names)
+	}
+	b.exec(`update task set collection = null where id = $1`, int64(tasks[0].Task))
+	if _, err := b.Originals(t.Context(), tasks[0].Task); err == nil {
+		t.Error("a task of nothing has originals")
+	}
+}
+
+// TestTurnAway keeps what no task is made from, once.
+func TestTurnAway(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	a := gantry.Arrival{ID: must(b.ArrivalIDs(t.Context(), 1))(t)[0], Source: "p/in", RefMAC: gantry.Digest{7}, Version: "v", Name: "x.png", Size: 3,
+		Status: gantry.Unmatched, Reason: "no_rule"}
+	again := a
+	again.ID, again.Status = must(b.ArrivalIDs(t.Context(), 1))(t)[0], gantry.Ignored
+	for _, list := range [][]gantry.Arrival{{a}, {a, again}, nil} {
+		if err := b.TurnAway(t.Context(), list); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := b.count(`select count(*) from arrival where source = 'p/in'`); n != 1 {
+		t.Errorf("%d rows", n)
+	}
+	if n := b.count(`select count(*) from arrival where source = 'p/in' and status = $1 and reason = 'no_rule'`, int16(gantry.Unmatched)); n != 1 {
+		t.Error("not as it was first")
+	}
+}
