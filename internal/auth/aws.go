@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -25,6 +26,7 @@ const (
 	defaultRegion = "us-east-1"
 	contentSHA    = "X-Amz-Content-Sha256"
 	refreshBefore = time.Minute // that credentials run out
+	forgetEvery   = time.Minute // at most, because of what a server answers
 )
 
 // awsSigner signs requests for S3 with AWS Signature Version 4. The digest of the body is the
@@ -35,6 +37,7 @@ type awsSigner struct {
 	region string // empty: that of the request's host
 	creds  aws.CredentialsProvider
 	signer *v4.Signer
+	forgot atomic.Int64 // Unix seconds
 }
 
 // newAWS makes the signer of a credential of kind aws. It opens nothing.
@@ -148,7 +151,29 @@ func (s *awsSigner) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	return s.next.RoundTrip(signed)
+	resp, err := s.next.RoundTrip(signed)
+	if err == nil {
+		s.judge(resp.StatusCode)
+	}
+	return resp, err
+}
+
+// judge forgets credentials that a server may have refused because they ran out before their time: S3 answers
+// 400 ExpiredToken or 403, and nothing but the status to a HEAD. The next request takes them anew.
+func (s *awsSigner) judge(status int) {
+	switch status {
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:
+	default:
+		return
+	}
+	cache, ok := s.creds.(*aws.CredentialsCache)
+	if !ok {
+		return
+	}
+	now, last := time.Now().Unix(), s.forgot.Load()
+	if now-last >= int64(forgetEvery/time.Second) && s.forgot.CompareAndSwap(last, now) {
+		cache.Invalidate()
+	}
 }
 
 func (s *awsSigner) sign(req *http.Request) (*http.Request, error) {

@@ -17,7 +17,7 @@ import (
 const (
 	CodeBucketMissing    gantry.Code = "bucket_missing"    // NotFound
 	CodeAccessDenied     gantry.Code = "access_denied"     // Denied
-	CodeExpired          gantry.Code = "expired_token"     // Denied: the credentials ran out
+	CodeExpired          gantry.Code = "expired_token"     // Unavailable: the credentials ran out, and are taken anew for the next try
 	CodeClockSkew        gantry.Code = "clock_skew"        // Denied: this machine's clock or the server's is wrong
 	CodeSlowDown         gantry.Code = "slow_down"         // Unavailable
 	CodeNoSpace          gantry.Code = "no_space"          // Unavailable
@@ -40,8 +40,8 @@ var meanings = map[string]struct {
 	code gantry.Code
 }{
 	"NoSuchBucket":                {gantry.NotFound, CodeBucketMissing},
-	"ExpiredToken":                {gantry.Denied, CodeExpired},
-	"InvalidToken":                {gantry.Denied, CodeExpired},
+	"ExpiredToken":                {gantry.Unavailable, CodeExpired},
+	"InvalidToken":                {gantry.Unavailable, CodeExpired},
 	"RequestTimeTooSkewed":        {gantry.Denied, CodeClockSkew},
 	"SlowDown":                    {gantry.Unavailable, CodeSlowDown},
 	"SlowDownRead":                {gantry.Unavailable, CodeSlowDown},

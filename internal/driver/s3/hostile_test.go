@@ -91,7 +91,7 @@ func TestRefusals(t *testing.T) {
 		{507, "", gantry.Unavailable, CodeNoSpace},
 		{403, "AccessDenied", gantry.Denied, CodeAccessDenied},
 		{403, "SignatureDoesNotMatch", gantry.Denied, CodeAccessDenied},
-		{400, "ExpiredToken", gantry.Denied, CodeExpired},
+		{400, "ExpiredToken", gantry.Unavailable, CodeExpired},
 		{403, "RequestTimeTooSkewed", gantry.Denied, CodeClockSkew},
 		{404, "NoSuchBucket", gantry.NotFound, CodeBucketMissing},
 		{501, "NotImplemented", gantry.Permanent, CodeNotImplemented},
