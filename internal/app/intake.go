@@ -123,8 +123,14 @@ func (in *intake) copyIn(ctx context.Context, f *feed, o offer, a *gantry.Arriva
 				r = gate.Local(ctx, r, false)
 			}
 			defer r.Close()
-			staged, err = in.blobs.Stage(ctx, r, o.Size, o.limit)
-			return err
+			if staged, err = in.blobs.Stage(ctx, r, o.Size, o.limit); err != nil {
+				return err
+			}
+			if o.Size >= 0 && staged.Size() != o.Size { // some servers say that half an object is all of it
+				staged.Discard()
+				return gantry.Errorf(gantry.Transient, "size_mismatch", "read object: %d bytes came of %d that were announced", staged.Size(), o.Size)
+			}
+			return nil
 		},
 		func(ctx context.Context, err error) (*gantry.Write, error) {
 			if err != nil {

@@ -62,7 +62,12 @@ func (l *ledger) worker(t *testing.T, p *process) int64 {
 // finished waits until n tasks are done, and wants none to end otherwise.
 func (l *ledger) finished(t *testing.T, n int) {
 	t.Helper()
-	eventually(t, 60*time.Second, fmt.Sprintf("%d tasks to be done", n), func() bool {
+	l.finishedWithin(t, n, 60*time.Second)
+}
+
+func (l *ledger) finishedWithin(t *testing.T, n int, within time.Duration) {
+	t.Helper()
+	eventually(t, within, fmt.Sprintf("%d tasks to be done", n), func() bool {
 		if bad := l.count(t, `select count(*) from task where final_state <> 5`); bad > 0 {
 			t.Fatalf("%d tasks ended otherwise: %s", bad, l.text(t, `select string_agg(distinct error_code || ': ' || error, '; ') from task where final_state <> 5`))
 		}

@@ -39,6 +39,7 @@ func TestS3Killed(t *testing.T) {
 // pail is a server with a bucket to take from and one to deliver into.
 type pail struct {
 	*s3.Client
+	server   *s3test.Server
 	pipeline string
 	model    *foreign
 	dropped  int
@@ -51,7 +52,7 @@ func newPail(t *testing.T) *pail {
 	server := s3test.Start(t)
 	t.Setenv("E2E_S3_ID", server.AccessKey)
 	t.Setenv("E2E_S3_SECRET", server.SecretKey)
-	p := &pail{pipeline: filepath.Join(folder(t), "p.yaml"), model: newForeign(t, 50*time.Millisecond), Client: s3.New(s3.Options{
+	p := &pail{server: server, pipeline: filepath.Join(folder(t), "p.yaml"), model: newForeign(t, 50*time.Millisecond), Client: s3.New(s3.Options{
 		BaseEndpoint: &server.Endpoint, Region: "us-east-1", UsePathStyle: true,
 		Credentials: credentials.NewStaticCredentialsProvider(server.AccessKey, server.SecretKey, "")})}
 	for _, name := range []string{inbox, results} {
@@ -59,6 +60,13 @@ func newPail(t *testing.T) *pail {
 			t.Fatal(err)
 		}
 	}
+	p.write(t, server.Endpoint, "retry: {attempts: 5, initial: 100ms}")
+	return p
+}
+
+// write makes the pipeline file, with the server at an address.
+func (p *pail) write(t *testing.T, endpoint, retry string) {
+	t.Helper()
 	text := fmt.Sprintf(`gantry: v1
 name: kill-s3
 sources: {inbox: {kind: s3, bucket: inbox, prefix: in/, endpoint: %[1]q, path_style: true, poll: 100ms, auth: gateway}}
@@ -66,12 +74,11 @@ sinks: {results: {kind: s3, bucket: results, prefix: out/, endpoint: %[1]q, path
 stages: [{name: enhance, call: model}]
 processors: {model: {kind: http, url: %[2]q, timeout: 2s, limits: {concurrency: 8}}}
 auth: {gateway: {kind: aws, access_key_id: "${env:E2E_S3_ID}", secret_access_key: "${env:E2E_S3_SECRET}"}}
-retry: {attempts: 5, initial: 100ms}
-`, server.Endpoint, p.model.URL+"/v1/enhance")
+%[3]s
+`, endpoint, p.model.URL+"/v1/enhance", retry)
 	if err := os.WriteFile(p.pipeline, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	return p
 }
 
 // drop puts the pictures from number first to before number end into the bucket.

@@ -67,6 +67,15 @@ func status(err error) int {
 	return 0
 }
 
+// method gives that of the request that an operation failed with.
+func method(err error) string {
+	r, ok := errors.AsType[*smithyhttp.ResponseError](err)
+	if !ok || r.Response == nil || r.Response.Request == nil {
+		return ""
+	}
+	return r.Response.Request.Method
+}
+
 // classify says what an error of the SDK means. Its text is our own: the SDK's quotes answers. doing
 // is the verb of it.
 func classify(ctx context.Context, doing string, err error) error {
@@ -91,6 +100,9 @@ func classify(ctx context.Context, doing string, err error) error {
 		if m, known := meanings[api.ErrorCode()]; known {
 			kind, reason = m.kind, m.code
 		}
+	}
+	if code == http.StatusBadRequest && method(err) == http.MethodHead { // its answer has no body to say why: the credentials may have run out
+		kind = gantry.Transient
 	}
 	out := gantry.Errorf(kind, reason, "%s: the server answers with status %d", doing, code)
 	out.RetryAfter = retryAfter(err)

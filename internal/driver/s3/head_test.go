@@ -1,0 +1,32 @@
+package s3
+
+import (
+	"io"
+	"net/http"
+	"testing"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+// The answer to a HEAD has no body that says that the credentials ran out: another try may go differently. Where
+// there is a body that says otherwise, as after a PUT, none does.
+func TestRefusedHead(t *testing.T) {
+	t.Parallel()
+	for refused, kind := range map[string]gantry.Kind{http.MethodHead: gantry.Transient, http.MethodPut: gantry.Permanent} {
+		e := signed{&faults{before: func(r *http.Request) *http.Response {
+			resp := refusal(r, http.StatusPreconditionFailed, "PreconditionFailed")
+			if r.Method == refused {
+				resp = refusal(r, http.StatusBadRequest, "InvalidRequest")
+			}
+			if r.Method == http.MethodHead {
+				io.Copy(io.Discard, resp.Body)
+			}
+			return resp
+		}}}
+		snk, err := NewSink(t.Context(), SinkConfig{Bucket: "somewhere", Endpoint: "http://s3.test", PathStyle: true}, e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantError(t, snk.Deliver(t.Context(), delivery("t/a", []byte("x"))), kind, CodeRefused)
+	}
+}
