@@ -37,6 +37,9 @@ type settings struct {
 
 	slices   int   // distinct CT slices that files and archives are made of
 	zipBytes int64 // of the archive's entries
+
+	objects     int   // in a bucket
+	objectBytes int64 // of the one large object
 }
 
 func main() {
@@ -51,7 +54,7 @@ func main() {
 	flag.StringVar(&s.river, "river", "", "the peer of the scheduler; without it they are not compared")
 	flag.BoolVar(&s.short, "short", false, "fewer rounds, claims and tasks")
 	flag.StringVar(&s.binary, "gantry", "", "the gantry binary; without it the processes are not measured")
-	flag.StringVar(&s.only, "only", "", "what to run, with commas between: calls, latency, claims, transitions, processes, rivals, whole, idle, idlecall, bigtask, limits, takeover, parked, video, scan, frames, zip, or one kind of calls such as 100k; without it all")
+	flag.StringVar(&s.only, "only", "", "what to run, with commas between: calls, latency, claims, transitions, processes, rivals, whole, idle, idlecall, bigtask, limits, takeover, parked, drop, bigobject, video, scan, frames, zip, or one kind of calls such as 100k; without it all")
 	flag.StringVar(&s.profile, "profile", "", "file for a processor profile of this process")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -78,9 +81,11 @@ func (s settings) sized() settings {
 	s.rounds, s.claims, s.tasks, s.pings = 5, 2000, 20_000, 200
 	s.parked = 10_000
 	s.slices, s.zipBytes = 20, 2<<30
+	s.objects, s.objectBytes = 10_000, 5<<30
 	if s.short {
 		s.parked = 1000
 		s.slices, s.zipBytes = 10, 256<<20
+		s.objects, s.objectBytes = 1000, 512<<20
 		s.rounds, s.claims, s.tasks, s.pings = 3, 200, 5000, 60
 	}
 	return s
@@ -119,6 +124,7 @@ func measure(ctx context.Context, s settings) error {
 		{"calls", measureCalls}, {"latency", measureLatency}, {"claims", measureClaims},
 		{"transitions", measureTransitions}, {"processes", measureProcesses},
 		{"rivals", measureRivals}, {"whole", measureWhole}, {"idle", measureIdleStart}, {"idlecall", measureIdleCall}, {"bigtask", measureBigTask}, {"limits", measureLimits}, {"takeover", measureTakeover}, {"parked", measureParked},
+		{"drop", measureBucketDrop}, {"bigobject", measureBigObject},
 		{"video", measureVideo}, {"scan", measureScan}, {"frames", measureFrames}, {"zip", measureZip},
 	} {
 		if !s.runs(x.name) && !(x.name == "calls" && s.runsAnyCalls()) {
