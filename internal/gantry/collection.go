@@ -63,7 +63,7 @@ type Gathering struct {
 type Gathered struct {
 	Known      bool  // the arrival was on record; nothing changed
 	Collection int64 // that it is a member of, or says the end of; 0: none
-	Revision   int16
+	Revision   int32
 	Status     ArrivalStatus
 	Due        time.Duration // until the collection is closed if nothing more comes; meaningless where Collection is 0
 }
@@ -73,7 +73,7 @@ type Closing struct {
 	Collection int64
 	Pipeline   string
 	Source     string // pipeline/source
-	Revision   int16
+	Revision   int32
 	Members    int
 	Reason     Code
 	Task       string // public id; empty: it held nothing
