@@ -66,7 +66,7 @@ func (p *plans) holdGroups() {
 		"heads":     {postgres.HeadsSQL, []string{text("p"), macs(n)}, "collection_pipeline_key_mac_revision_key"},
 		"seen":      {postgres.SeenSQL, []string{text("p/in"), macs(n), text("1"), array("bigint", "", n)}, "arrival_source_ref_mac_version_key"},
 		"copy":      {postgres.CopySQL, []string{array("bigint", "1000000", 1), array("bigint", "77", 1)}, "collection_member_pkey"},
-		"leave":     {postgres.LeaveSQL, []string{array("bigint", "", n), array("bigint", "", n)}, "Scan using collection_member"},
+		"leave":     {postgres.LeaveSQL, []string{array("bigint", "", n), array("bigint", "", n)}, "collection_member_"},
 		"supersede": {postgres.SupersedeSQL, []string{array("bigint", "", n), "1"}, "arrival_pkey"},
 		"push": {postgres.PushSQL, append([]string{array("bigint", "", n), array("int", "3", n), array("bool", "false", n), array("int", "0", n), array("int", "1", n),
 			array("int", "1", n), array("smallint", "5", n), array("bigint", "1", n), array("bigint", "1", n), array("bigint", "1", n)}, text("quiet")), "collection_pkey"},

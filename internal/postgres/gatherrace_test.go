@@ -123,7 +123,9 @@ func TestAcceptWaitsForClosing(t *testing.T) {
 	}
 
 	done := make(chan []gantry.Gathered, 1)
-	go func() { done <- must(w.Gather(context.WithoutCancel(t.Context()), []gantry.Gathering{w.file("a/2")}))(t) }()
+	go func() {
+		done <- must(w.Gather(context.WithoutCancel(t.Context()), []gantry.Gathering{w.file("a/2")}))(t)
+	}()
 	w.whileWaiting()
 	select {
 	case got := <-done:
