@@ -19,6 +19,7 @@ type Pipeline struct {
 	Stages      []Stage
 	When        Condition // which tasks go on after ingesting; nil: all
 	Group       GroupBy   // what an archive is divided by into children
+	Collect     *Collect  // which arrivals are one task together; nil: each is one of its own
 	Extract     Extract
 	InProgress  int           // how many tasks at once, over all processes; 0: no limit
 	States      map[State]int // how many of these may be in a state at once; states without an entry have no limit

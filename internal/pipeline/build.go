@@ -155,7 +155,7 @@ func (d *decoder) checkName(path, name string) {
 func (d *decoder) build(f *file) *gantry.Pipeline {
 	p := &gantry.Pipeline{
 		Name: f.Name, Description: f.Description, Priority: f.Priority.fixed, Order: f.ordering.build(d.ranking),
-		Group: gantry.GroupBy(f.Group.By), When: d.condition("when"),
+		Group: f.Group.divide(), Collect: f.Group.collect(), When: d.condition("when"),
 		Extract: gantry.Extract{
 			Archives: f.Extract.Archives, Frames: gantry.Rendering(f.Extract.Frames), Video: gantry.Rendering(f.Extract.Video),
 			Window: string(f.Extract.Window), Sample: float64(f.Extract.Sample), Depth: f.Extract.Depth, MaxBytes: int64(f.Extract.MaxBytes),

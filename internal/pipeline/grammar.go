@@ -17,7 +17,7 @@ type file struct {
 	Description string `yaml:"description" version:"no" doc:"What it is for, in a sentence."`
 	ordering
 	Sources    map[string]endpoint `yaml:"sources" names:"true" role:"source" doc:"Where objects come from. gantry run brings its own."`
-	Group      group               `yaml:"group" doc:"How the media of one archive are divided into tasks of their own. Without it, one archive is one task."`
+	Group      group               `yaml:"group" doc:"Which arrivals are one task together, and how the media of one archive are divided into tasks of their own. Without it, one arrival is one task."`
 	When       expression          `yaml:"when" doc:"Which tasks go on after ingesting; without it, all."`
 	Extract    extract             `yaml:"extract" doc:"What is unpacked, and how much of it, over all nesting."`
 	Limits     fileLimits          `yaml:"limits" version:"no" doc:"How much goes on at once, over all processes."`
@@ -47,12 +47,6 @@ type endpoint struct {
 type outlet struct {
 	endpoint
 	Rejoin string `yaml:"rejoin" one:"original" doc:"original puts what was made of an archive, a multi-frame file or a video back into one of the same kind, in the original order. Without it every output is a file of its own."`
-}
-
-type group struct {
-	By string `yaml:"by" required:"true" one:"study series patient" later:"prefix" doc:"The DICOM attribute that members have in common."`
-
-	_ struct{} `later:"quiet cap expect late complete"`
 }
 
 // process is a processor.

@@ -12,6 +12,7 @@ import (
 func Reference(k Kinds) string {
 	r := &reference{kinds: kinds{k}}
 	r.section("The file", reflect.ValueOf(new(file)).Elem(), "")
+	r.section("`group`", reflect.ValueOf(new(group)).Elem(), "")
 	r.section("`extract`", reflect.ValueOf(new(extract)).Elem(), "")
 	r.section("An entry of `stages`", reflect.ValueOf(new(stage)).Elem(), "")
 	r.section("An entry of `sources`", reflect.ValueOf(new(endpoint)).Elem(), "source")

@@ -49,3 +49,16 @@ func FactsForTest(id string) map[string][]string {
 	return map[string][]string{"task": {factsSQL, id}, "processes": {processesSQL}, "ahead": {aheadSQL, id}, "parts": {factPartsSQL, id}, "calls": {openCallsSQL, id},
 		"children": {factChildrenSQL, id}, "limits": {factLimitsSQL, id, `array['x']`}, "holders": {factHoldersSQL, id, `array['x']`}}
 }
+
+// The statements about collections.
+const (
+	HeadsSQL     = headsSQL
+	SeenSQL      = seenSQL
+	PushSQL      = pushSQL
+	DueSQL       = dueSQL
+	CloseSQL     = closeCollectionsSQL
+	NextDueSQL   = nextDueSQL
+	CopySQL      = copyMembersSQL
+	LeaveSQL     = leaveSQL
+	SupersedeSQL = supersedeSQL
+)

@@ -1,0 +1,184 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+// Gather makes arrivals durable as members of the open collections of their groups, all or none, and says what became
+// of each. Where a group has no collection, or only one that is closed, one is opened, or what came is late, as the
+// rules have it. The same arrivals may be given again; then nothing changes. Of an object that comes again with other
+// bytes, only the last is a member. A collection is due so long after now as its rules say, on the database's clock.
+func (s *Store) Gather(ctx context.Context, list []gantry.Gathering) ([]gantry.Gathered, error) {
+	out := make([]gantry.Gathered, len(list))
+	for _, round := range rounds(list) {
+		part := make([]gantry.Gathering, len(round))
+		for i, n := range round {
+			part[i] = list[n]
+		}
+		got, err := s.gatherRound(ctx, part)
+		if err != nil {
+			return nil, fmt.Errorf("gather arrivals: %w", err)
+		}
+		for i, n := range round {
+			out[n] = got[i]
+		}
+	}
+	return out, nil
+}
+
+// gatherRound is Gather for arrivals of different objects.
+func (s *Store) gatherRound(ctx context.Context, list []gantry.Gathering) (out []gantry.Gathered, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		heads, err := lockHeads(ctx, tx, list)
+		if err != nil {
+			return err
+		}
+		seen, err := sights(ctx, tx, list, heads)
+		if err != nil {
+			return err
+		}
+		groups := gather(list, heads, seen)
+		if err := openRevisions(ctx, tx, list, groups); err != nil {
+			return err
+		}
+		out = told(list, groups, seen)
+		return write(ctx, tx, list, groups, seen, out)
+	})
+	return out, err
+}
+
+// lockHeads waits for the other accepts of the same sources, and gives the last revision of each group, locked.
+func lockHeads(ctx context.Context, tx pgx.Tx, list []gantry.Gathering) (map[groupKey]head, error) {
+	var sources, pipelines []string
+	var macs [][]byte
+	known := map[groupKey]bool{}
+	for i := range list {
+		sources = append(sources, list[i].Arrival.Source)
+		key := groupKey{list[i].Pipeline, list[i].Group}
+		if !known[key] {
+			known[key] = true
+			pipelines, macs = append(pipelines, key.pipeline), append(macs, slices.Clone(key.mac[:]))
+		}
+	}
+	slices.Sort(sources)
+	heads := map[groupKey]head{}
+	b := &pgx.Batch{}
+	b.Queue(gatherLockSQL, slices.Compact(sources))
+	b.Queue(headsSQL, pipelines, macs).Query(func(rows pgx.Rows) error {
+		var key groupKey
+		var h head
+		var mac []byte
+		_, err := pgx.ForEachRow(rows, []any{&key.pipeline, &mac, &h.id, &h.revision, &h.closed, &h.arrivals, &h.marked}, func() error {
+			copy(key.mac[:], mac)
+			heads[key] = h
+			return nil
+		})
+		return err
+	})
+	return heads, tx.SendBatch(ctx, b).Close()
+}
+
+// sights looks for arrivals of the same objects.
+func sights(ctx context.Context, tx pgx.Tx, list []gantry.Gathering, heads map[groupKey]head) ([]sight, error) {
+	var sources, versions []string
+	var macs [][]byte
+	var of []int64
+	for i := range list {
+		a := &list[i].Arrival
+		sources, macs, versions = append(sources, a.Source), append(macs, a.RefMAC[:]), append(versions, a.Version)
+		of = append(of, heads[groupKey{list[i].Pipeline, list[i].Group}].id)
+	}
+	rows, err := tx.Query(ctx, seenSQL, sources, macs, versions, of)
+	if err != nil {
+		return nil, err
+	}
+	seen := make([]sight, len(list))
+	var i, id int64
+	var same, member bool
+	_, err = pgx.ForEachRow(rows, []any{&i, &id, &same, &member}, func() error {
+		if same {
+			seen[i-1].known = id
+		}
+		if member {
+			seen[i-1].members = append(seen[i-1].members, id)
+		}
+		return nil
+	})
+	return seen, err
+}
+
+// openRevisions makes the collections that are missing.
+func openRevisions(ctx context.Context, tx pgx.Tx, list []gantry.Gathering, groups []*gathering) error {
+	var pipelines, sources, names []string
+	var macs [][]byte
+	var revisions []int32
+	fresh := map[groupKey]*gathering{}
+	for _, g := range groups {
+		if !g.fresh {
+			continue
+		}
+		fresh[g.key] = g
+		x := &list[slices.Concat(g.rows, g.markers)[0]]
+		pipelines, macs, revisions = append(pipelines, g.key.pipeline), append(macs, slices.Clone(g.key.mac[:])), append(revisions, g.revision)
+		sources, names = append(sources, x.Arrival.Source), append(names, x.Name)
+	}
+	if len(fresh) == 0 {
+		return nil
+	}
+	rows, err := tx.Query(ctx, openSQL, pipelines, macs, revisions, sources, names)
+	if err != nil {
+		return err
+	}
+	var key groupKey
+	var mac []byte
+	var id int64
+	_, err = pgx.ForEachRow(rows, []any{&key.pipeline, &mac, &id}, func() error {
+		copy(key.mac[:], mac)
+		fresh[key].target = id
+		return nil
+	})
+	return err
+}
+
+// told says what becomes of each arrival, but for when its collection is due.
+func told(list []gantry.Gathering, groups []*gathering, seen []sight) []gantry.Gathered {
+	out := make([]gantry.Gathered, len(list))
+	for i := range out {
+		out[i].Known = seen[i].known != 0
+	}
+	for _, g := range groups {
+		for _, i := range slices.Concat(g.rows, g.markers) {
+			out[i] = gantry.Gathered{Collection: g.target, Revision: g.revision, Status: gantry.Accepted}
+			if g.late() && !list[i].Marker {
+				out[i].Status = gantry.Ignored
+			}
+		}
+	}
+	return out
+}
+
+// write puts down what was decided, and fills in when collections are due.
+func write(ctx context.Context, tx pgx.Tx, list []gantry.Gathering, groups []*gathering, seen []sight, out []gantry.Gathered) error {
+	b := &pgx.Batch{}
+	fresh := queueArrivals(b, list, seen, out)
+	queueMembers(b, list, groups)
+	left := map[int64]time.Duration{}
+	queuePush(b, list, groups, left)
+	if err := tx.SendBatch(ctx, b).Close(); err != nil {
+		return err
+	}
+	if n := fresh.made; n != fresh.want {
+		return gantry.Errorf(gantry.Transient, "", "%d of %d arrivals came another way at this moment", fresh.want-n, fresh.want)
+	}
+	for i := range out {
+		out[i].Due = left[out[i].Collection]
+	}
+	return nil
+}

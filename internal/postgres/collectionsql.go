@@ -1,0 +1,101 @@
+package postgres
+
+// gatherLockSQL lets the accepts of a source run one after another, in all processes: only they make revisions and
+// members. $1 sources, sorted.
+const gatherLockSQL = `select pg_advisory_xact_lock(hashtext('gantry.gather'), hashtext(s)) from unnest($1::text[]) s`
+
+// headsSQL gives the last revision of each group and locks it, so that it is either closed already, or is not before
+// the members of this transaction are in it. By group: $1 pipeline, $2 key_mac.
+const headsSQL = `
+select c.pipeline, c.key_mac, c.id, c.revision, c.closed, c.arrivals, c.marked from collection c
+where c.id = any (array(
+  select (select x.id from collection x where x.pipeline = g.pipeline and x.key_mac = g.key_mac order by x.revision desc limit 1)
+  from unnest($1::text[], $2::bytea[]) g(pipeline, key_mac)))
+order by c.id for update`
+
+// seenSQL gives what is on record of objects: each version of them, and whether it is a member of a collection. By
+// object: $1 source, $2 ref_mac, $3 version that comes now, $4 collection.
+const seenSQL = `
+select r.i, a.id, a.version = r.version, exists (select from collection_member m where m.collection = r.head and m.arrival = a.id)
+from unnest($1::text[], $2::bytea[], $3::text[], $4::bigint[]) with ordinality r(source, ref_mac, version, head, i)
+cross join lateral (select id, version from arrival where source = r.source and ref_mac = r.ref_mac offset 0) a`
+
+// openSQL makes revisions, which are not due before pushSQL says when. By collection: $1 pipeline, $2 key_mac,
+// $3 revision, $4 source, $5 name.
+const openSQL = `
+insert into collection(pipeline, key_mac, revision, source, name)
+select pipeline, key_mac, revision, source, name from unnest($1::text[], $2::bytea[], $3::int[], $4::text[], $5::text[]) r(pipeline, key_mac, revision, source, name)
+returning pipeline, key_mac, id`
+
+// By arrival: $1 id, $2 source, $3 ref_mac, $4 version, $5 name, $6 size, $7 sha, $8 location, $9 sequencer, $10 place, $11 status, $12 reason.
+const arriveSQL = `
+insert into arrival(id, source, ref_mac, version, name, size, sha, location, sequencer, place, status, reason)
+select id, source, ref_mac, version, name, size, sha, location, sequencer, nullif(place, ''), status, nullif(reason, '')
+from unnest($1::bigint[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::bigint[], $7::bytea[], $8::text[], $9::text[], $10::text[], $11::smallint[], $12::text[])
+  as r(id, source, ref_mac, version, name, size, sha, location, sequencer, place, status, reason)
+on conflict do nothing`
+
+// arriveAgainSQL does what enqueue.sql does about bytes that came before. By arrival: $1 id, $2 sequencer, $3 place.
+const arriveAgainSQL = `
+update arrival a set sequencer = r.sequencer, place = case when a.place is not null then coalesce(nullif(r.place, ''), a.place) end
+from unnest($1::bigint[], $2::text[], $3::text[]) r(id, sequencer, place) where a.id = r.id`
+
+// copyMembersSQL gives a revision the members of the one before. By revision: $1 it, $2 the one before.
+const copyMembersSQL = `
+insert into collection_member(collection, arrival)
+select n.fresh, m.arrival from unnest($1::bigint[], $2::bigint[]) n(fresh, last)
+cross join lateral (select arrival from collection_member where collection = n.last offset 0) m`
+
+// By member: $1 collection, $2 arrival.
+const (
+	leaveSQL = `delete from collection_member m using unnest($1::bigint[], $2::bigint[]) r(collection, arrival) where m.collection = r.collection and m.arrival = r.arrival`
+	joinSQL  = `insert into collection_member(collection, arrival) select * from unnest($1::bigint[], $2::bigint[])`
+)
+
+// supersedeSQL marks the arrivals that a later state of their object took the place of before any task was made from
+// them. $1 arrivals, $2 Superseded.
+const supersedeSQL = `
+update arrival a set status = $2 where a.id = any ($1::bigint[]) and not exists (select from collection_member m where m.arrival = a.id)`
+
+// pushSQL says when collections are due, and why they will be closed then. By collection: $1 id, $2 members, $3 whether
+// its marker came, $4 how many are expected, $5 version, $6 lane, $7 priority, $8 within (us), $9 cap (us),
+// $10 wait (us); below 0: until the cap, $11 reason.
+const pushSQL = `
+with n as materialized (select clock_timestamp() as at),
+r as materialized (
+  select r.*, n.at, coalesce(c.cap, n.at + r.cap_us * interval '1 us') as until
+  from unnest($1::bigint[], $2::int[], $3::bool[], $4::int[], $5::int[], $6::int[], $7::smallint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::text[])
+    as r(id, arrivals, marked, expected, version, lane, priority, within_us, cap_us, wait_us, reason)
+  cross join n
+  cross join lateral (select cap from collection where id = r.id offset 0) c)
+update collection c set arrivals = r.arrivals, marked = r.marked, expected = nullif(r.expected, 0), version = r.version, lane = r.lane,
+  priority = case when c.last_at is null then r.priority else least(c.priority, r.priority) end, within_us = r.within_us, last_at = r.at, cap = r.until,
+  due = case when r.wait_us < 0 then r.until else least(r.until, r.at + r.wait_us * interval '1 us') end,
+  reason = case when r.wait_us < 0 or r.until <= r.at + r.wait_us * interval '1 us' then 'cap' else r.reason end
+from r where c.id = r.id
+returning c.id, (extract(epoch from c.due - r.at) * 1000000)::bigint`
+
+// markSQL keeps in mind that a marker came when its collection was closed already. $1 collections.
+const markSQL = `update collection set marked = true where id = any ($1::bigint[])`
+
+// dueSQL takes collections that are due. One whose members are being added is passed over, and looked at again. $1 how many at most.
+const dueSQL = `
+select id, pipeline, source, key_mac, revision, arrivals, version, lane, priority, within_us, reason from collection
+where not closed and due <= now() order by due limit $1 for update skip locked`
+
+// closeCollectionsSQL closes collections and makes their tasks. By collection: $1 id, $2 public id; empty: no task, $3 version, $4 lane,
+// $5 priority, $6 within (us).
+const closeCollectionsSQL = `
+with r as materialized (
+  select * from unnest($1::bigint[], $2::text[], $3::int[], $4::int[], $5::smallint[], $6::bigint[]) as r(id, public_id, version, lane, priority, within_us)),
+t as (
+  insert into task(public_id, collection, pipeline) select public_id, id, version from r where public_id <> ''
+  on conflict (public_id) do nothing returning id, collection),
+h as (
+  insert into task_hot(id, lane, priority, state_until)
+  select t.id, r.lane, r.priority, now() + r.within_us * interval '1 us' from t join r on r.id = t.collection)
+update collection set closed = true, closed_at = clock_timestamp(), reason = case when arrivals = 0 then 'empty' else reason end
+where id = any (array(select id from r))`
+
+// nextDueSQL is how long it is until the next collection is due, in seconds.
+const nextDueSQL = `select extract(epoch from min(due) - clock_timestamp())::float8 from collection where not closed`

@@ -1,0 +1,93 @@
+package postgres_test
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/gantry-imaging/gantry/internal/postgres"
+)
+
+var scansGroups = regexp.MustCompile(`Seq Scan on (collection|collection_member|arrival|task)\b`)
+
+// TestGatherPlans holds the statements about collections to plans that do not grow with how many are open, with
+// statistics and without.
+func TestGatherPlans(t *testing.T) {
+	t.Parallel()
+	for _, analyzed := range []bool{true, false} {
+		t.Run(fmt.Sprintf("analyzed %t", analyzed), func(t *testing.T) {
+			t.Parallel()
+			p := newPlans(t, analyzed)
+			p.exec(`alter table collection set (autovacuum_enabled = off)`)
+			p.exec(`alter table collection_member set (autovacuum_enabled = off)`)
+			p.exec(`alter table arrival set (autovacuum_enabled = off)`)
+			p.exec(fmt.Sprintf(`insert into arrival(id, source, ref_mac, version, size) select n, 'p/in', int8send(n), '1', 1 from generate_series(1, %d) n`, backlog))
+			p.exec(fmt.Sprintf(`insert into collection(id, pipeline, key_mac, source, version, lane, arrivals, due, cap, last_at) overriding system value
+				select n, 'p', int8send(n), 'p/in', (select id from pipeline_version), %d, 1, now() + n * interval '1 s' - interval '50 s', now() + interval '1 day', now() from generate_series(1, %d) n`, p.lane, backlog))
+			p.exec(fmt.Sprintf(`insert into collection_member select n, n from generate_series(1, %d) n`, backlog))
+			p.exec(fmt.Sprintf(`alter table task alter id restart %d`, 10*backlog))
+			if analyzed {
+				p.exec(`vacuum analyze arrival`)
+				p.exec(`vacuum analyze collection`)
+				p.exec(`vacuum analyze collection_member`)
+			}
+			p.holdGroups()
+			if analyzed {
+				p.dueScans()
+			}
+		})
+	}
+}
+
+// macs writes the keys of the groups from 1 to n.
+func macs(n int) string {
+	return numbered("bytea", `'\x%016x'`, n)
+}
+
+// numbered writes the numbers from 1 to n in some form.
+func numbered(kind, form string, n int) string {
+	all := make([]string, n)
+	for i := range all {
+		all[i] = fmt.Sprintf(form, i+1)
+	}
+	return "array[" + strings.Join(all, ",") + "]::" + kind + "[]"
+}
+
+func (p *plans) holdGroups() {
+	p.t.Helper()
+	const n = 500
+	text := func(v string) string { return array("text", "'"+v+"'", n) }
+	for name, x := range map[string]struct {
+		sql  string
+		args []string
+		use  string
+	}{
+		"heads":     {postgres.HeadsSQL, []string{text("p"), macs(n)}, "collection_pipeline_key_mac_revision_key"},
+		"seen":      {postgres.SeenSQL, []string{text("p/in"), macs(n), text("1"), array("bigint", "", n)}, "arrival_source_ref_mac_version_key"},
+		"copy":      {postgres.CopySQL, []string{array("bigint", "1000000", 1), array("bigint", "77", 1)}, "collection_member_pkey"},
+		"leave":     {postgres.LeaveSQL, []string{array("bigint", "", n), array("bigint", "", n)}, "collection_member_"},
+		"supersede": {postgres.SupersedeSQL, []string{array("bigint", "", n), "1"}, "arrival_pkey"},
+		"push": {postgres.PushSQL, append([]string{array("bigint", "", n), array("int", "3", n), array("bool", "false", n), array("int", "0", n), array("int", "1", n),
+			array("int", "1", n), array("smallint", "5", n), array("bigint", "1", n), array("bigint", "1", n), array("bigint", "1", n)}, text("quiet")), "collection_pkey"},
+		"due": {postgres.DueSQL, []string{"100"}, "collection_due"},
+		"close": {postgres.CloseSQL, []string{array("bigint", "", n), numbered("text", "'t%d'", n), array("int", "1", n), array("int", "1", n),
+			array("smallint", "5", n), array("bigint", "1", n)}, "collection_pkey"},
+		"next": {postgres.NextDueSQL + " and $1::bool", []string{"true"}, "collection_due"},
+	} {
+		plan := p.explain(x.sql, x.args...)
+		hold(p.t, plan)
+		if scansGroups.MatchString(plan) || !strings.Contains(plan, x.use) {
+			p.t.Errorf("%s does not go by %s:\n%s", name, x.use, plan)
+		}
+	}
+}
+
+// dueScans is the control: without the index the test would see what is due being looked for everywhere.
+func (p *plans) dueScans() {
+	p.t.Helper()
+	p.exec(`drop index collection_due`)
+	if plan := p.explain(postgres.DueSQL, "100"); !scansGroups.MatchString(plan) {
+		p.t.Errorf("without the index nothing is scanned; the control proves nothing:\n%s", plan)
+	}
+}
