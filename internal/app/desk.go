@@ -128,8 +128,8 @@ func (a *App) sameBytes(ctx context.Context, id string, sha gantry.Digest) error
 	if err != nil {
 		return err
 	}
-	first, err := a.Store.Original(ctx, gantry.TaskID(t.Key))
-	if err == nil && first.SHA != sha {
+	first, err := a.Store.Originals(ctx, gantry.TaskID(t.Key))
+	if err == nil && first[0].SHA != sha {
 		return gantry.Errorf(gantry.Illegal, gantry.CodeConflict, "other bytes came under this key before")
 	}
 	return err

@@ -9,19 +9,10 @@ import (
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
-// Original reads the arrival that a task was made from.
-func (s *Store) Original(ctx context.Context, task gantry.TaskID) (gantry.Arrival, error) {
-	list, err := s.Originals(ctx, task)
-	if err != nil {
-		return gantry.Arrival{}, err
-	}
-	return list[0], nil
-}
-
 // Originals reads the arrivals that a task was made from: one, or the members of its collection in the
 // order of their names.
 func (s *Store) Originals(ctx context.Context, task gantry.TaskID) ([]gantry.Arrival, error) {
-	rows, err := s.pool.Query(ctx, `select a.id, a.source, a.ref_mac, a.version, coalesce(a.name, ''), a.size, a.sha, coalesce(a.location, ''), coalesce(a.place, '')
+	rows, err := s.pool.Query(ctx, `select a.id, a.source, a.ref_mac, a.version, coalesce(a.name, ''), a.size, a.sha, coalesce(a.location, ''), coalesce(a.place, ''), coalesce((select collection from task where id = $1), 0)
 		from arrival a where a.id = any(array(
 			select arrival from task where id = $1 and arrival is not null
 			union all
@@ -32,7 +23,7 @@ func (s *Store) Originals(ctx context.Context, task gantry.TaskID) ([]gantry.Arr
 	}
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (a gantry.Arrival, err error) {
 		var mac, sha []byte
-		err = row.Scan(&a.ID, &a.Source, &mac, &a.Version, &a.Name, &a.Size, &sha, &a.Location, &a.Place)
+		err = row.Scan(&a.ID, &a.Source, &mac, &a.Version, &a.Name, &a.Size, &sha, &a.Location, &a.Place, &a.Collection)
 		copy(a.RefMAC[:], mac)
 		copy(a.SHA[:], sha)
 		return a, err
@@ -44,6 +35,18 @@ func (s *Store) Originals(ctx context.Context, task gantry.TaskID) ([]gantry.Arr
 		return nil, fmt.Errorf("read arrivals of task %d: %w", task, err)
 	}
 	return list, nil
+}
+
+// Inputs says how many originals a task has, of how many bytes in all.
+func (s *Store) Inputs(ctx context.Context, task gantry.TaskID) (n int, size int64, err error) {
+	err = s.ask.QueryRow(ctx, `select count(*), coalesce(sum(a.size), 0)::bigint from arrival a where a.id = any(array(
+			select arrival from task where id = $1 and arrival is not null
+			union all
+			select m.arrival from task t join collection_member m on m.collection = t.collection where t.id = $1))`, int64(task)).Scan(&n, &size)
+	if err != nil {
+		return 0, 0, fmt.Errorf("count originals of task %d: %w", task, err)
+	}
+	return n, size, nil
 }
 
 // Items reads the items of a task's leg in the order of their ids.
