@@ -37,18 +37,6 @@ func (s *Store) Originals(ctx context.Context, task gantry.TaskID) ([]gantry.Arr
 	return list, nil
 }
 
-// Inputs says how many originals a task has, of how many bytes in all.
-func (s *Store) Inputs(ctx context.Context, task gantry.TaskID) (n int, size int64, err error) {
-	err = s.ask.QueryRow(ctx, `select count(*), coalesce(sum(a.size), 0)::bigint from arrival a where a.id = any(array(
-			select arrival from task where id = $1 and arrival is not null
-			union all
-			select m.arrival from task t join collection_member m on m.collection = t.collection where t.id = $1))`, int64(task)).Scan(&n, &size)
-	if err != nil {
-		return 0, 0, fmt.Errorf("count originals of task %d: %w", task, err)
-	}
-	return n, size, nil
-}
-
 // Items reads the items of a task's leg in the order of their ids.
 func (s *Store) Items(ctx context.Context, task gantry.TaskID) ([]gantry.Item, error) {
 	rows, err := s.pool.Query(ctx, `select `+itemColumns+` from item where task_id = $1
