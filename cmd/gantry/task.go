@@ -108,6 +108,9 @@ func (t *taskShowCmd) Run(ctx context.Context, c console, x *cli) error {
 		w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
 		fmt.Fprintf(w, "task\t%s\npipeline\t%s (%s)\nstate\t%s\nsource\t%s\nitems\t%d\ncreated\t%s\n",
 			r.ID, r.Pipeline, r.Version[:12], strings.TrimSpace(r.State+" "+r.Phase), r.Source, r.Items, r.CreatedAt.Format(time.RFC3339))
+		if r.Originals != 1 {
+			fmt.Fprintf(w, "originals\t%d, %d bytes\n", r.Originals, r.Bytes)
+		}
 		showRepair(w, r)
 		if r.FinishedAt == nil {
 			why, err := db.Why(ctx, r.ID, all.Drivers())

@@ -26,6 +26,8 @@ type Task struct {
 	CreatedAt  *time.Time      `json:"created_at,omitempty"`
 	FinishedAt *time.Time      `json:"finished_at,omitempty"`
 	Error      *Failure        `json:"error,omitempty"`
+	Originals  int             `json:"originals,omitempty"` // 1, or the members of its collection
+	Bytes      int64           `json:"bytes,omitempty"`     // of all of them
 	Manifest   json.RawMessage `json:"manifest,omitempty"`
 }
 

@@ -128,8 +128,8 @@ func (a *App) sameBytes(ctx context.Context, id string, sha gantry.Digest) error
 	if err != nil {
 		return err
 	}
-	first, err := a.Store.Original(ctx, gantry.TaskID(t.Key))
-	if err == nil && first.SHA != sha {
+	first, err := a.Store.Originals(ctx, gantry.TaskID(t.Key))
+	if err == nil && first[0].SHA != sha {
 		return gantry.Errorf(gantry.Illegal, gantry.CodeConflict, "other bytes came under this key before")
 	}
 	return err
@@ -141,7 +141,8 @@ func (a *App) Task(ctx context.Context, id string) (api.Task, error) {
 	if err != nil {
 		return api.Task{}, err
 	}
-	x := api.Task{ID: t.ID, State: t.State, Pipeline: t.Pipeline, Version: t.Version, CreatedAt: &t.CreatedAt, FinishedAt: t.FinishedAt}
+	x := api.Task{ID: t.ID, State: t.State, Pipeline: t.Pipeline, Version: t.Version, CreatedAt: &t.CreatedAt, FinishedAt: t.FinishedAt,
+		Originals: t.Originals, Bytes: t.Bytes}
 	if t.Error != nil {
 		x.Error = &api.Failure{Code: t.Error.Code, Kind: t.Error.Kind, Message: t.Error.Message}
 	}

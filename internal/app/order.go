@@ -93,7 +93,7 @@ func queued(p *gantry.Pipeline, priority int16, now time.Time) time.Duration {
 
 // onlyLater is what an expression cannot speak of if a task's priority is to be known before it was looked into: in a
 // text with escapes any name may hide.
-var onlyLater = []string{"dicom", "items", "media", `\`}
+var onlyLater = []string{"dicom", "items", "media", "count", `\`}
 
 // firstPriority is that of a new task. An expression that speaks of its source and size alone is asked at once; it is
 // asked again with all others when the tags are read.

@@ -32,11 +32,11 @@ func passage(ctx context.Context, st *postgres.Store, drivers *driver.Register, 
 	if err != nil {
 		return gantry.Passage{}, gantry.Errorf(gantry.Illegal, "bad_pipeline", "read pipeline version %d: %w", s.Version, err)
 	}
-	a, err := st.Original(ctx, task)
+	list, err := st.Originals(ctx, task)
 	if err != nil {
 		return gantry.Passage{}, err
 	}
-	_, from, _ := strings.Cut(a.Source, "/")
+	_, from, _ := strings.Cut(list[0].Source, "/")
 	source := gantry.MovedLane
 	for _, x := range p.Sources {
 		if x.Name == from {

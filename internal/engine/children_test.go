@@ -93,8 +93,10 @@ func (w *world) MemberItems(_ context.Context, id gantry.TaskID) (owner gantry.T
 	in := map[gantry.ItemID]bool{}
 	for _, s := range w.kin[id].members {
 		for x := s.First; x < s.End; x++ {
-			for y := x; y != gantry.NoItem; y = w.items[y].Parent {
+			for y := x; y != gantry.NoItem; {
 				in[y] = true
+				i, _ := slices.BinarySearchFunc(w.items, y, func(x gantry.Item, id gantry.ItemID) int { return int(x.ID) - int(id) })
+				y = w.items[i].Parent
 			}
 		}
 	}

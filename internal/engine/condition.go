@@ -48,14 +48,13 @@ func (w *work) admit(ctx context.Context) (gantry.Event, error) {
 
 // taskVars makes the variables of the pipeline's own expressions, as far as one of them speaks of them.
 func (w *work) taskVars(ctx context.Context, of fmt.Stringer) (map[string]any, error) {
-	a, err := w.e.Store.Original(ctx, w.task.Task)
+	list, err := w.e.Store.Originals(ctx, w.task.Task)
 	if err != nil {
 		return nil, err
 	}
 	came := w.sound()
-	root, _ := w.item(0)
 	vars := map[string]any{
-		"object": map[string]any{"size": root.Size, "media": root.Media, "source": path.Base(a.Source)},
+		"object": w.object(list),
 		"items":  map[string]any{"count": len(came.origins)},
 	}
 	first := slices.IndexFunc(came.origins, func(id gantry.ItemID) bool {
@@ -68,6 +67,28 @@ func (w *work) taskVars(ctx context.Context, of fmt.Stringer) (map[string]any, e
 		}
 	}
 	return vars, nil
+}
+
+// object is what expressions know of what the task was made of. A collection has the size of all its members, how many
+// they are, and a media type if they share one.
+func (w *work) object(list []gantry.Arrival) map[string]any {
+	roots := w.originals()
+	vars := map[string]any{"size": int64(0), "media": "", "source": path.Base(list[0].Source)}
+	if len(roots) > 0 {
+		vars["size"], vars["media"] = roots[0].Size, roots[0].Media
+	}
+	if !w.many {
+		return vars
+	}
+	var size int64
+	for _, a := range list {
+		size += a.Size
+	}
+	vars["size"], vars["count"] = size, len(list)
+	if slices.ContainsFunc(roots, func(x gantry.Item) bool { return x.Media != roots[0].Media }) {
+		vars["media"] = ""
+	}
+	return vars
 }
 
 // asked tells by the stage's when whether a group is sent.

@@ -18,7 +18,7 @@ import (
 
 // Store is the engine's side of the database.
 type Store interface {
-	Original(ctx context.Context, task gantry.TaskID) (gantry.Arrival, error)
+	Originals(ctx context.Context, task gantry.TaskID) ([]gantry.Arrival, error)
 	Items(ctx context.Context, task gantry.TaskID) ([]gantry.Item, error)
 	Parts(ctx context.Context, task gantry.TaskID, leg int16) ([]gantry.Part, error)
 	Children(ctx context.Context, parent gantry.TaskID) ([]gantry.ChildTask, error)

@@ -15,28 +15,22 @@ import (
 	"github.com/gantry-imaging/gantry/internal/media"
 )
 
-// extract finds out what the original is and lists what is in it. It indexes and does not copy. The
-// same original always gives the same items with the same ids, so that a second run after a crash
+// extract finds out what the originals are and lists what is in them. It indexes and does not copy. The
+// same originals always gives the same items with the same ids, so that a second run after a crash
 // only fills in what is missing.
 func (w *work) extract(ctx context.Context) (gantry.Event, error) {
 	if w.task.Role != gantry.NoRole {
 		return gantry.Finish, nil // its media are its parent's
 	}
 	w.items, w.last = nil, gantry.NoItem
-	a, err := w.e.Store.Original(ctx, w.task.Task)
+	list, err := w.e.Store.Originals(ctx, w.task.Task)
 	if err != nil {
 		return "", err
 	}
-	root := gantry.Item{ID: w.nextID(), Parent: gantry.NoItem, Origin: 0, Stage: gantry.OriginalStage, Leg: w.task.Leg,
-		Name: a.Name, Size: a.Size, SHA: a.SHA, Location: a.Location}
-	if a.Location == "" && a.Place != "" {
-		root.Transform, root.Locator = fromSource, a.Version
-	}
-	if err := w.identify(ctx, &root); err != nil {
-		return "", err
-	}
+	w.many = list[0].Collection != 0
+	w.inPlace().know(list)
 	x := &extraction{work: w, budget: media.NewBudget(w.limits())}
-	if err := x.take(ctx, root, 0); err != nil {
+	if err := x.takeAll(ctx, list); err != nil {
 		if gantry.KindOf(err) == gantry.Illegal {
 			err = errors.Join(err, x.flush(ctx))
 		}
@@ -49,6 +43,19 @@ func (w *work) extract(ctx context.Context) (gantry.Event, error) {
 		return "", err
 	}
 	return gantry.Finish, nil
+}
+
+// takeAll extracts the originals.
+func (x *extraction) takeAll(ctx context.Context, list []gantry.Arrival) error {
+	if x.many {
+		return x.membersOf(ctx, list)
+	}
+	root := x.roots(list)[0]
+	root.ID = x.nextID()
+	if err := x.identify(ctx, &root); err != nil {
+		return err
+	}
+	return x.take(ctx, root, 0)
 }
 
 // identify sets an item's media type by its first bytes, or why it cannot be taken.
@@ -183,10 +190,10 @@ func bad(err error) bool {
 	return c != media.CodeArchiveBomb && c != media.CodeTooManyEntries && c != media.CodeTooDeep
 }
 
-// bad marks an item that was added as not to be taken, if err condemns it. The original's error
-// goes on.
+// bad marks an item that was added as not to be taken, if err condemns it. The error of an original that is
+// all there is goes on.
 func (x *extraction) bad(item gantry.Item, err error) error {
-	if !bad(err) || item.Parent == gantry.NoItem {
+	if !bad(err) || item.Parent == gantry.NoItem && !x.many {
 		return err
 	}
 	m := gantry.ItemMark{ID: item.ID, SHA: item.SHA, Size: item.Size, Reason: gantry.CodeOf(err), Rejected: true}

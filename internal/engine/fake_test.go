@@ -22,7 +22,8 @@ type world struct {
 	stop  chan struct{}
 	blobs shelfOfBytes
 
-	bucket *bucket // that keeps the original; nil: it was copied
+	bucket  *bucket          // that keeps the original; nil: it was copied
+	several []gantry.Arrival // members of a collection; nil: there is one original
 
 	mu       sync.Mutex
 	original error // what reading the original fails with
@@ -103,12 +104,15 @@ func (w *world) calledKeys() []string {
 func (w *world) Plan(context.Context, int32) (*Plan, error) { return w.plan, nil }
 func (w *world) Stopping() <-chan struct{}                  { return w.stop }
 
-func (w *world) Original(context.Context, gantry.TaskID) (gantry.Arrival, error) {
-	if w.bucket != nil {
-		return gantry.Arrival{Place: "at", Version: "e", Size: int64(len(w.bucket.body)), Name: "x", Source: "p/inbox"}, w.original
+func (w *world) Originals(context.Context, gantry.TaskID) ([]gantry.Arrival, error) {
+	switch {
+	case w.several != nil:
+		return w.several, w.original
+	case w.bucket != nil:
+		return []gantry.Arrival{{Place: "at", Version: "e", Size: int64(len(w.bucket.body)), Name: "x", Source: "p/inbox"}}, w.original
 	}
 	b := w.blobs["in"]
-	return gantry.Arrival{Location: "in", Size: int64(len(b)), SHA: sha256.Sum256(b), Name: "x", Source: "p/inbox"}, w.original
+	return []gantry.Arrival{{Location: "in", Size: int64(len(b)), SHA: sha256.Sum256(b), Name: "x", Source: "p/inbox"}}, w.original
 }
 
 // rows gives what the store holds of a task; mu is held.

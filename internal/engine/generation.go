@@ -148,7 +148,7 @@ func (w *work) asOf(generation int16) *work {
 		w.tags = map[gantry.ItemID]map[string]string{}
 	}
 	old := &work{e: w.e, task: w.task, plan: w.plan, shelf: w.shelf, ready: true, own: w.own, tags: w.tags, owner: w.owner,
-		shards: w.shards, members: w.members, origin: w.opened(), generation: w.generation, parts: map[gantry.PartKey]gantry.Part{}}
+		shards: w.shards, members: w.members, many: w.many, reads: w.opened(), generation: w.generation, parts: map[gantry.PartKey]gantry.Part{}}
 	old.scope.Store(w.scope.Load())
 	for _, x := range w.items {
 		if x.Generation <= generation {

@@ -16,7 +16,8 @@ type manifest struct {
 	Task     string           `json:"task"`
 	Pipeline string           `json:"pipeline"`
 	Version  string           `json:"version"`
-	Input    manifestInput    `json:"input"`
+	Input    *manifestInput   `json:"input,omitempty"`
+	Inputs   []manifestInput  `json:"inputs,omitempty"` // of a collection, in the place of input
 	Items    []manifestItem   `json:"items"`
 	Outputs  []manifestOutput `json:"outputs"`
 	Errors   []manifestError  `json:"errors"`
@@ -67,15 +68,28 @@ type manifestError struct {
 
 // newManifest has no items yet.
 func (w *work) newManifest() manifest {
-	root, _ := w.item(0)
-	in := manifestInput{Size: root.Size, Media: root.Media}
-	if root.SHA.IsZero() && root.Transform == fromSource {
-		in.ETag = root.Locator
-	} else {
-		in.SHA256 = root.SHA.String()
+	m := manifest{Gantry: "manifest/v1", Task: w.task.PublicID, Pipeline: w.plan.Name, Version: w.plan.Version.String(),
+		Items: []manifestItem{}, Outputs: []manifestOutput{}, Errors: []manifestError{}}
+	if !w.many {
+		root, _ := w.item(0)
+		in := w.input(root)
+		m.Input = &in
+		return m
 	}
-	return manifest{Gantry: "manifest/v1", Task: w.task.PublicID, Pipeline: w.plan.Name, Version: w.plan.Version.String(),
-		Input: in, Items: []manifestItem{}, Outputs: []manifestOutput{}, Errors: []manifestError{}}
+	for _, x := range w.originals() {
+		m.Inputs = append(m.Inputs, w.input(x))
+	}
+	return m
+}
+
+func (w *work) input(x gantry.Item) manifestInput {
+	in := manifestInput{Size: x.Size, Media: x.Media}
+	if x.SHA.IsZero() && x.Transform == fromSource {
+		in.ETag = w.etag(x)
+	} else {
+		in.SHA256 = x.SHA.String()
+	}
+	return in
 }
 
 func (w *work) manifest(outputs []delivered) ([]byte, error) {

@@ -29,9 +29,9 @@ type itemRead struct {
 // Plan gives the one plan.
 func (x *previewer) Plan(context.Context, int32) (*Plan, error) { return x.plan, nil }
 
-// Original gives the file, as gantry run would announce it.
-func (x *previewer) Original(context.Context, gantry.TaskID) (gantry.Arrival, error) {
-	return gantry.Arrival{Source: x.Pipeline.Name + "/run", Name: x.name, Size: x.size, Location: "input"}, nil
+// Originals gives the file, as gantry run would announce it.
+func (x *previewer) Originals(context.Context, gantry.TaskID) ([]gantry.Arrival, error) {
+	return []gantry.Arrival{{Source: x.Pipeline.Name + "/run", Name: x.name, Size: x.size, Location: "input"}}, nil
 }
 
 // Items gives none: nothing was done before.

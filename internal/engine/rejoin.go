@@ -23,16 +23,25 @@ const rejoinTransform = "rejoin"
 // multi-frame file or a video like the original, whatever lies within what.
 type rejoining struct {
 	*work
+	rejoinKey
+	root   gantry.Item                 // the original
+	list   []delivered                 // the first medium about each leaf, in order
+	by     map[gantry.ItemID]delivered // the same by leaf
+	inside map[gantry.ItemID][]gantry.Item
+	codes  map[gantry.ItemID]gantry.Code // why a leaf has none
+}
+
+// rejoinKey names a container.
+type rejoinKey struct {
+	of        gantry.ItemID // the original that it is like
 	stage     int16
 	processor int16
-	by        map[gantry.ItemID]delivered // the first medium about each leaf
-	inside    map[gantry.ItemID][]gantry.Item
-	codes     map[gantry.ItemID]gantry.Code // why a leaf has none
 }
 
 // rejoin gives the outputs for a sink that wants what was taken apart put together again: containers in
 // place of the media that lie in them. Data, what is about the whole task or a batch, and all that a processor
-// answered about a leaf but its first medium, stay files of their own.
+// answered about a leaf but its first medium, stay files of their own. Of a collection, which is no
+// container, each member that is one is put together by itself.
 func (w *work) rejoin(ctx context.Context, outputs []delivered) ([]delivered, error) {
 	inside := map[gantry.ItemID][]gantry.Item{}
 	for _, x := range w.ownItems() {
@@ -44,22 +53,13 @@ func (w *work) rejoin(ctx context.Context, outputs []delivered) ([]delivered, er
 		return outputs, nil
 	}
 	var out []delivered
-	var all []*rejoining
+	all := &containers{work: w, inside: inside, by: map[rejoinKey]*rejoining{}, merges: map[rejoinKey]bool{}, codes: map[rejoinKey]map[gantry.ItemID]gantry.Code{}}
 	for _, x := range outputs {
-		r := rejoiningOf(all, x)
-		_, taken := r.byOrigin(x.Origin)
-		if x.Media == gantry.MediaJSON || x.Origin == 0 || taken || r == nil && w.merged(x.Stage, x.Processor) {
+		if !all.take(x) {
 			out = append(out, x)
-			continue
 		}
-		if r == nil {
-			r = &rejoining{work: w, stage: x.Stage, processor: x.Processor, inside: inside, by: map[gantry.ItemID]delivered{}}
-			r.codes = w.reasons(x.Stage, x.Processor)
-			all = append(all, r)
-		}
-		r.by[x.Origin] = x
 	}
-	for _, r := range all {
+	for _, r := range all.list {
 		d, err := r.container(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("rejoin %s: %w", r.plan.Stages[r.stage].Name, err)
@@ -87,22 +87,6 @@ func (w *work) merged(stage, processor int16) bool {
 		}
 	}
 	return false
-}
-
-func rejoiningOf(all []*rejoining, x delivered) *rejoining {
-	i := slices.IndexFunc(all, func(r *rejoining) bool { return r.stage == x.Stage && r.processor == x.Processor })
-	if i < 0 {
-		return nil
-	}
-	return all[i]
-}
-
-func (r *rejoining) byOrigin(id gantry.ItemID) (delivered, bool) {
-	if r == nil {
-		return delivered{}, false
-	}
-	x, ok := r.by[id]
-	return x, ok
 }
 
 // ownItems are the task's own media, in the order of their ids: containers and leaves.
@@ -144,10 +128,9 @@ func (w *work) reasons(stage, processor int16) map[gantry.ItemID]gantry.Code {
 
 // container gives the container as an output, made now or before a crash.
 func (r *rejoining) container(ctx context.Context) (delivered, error) {
-	root, _ := r.item(0)
 	x, ok := r.made()
 	if !ok {
-		f, err := r.build(ctx, root)
+		f, err := r.build(ctx, r.root)
 		if err != nil {
 			return delivered{}, err
 		}
@@ -156,13 +139,12 @@ func (r *rejoining) container(ctx context.Context) (delivered, error) {
 			return delivered{}, err
 		}
 	}
-	d := delivered{Item: x, path: r.prefix() + folder(r.plan.Stages[r.stage], r.processor) + "/rejoined" + suffix(x.Media)}
-	d.Stage, d.Processor = r.stage, r.processor
-	for _, leaf := range r.leaves() {
-		if o, ok := r.by[leaf.ID]; ok {
-			d.joined = append(d.joined, o)
-		}
+	place := folder(r.plan.Stages[r.stage], r.processor)
+	if r.many {
+		place += fmt.Sprintf("/original-%06d", r.root.Ordinal+1)
 	}
+	d := delivered{Item: x, path: r.prefix() + place + "/rejoined" + suffix(x.Media), joined: r.list}
+	d.Stage, d.Processor = r.stage, r.processor
 	return d, nil
 }
 
@@ -171,7 +153,7 @@ func (r *rejoining) made() (gantry.Item, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	i := slices.IndexFunc(r.items, func(x gantry.Item) bool {
-		return x.Transform == rejoinTransform && x.Leg == r.task.Leg && x.Part == int32(r.stage) && x.Processor == r.processor && x.Generation == r.generation
+		return x.Transform == rejoinTransform && x.Parent == r.root.ID && x.Leg == r.task.Leg && x.Part == int32(r.stage) && x.Processor == r.processor && x.Generation == r.generation
 	})
 	if i < 0 {
 		return gantry.Item{}, false
@@ -186,7 +168,7 @@ func (r *rejoining) record(ctx context.Context, f *built) (gantry.Item, error) {
 		return gantry.Item{}, err
 	}
 	defer blob.Discard()
-	x := gantry.Item{ID: r.nextID(), Parent: 0, Origin: 0, Leg: r.task.Leg, Stage: int16(len(r.plan.Stages)), Processor: r.processor,
+	x := gantry.Item{ID: r.nextID(), Parent: r.root.ID, Origin: r.root.ID, Leg: r.task.Leg, Stage: int16(len(r.plan.Stages)), Processor: r.processor,
 		Part: int32(r.stage), Generation: r.generation, Transform: rejoinTransform, Media: f.media, Size: blob.Size(), SHA: blob.SHA()}
 	if x.Body = blob.Inline(); x.Body == nil {
 		if x.Location, err = blob.Commit(ctx); err != nil {

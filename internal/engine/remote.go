@@ -5,8 +5,8 @@ import (
 	"errors"
 	"io"
 	"slices"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
@@ -39,24 +39,25 @@ type scope struct {
 	task gantry.Task
 }
 
-// remote is a task's original where its source keeps it, as a ReaderAt for all that reads it. Each request is
+// remote is an original of a task where its source keeps it, as a ReaderAt for all that reads it. Each request is
 // a recorded call of the source for a run of blocks; a reader that goes on in order gets more at once. A few
 // blocks stay in memory, also from one step to the next.
 type remote struct {
 	w       *work
-	source  gantry.InPlace
-	limiter int32
-	index   int16
+	in      *inPlace
+	source  located
+	at      int32 // among the task's originals
+	arrival int64 // of a member of a collection, for the record; else 0
 	place   string
-	version string
 	size    int64
+	item    atomic.Int32
+	users   int // guarded by in's mu
 
 	mu     sync.Mutex
 	blocks map[int64]*block
 	clock  int64
 	runs   []run
 	gone   error // for good
-	failed error // the last failure of this step
 }
 
 // block is a piece of an original that is there, or on its way.
@@ -71,81 +72,6 @@ type block struct {
 type run struct {
 	next  int64 // block
 	ahead int64 // blocks of its last request
-}
-
-// remote gives the original of a task that was not copied.
-func (w *work) remote(ctx context.Context) (*remote, error) {
-	w.opening.Lock()
-	defer w.opening.Unlock()
-	if w.origin != nil {
-		return w.origin, nil
-	}
-	a, err := w.e.Store.Original(ctx, w.task.Task)
-	if err != nil {
-		return nil, err
-	}
-	name, ok := strings.CutPrefix(a.Source, w.plan.Name+"/")
-	i := slices.IndexFunc(w.plan.Sources, func(s Source) bool { return s.Name == name })
-	if !ok || i < 0 || a.Place == "" {
-		return nil, gantry.Errorf(gantry.NotFound, gantry.CodeSourceGone, "open input: it was not copied, and nothing says where it is")
-	}
-	s := w.plan.Sources[i]
-	driver, limiter, err := s.Open(ctx)
-	if err != nil {
-		return nil, err
-	}
-	source, ok := driver.(gantry.InPlace)
-	if !ok {
-		return nil, gantry.Errorf(gantry.NotFound, gantry.CodeSourceGone, "open input: its source reads nothing in place")
-	}
-	w.origin = &remote{w: w, source: source, limiter: limiter, index: s.Index, place: a.Place, version: a.Version, size: a.Size, blocks: map[int64]*block{}}
-	return w.origin, nil
-}
-
-// opened gives the original if it was opened for reading in place; else nil.
-func (w *work) opened() *remote {
-	w.opening.Lock()
-	defer w.opening.Unlock()
-	return w.origin
-}
-
-// gone is why the original cannot be read, if another try would not help: the task ends with that, whatever
-// it was read for.
-func (w *work) gone() error {
-	o := w.opened()
-	if o == nil {
-		return nil
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.gone != nil {
-		return ended{o.gone}
-	}
-	return nil
-}
-
-// certain is the last failure of this step to read the original, if there was one: then what the step
-// found out about media may be wrong, and is not kept.
-func (w *work) certain() error {
-	o := w.opened()
-	if o == nil {
-		return nil
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.failed
-}
-
-// enterStep begins a step.
-func (w *work) enterStep(ctx context.Context, t gantry.Task) {
-	w.task, w.heard = t, 0
-	w.held = gantry.Held(ctx)
-	w.scope.Store(&scope{gantry.WithHold(ctx, nil), t}) // what a call that runs needs is read to its end
-	if o := w.opened(); o != nil {
-		o.mu.Lock()
-		o.failed = nil
-		o.mu.Unlock()
-	}
 }
 
 // ReadAt reads through the blocks. Its errors are the source's; a fenced or cancelled step ends it.
@@ -283,9 +209,9 @@ func (o *remote) fetch(s *scope, at int64, list []*block) {
 	if got == len(list) {
 		return
 	}
+	o.in.fail(err)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.failed = err
 	if !gantry.KindOf(err).Retryable() {
 		o.gone = err
 	}
@@ -315,12 +241,12 @@ func (o *remote) request(s *scope, at int64, list []*block, try int16) (got int,
 	size := min(int64(len(list))*blockSize, o.size-from)
 	t := s.task
 	root := []gantry.Item{{}}
-	if x, ok := o.w.item(0); ok {
+	if x, ok := o.w.item(gantry.ItemID(o.item.Load())); ok {
 		root[0] = x
 	}
 	spec := gantry.CallSpec{Priority: t.Priority, Intent: gantry.Intent{
-		Lease: t.Lease, Boundary: gantry.AtSource, Op: gantry.OpGet, Limiter: o.limiter, Pipeline: o.w.plan.ID,
-		Part: gantry.PartKey{Leg: t.Leg, Stage: t.Stage, Processor: o.index, Ordinal: int32(at)}, Try: try, ItemCount: 1, ItemsSHA: itemsDigest(root)}}
+		Lease: t.Lease, Boundary: gantry.AtSource, Op: gantry.OpGet, Limiter: o.source.limiter, Pipeline: o.w.plan.ID, Arrival: o.arrival,
+		Part: gantry.PartKey{Leg: t.Leg, Stage: t.Stage, Processor: o.source.index, Ordinal: int32(at)}, Try: try, ItemCount: 1, ItemsSHA: itemsDigest(root)}}
 	err = o.w.e.Caller.Call(s.ctx, spec, func(ctx context.Context) error {
 		r, err := o.source.OpenRange(ctx, o.place, from, size)
 		if err != nil {

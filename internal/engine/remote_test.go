@@ -75,7 +75,7 @@ func (w *world) readerOf(ctx context.Context, e *Engine) *remote {
 	w.t.Helper()
 	x := &work{e: e, plan: w.plan, shelf: newShelf(e)}
 	x.enterStep(ctx, gantry.Task{})
-	o, err := x.remote(ctx)
+	o, err := x.remote(ctx, gantry.Item{Locator: "e"})
 	if err != nil {
 		w.t.Fatal(err)
 	}

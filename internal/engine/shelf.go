@@ -208,11 +208,11 @@ func (r *reading) Close() error { return r.close() }
 // bytesOf opens an item that has bytes of its own.
 func (w *work) bytesOf(ctx context.Context, x gantry.Item) (io.ReaderAt, int64, func() error, error) {
 	if x.Transform == fromSource {
-		o, err := w.remote(ctx)
+		o, err := w.remote(ctx, x)
 		if err != nil {
 			return nil, 0, nil, err
 		}
-		return o, o.size, func() error { return nil }, nil
+		return o, o.size, sync.OnceValue(func() error { o.leave(); return nil }), nil
 	}
 	if x.Location == "" {
 		return bytes.NewReader(x.Body), int64(len(x.Body)), func() error { return nil }, nil

@@ -26,14 +26,15 @@ type work struct {
 	plan  *Plan
 	order gantry.Order // as it was when the task was taken up
 	shelf *shelf
-	alone *shelf // of a task whose original was not copied: it is read under this task's lease, and shared with nobody
+	alone *shelf // of a task whose originals were not all copied: they are read under this task's lease, and shared with nobody
 
 	ready bool            // it was read
+	many  bool            // its originals are the members of a collection, once it was extracted
 	held  <-chan struct{} // closed once the pipeline is paused
 	scope atomic.Pointer[scope]
 
 	opening sync.Mutex
-	origin  *remote // of a task whose original was not copied, once it is read
+	reads   *inPlace // of originals that were not copied, once they are read
 
 	mu       sync.Mutex
 	items    []gantry.Item // in the order of their ids
@@ -75,7 +76,9 @@ func (w *work) load(ctx context.Context) error {
 	if err := w.loadItems(ctx); err != nil {
 		return err
 	}
-	if root, ok := w.item(0); ok && root.Transform == fromSource && w.alone == nil {
+	roots := w.originals()
+	w.many = len(roots) > 0 && roots[0].ID != 0
+	if w.alone == nil && slices.ContainsFunc(roots, func(x gantry.Item) bool { return x.Transform == fromSource }) {
 		w.alone = newShelf(w.e)
 		w.shelf = w.alone
 	}
@@ -181,9 +184,12 @@ func (w *work) verdict() error {
 }
 
 // path names an item by indexes alone, since names may be those of people: input, input#3 for
-// the fourth entry, input#3#1 for an entry of an archive in it.
+// the fourth entry, or the fourth member of a collection, input#3#1 for an entry of an archive in it.
 func (w *work) path(x gantry.Item) string {
-	if x.Parent == gantry.NoItem {
+	switch {
+	case x.Parent == gantry.NoItem && w.many:
+		return "input#" + strconv.Itoa(int(x.Ordinal))
+	case x.Parent == gantry.NoItem:
 		return "input"
 	}
 	parent, ok := w.item(x.Parent)

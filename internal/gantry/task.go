@@ -112,6 +112,8 @@ type Arrival struct {
 	Media     string
 	Status    ArrivalStatus
 	Reason    Code // of a status other than Accepted
+
+	Collection int64 // as an original of a task: the collection that the task is made of; 0: it is made of this arrival alone
 }
 
 // ArrivalStatus says what became of an arrival; it is stored in arrival.status.

@@ -2,7 +2,7 @@ package media
 
 import "sync"
 
-// Limits bounds what may come out of one source object, over all nesting. Each is the largest
+// Limits bounds what may come out of one task's source objects, over all nesting. Each is the largest
 // value allowed; 0 allows nothing.
 type Limits struct {
 	Depth      int   // archives in archives; an object in a plain archive is at 1
@@ -20,7 +20,7 @@ func (l Limits) over(out, in int64) bool {
 	return out > ratioFrom && (out-1)/int64(max(l.MaxRatio, 1)) >= in
 }
 
-// Budget is what one task may still unpack. All archives that come out of one source object share
+// Budget is what one task may still unpack. All archives that come out of its source objects share
 // one Budget, however they are nested, so that many small ones cannot do what a large one may not.
 // It is safe for concurrent use.
 //
@@ -44,9 +44,16 @@ type Budget struct {
 // NewBudget makes a full Budget.
 func NewBudget(l Limits) *Budget { return &Budget{limits: l} }
 
-// AddFrames counts n frames of a multi-frame file or a video among the entries. The error is Illegal,
+// AddFrames counts n frames of a multi-frame file or a video, or source objects, among the entries. The error is Illegal,
 // too_many_entries.
 func (b *Budget) AddFrames(n int) error { return b.addEntries(n) }
+
+// Next says that another source object of the same task begins: which of its archives is the outermost is found anew.
+func (b *Budget) Next() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.top, b.stream = 0, false
+}
 
 // Left says how many frames, and bytes of their pictures, may still be made.
 func (b *Budget) Left() (frames int, bytes int64) {

@@ -14,7 +14,8 @@
 //
 //	Pipeline.When      (Order.Ranking knows the same)
 //	                   dicom    map[string]string  by keyword, of the task's first DICOM file; nil if it has none
-//	                   object   map[string]any     size int64 in bytes, media string, source string
+//	                   object   map[string]any     size int64 in bytes, media string, source string; of a collection
+//	                                            the size of all, the media that all have, and count int of members
 //	                   items    map[string]any     count int: leaves after extracting (files and frames)
 //	Stage.When         dicom    map[string]string  of the first origin that the part is about
 //	                   item     map[string]any     of that origin: media string, size int64, frame int from 1 (0: no frame),

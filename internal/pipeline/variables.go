@@ -46,6 +46,7 @@ func taskShape() shape {
 		"dicom": dicomShape,
 		"object": {kind: "object", fields: map[string]shape{
 			"size": number("its bytes"), "media": text("its media type, by content"), "source": text("the name of the source it came from"),
+			"count": number("how many objects there are, of a collection; empty of one object alone. The size is then that of all, the type the one that all have"),
 		}},
 		"items": {kind: "object", fields: map[string]shape{"count": number("how many files and frames the task holds after extracting")}},
 	}}

@@ -311,7 +311,7 @@ func TestMembers(t *testing.T) {
 	if got := must(b.Items(t.Context(), parent.Task))(t); got[4].SHA != (gantry.Digest{9}) || got[4].Size != 7 || got[2].Size != 1 {
 		t.Errorf("the parent's items are %+v", got)
 	}
-	if a := must(b.Original(t.Context(), child.Task))(t); a.Name != "a.png" {
+	if a := must(b.Originals(t.Context(), child.Task))(t)[0]; a.Name != "a.png" {
 		t.Errorf("the child's arrival is %+v", a)
 	}
 }

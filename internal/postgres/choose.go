@@ -37,7 +37,7 @@ with t as materialized (
   where t.id > $1 and t.parent is null and ($2 = '' or pv.name = $2) and coalesce(h.state, t.final_state) = any ($3::smallint[]) and t.created_at >= $4
   order by t.id limit $5)
 select t.id, t.public_id, t.name, encode(t.version, 'hex'), ` + fmt.Sprintf(stateNameSQL, `t.state`) + `,
-  coalesce((array['ready','owned','delayed','waiting','paused'])[t.phase + 1], ''), coalesce(t.stage, 0)::int, coalesce(split_part(a.source, '/', 2), ''),
+  coalesce((array['ready','owned','delayed','waiting','paused'])[t.phase + 1], ''), coalesce(t.stage, 0)::int, coalesce(split_part(coalesce(a.source, (select source from collection where id = t.collection)), '/', 2), ''),
   (select count(*)::int from task c where c.parent = t.id), t.created_at, t.finished_at,
   coalesce(t.error_code, ''), coalesce(` + fmt.Sprintf(kindNameSQL, `t.error_kind`) + `, ''), coalesce(t.error, ''),
   extract(epoch from now() - t.created_at)::float8, extract(epoch from now() - t.finished_at)::float8,

@@ -162,7 +162,7 @@ func TestPlace(t *testing.T) {
 		if task == 0 {
 			task = b.claim(b.worker, 1)[0].Task
 		}
-		got := must(b.Original(t.Context(), task))(t)
+		got := must(b.Originals(t.Context(), task))(t)[0]
 		if got.Size != 9 || !got.SHA.IsZero() || got.Location != "" {
 			t.Errorf("the arrival is %+v", got)
 		}

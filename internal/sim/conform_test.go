@@ -48,6 +48,8 @@ type actor struct {
 	store
 	pass func(time.Duration)          // lets time pass
 	rows func(prefix string) []string // all that is known of the tasks of a history, in order
+	// collect makes the task of a collection.
+	collect func(ctx context.Context, of gantry.Admission, list []gantry.Arrival) (bool, error)
 
 	pipeline int32
 	workers  []gantry.WorkerID
@@ -73,6 +75,7 @@ func modelActor(t testing.TB) *actor {
 	a := newActor(t, s)
 	a.pass = func(d time.Duration) { now = now.Add(d) }
 	a.rows = func(prefix string) []string { return modelRows(a, s, now, prefix) }
+	a.collect = s.Collect
 	return a
 }
 
@@ -91,6 +94,9 @@ func postgresActor(t testing.TB) *actor {
 		}
 	}
 	a.rows = func(prefix string) []string { return postgresRows(t, a, s, prefix) }
+	a.collect = func(ctx context.Context, of gantry.Admission, list []gantry.Arrival) (bool, error) {
+		return postgrestest.Collect(ctx, s, of, list)
+	}
 	return a
 }
 

@@ -37,6 +37,19 @@ var histories = []struct {
 		again.sequencer, moved.place, next.version = "s2", "there", "2"
 		return []step{enqueue(x), enqueue(x), enqueue(again), enqueue(moved), enqueue(next), claim(w, 9, lane), read(id + "1"), read(id + "2"), look(w, lane)}
 	}},
+	{"a collection, its children, its redrive and its next leg", func(y *story, w, limit, lane int, id string) []step {
+		x := arrive{id: id, source: y.prefix + "a", place: "here", lane: lane, priority: 5, within: time.Hour}
+		again, a, b := x, id+".shard0", id+".shard1"
+		again.id, again.place = id+"again", "there"
+		end := func(task string, s gantry.State) hand {
+			return move(task, gantry.End, s, 0, 0, gantry.Transition{Code: "x"})
+		}
+		return []step{collect(x, "c", "B", "a", "a/b"), collect(x, "c"), claim(w, 9, lane), read(id),
+			commit(w, results(id, 0, gantry.Write{Items: []gantry.Item{item(1, -1), item(2, -1), item(3, -1), item(4, 3), item(5, -1)}})),
+			commit(w, move(id, gantry.Advance, gantry.Inferring, 0, 0, gantry.Transition{})), commit(w, divide(id, gantry.Shard, gantry.Inferring, 2, 0)), claim(w, 9, lane), read(id), read(a), read(b),
+			commit(w, end(a, gantry.Done), end(b, gantry.Failed)), claim(w, 9, lane), commit(w, end(id, gantry.Failed)), reopen(id, 3), claim(w, 9, lane), read(b),
+			commit(w, end(b, gantry.Done)), claim(w, 9, lane), moveTask(id, lane+1), commit(w, depart(id, lane+1, 0)), claim(w, 9, lane+1), read(id), look(w, lane), collect(again, "c"), claim(w, 9, lane), read(again.id)}
+	}},
 	{"what was answered stays", func(y *story, w, limit, lane int, id string) []step {
 		part := func(s gantry.PartStatus) gantry.Part { return partOf(0, 0, s, 0) }
 		plan := gantry.Write{Plan: []gantry.Part{part(0)}, Items: []gantry.Item{item(0, -1), item(1, 0)}, Cursor: 2}

@@ -217,8 +217,8 @@ func (l *link) Listen(ctx context.Context, wake func(string)) error {
 	return err
 }
 
-func (l *link) Original(ctx context.Context, t gantry.TaskID) (gantry.Arrival, error) {
-	return ask(ctx, l, query("original", idOf(t), often).once(), func() (gantry.Arrival, error) { return l.p.run.db.Original(ctx, t) })
+func (l *link) Originals(ctx context.Context, t gantry.TaskID) ([]gantry.Arrival, error) {
+	return ask(ctx, l, query("original", idOf(t), often).once(), func() ([]gantry.Arrival, error) { return l.p.run.db.Originals(ctx, t) })
 }
 
 func (l *link) Items(ctx context.Context, t gantry.TaskID) ([]gantry.Item, error) {

@@ -125,6 +125,23 @@ func enqueue(x arrive) step {
 	}}
 }
 
+// collect makes one task of objects that came under one prefix, by their names.
+func collect(x arrive, names ...string) step {
+	return step{fmt.Sprintf("collect %v as %+v", names, x), func(ctx context.Context, a *actor) string {
+		ids, err := a.ArrivalIDs(ctx, len(names))
+		if err != nil {
+			return answer(err)
+		}
+		var list []gantry.Arrival
+		for i, n := range names {
+			list = append(list, gantry.Arrival{ID: ids[i], Source: "p/" + x.source, RefMAC: gantry.MAC([]byte("k"), x.id, n), Version: x.version, Name: n,
+				Size: int64(len(n)), Sequencer: x.sequencer, Place: x.place})
+		}
+		made, err := a.collect(ctx, gantry.Admission{PublicID: x.id + x.version, Pipeline: a.pipeline, Lane: a.lanes[x.lane], Priority: x.priority, Within: x.within}, list)
+		return answer(err, made)
+	}}
+}
+
 func claim(w int, n int, lanes ...int) step { return claimSome(w, gantry.Want{N: n}, lanes...) }
 
 // claimSome claims the same of some lanes.
@@ -250,12 +267,15 @@ func reopen(task string, priority int16) step {
 func read(task string) step {
 	return step{"read " + task, func(ctx context.Context, a *actor) string {
 		id := a.tasks[task]
-		o, err1 := a.Original(ctx, id)
+		list, err1 := a.Originals(ctx, id)
 		items, err2 := a.Items(ctx, id)
 		parts, err3 := a.Parts(ctx, id, 0)
 		children, err4 := a.Children(ctx, id)
 		owner, members, err5 := a.MemberItems(ctx, id)
-		out := []string{answer(err1, o.Source, o.Version, o.Size, o.Place)}
+		out := []string{answer(err1)}
+		for _, o := range list {
+			out = append(out, fmt.Sprint(o.Source, o.RefMAC, o.Version, o.Name, o.Size, o.Place, o.Collection > 0))
+		}
 		for _, x := range append(items, members...) {
 			out = append(out, fmt.Sprintf("%d<%d %s %d %t %s", x.ID, x.Parent, x.SHA, x.Size, x.Rejected, x.Reason))
 		}

@@ -49,6 +49,25 @@ func (s *Store) Enqueue(_ context.Context, list []gantry.Admission) (made int, e
 	return made, nil
 }
 
+// Collect makes arrivals and the one task of the collection of all of them, which is closed.
+func (s *Store) Collect(_ context.Context, of gantry.Admission, list []gantry.Arrival) (made bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var members []*gantry.Arrival
+	for _, x := range list {
+		if a := s.arrive(x); !slices.Contains(members, a) {
+			members = append(members, a)
+		}
+	}
+	if s.public[of.PublicID] != nil {
+		return false, nil
+	}
+	s.lastID.collection++
+	t := s.addTask(&Task{PublicID: of.PublicID, Arrival: members[0], Collection: s.lastID.collection, Collected: members, Run: of.Run, Pipeline: of.Pipeline})
+	s.hot[t.ID] = &Hot{Lane: of.Lane, Priority: of.Priority, Until: s.now().Add(of.Within)}
+	return true, nil
+}
+
 // arrive makes an arrival, or finds it and notes what may have changed.
 func (s *Store) arrive(x gantry.Arrival) *gantry.Arrival {
 	k := arrivalKey{x.Source, x.RefMAC, x.Version}

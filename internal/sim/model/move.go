@@ -94,7 +94,7 @@ func (s *Store) divide(t *gantry.Transition) {
 		if s.public[c.PublicID] != nil {
 			continue
 		}
-		child := &Task{PublicID: c.PublicID, Arrival: parent.Arrival, Run: parent.Run, Pipeline: parent.Pipeline, Leg: h.Leg,
+		child := &Task{PublicID: c.PublicID, Arrival: parent.Arrival, Collection: parent.Collection, Collected: parent.Collected, Run: parent.Run, Pipeline: parent.Pipeline, Leg: h.Leg,
 			Parent: t.Task, Role: d.Role, Ordinal: int32(i), Members: c.Members}
 		for _, m := range c.Members {
 			child.Count += int32(m.End - m.First)

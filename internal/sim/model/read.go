@@ -17,16 +17,26 @@ func (s *Store) known(id gantry.TaskID) (*Task, error) {
 	return s.tasks[id-1], nil
 }
 
-// Original is postgres.Store.Original.
-func (s *Store) Original(_ context.Context, task gantry.TaskID) (a gantry.Arrival, err error) {
+// Originals is postgres.Store.Originals.
+func (s *Store) Originals(_ context.Context, task gantry.TaskID) (out []gantry.Arrival, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t, err := s.known(task)
 	if err != nil {
-		return a, fmt.Errorf("read arrival of task %d: %w", task, err)
+		return nil, fmt.Errorf("read arrivals of task %d: %w", task, err)
 	}
-	x := t.Arrival
-	return gantry.Arrival{ID: x.ID, Source: x.Source, Version: x.Version, Name: x.Name, Size: x.Size, SHA: x.SHA, Location: x.Location, Place: x.Place}, nil
+	list := t.Collected
+	if t.Collection == 0 {
+		list = []*gantry.Arrival{t.Arrival}
+	}
+	for _, x := range list {
+		out = append(out, gantry.Arrival{ID: x.ID, Source: x.Source, RefMAC: x.RefMAC, Version: x.Version, Name: x.Name, Size: x.Size, SHA: x.SHA,
+			Location: x.Location, Place: x.Place, Collection: t.Collection})
+	}
+	slices.SortFunc(out, func(a, b gantry.Arrival) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), slices.Compare(a.RefMAC[:], b.RefMAC[:]), cmp.Compare(a.ID, b.ID))
+	})
+	return out, nil
 }
 
 // Items is postgres.Store.Items.

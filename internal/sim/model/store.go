@@ -56,8 +56,9 @@ type Store struct {
 	offPeak   map[string]gantry.Windows
 	listeners map[chan string]bool
 	lastID    struct {
-		worker  gantry.WorkerID
-		arrival int64
+		worker     gantry.WorkerID
+		arrival    int64
+		collection int64
 	}
 }
 
@@ -132,7 +133,7 @@ type pausing struct {
 type Task struct {
 	ID       gantry.TaskID
 	PublicID string
-	Arrival  *gantry.Arrival
+	Arrival  *gantry.Arrival // of a collection, the first that was collected
 	Run      string
 	Pipeline int32
 	Leg      int16
@@ -148,6 +149,9 @@ type Task struct {
 	Code     gantry.Code
 	Kind     gantry.Kind
 	Detail   string
+
+	Collection int64 // 0: it is made of Arrival
+	Collected  []*gantry.Arrival
 }
 
 // Hot is a row of task_hot.
