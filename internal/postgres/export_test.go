@@ -49,3 +49,9 @@ func FactsForTest(id string) map[string][]string {
 	return map[string][]string{"task": {factsSQL, id}, "processes": {processesSQL}, "ahead": {aheadSQL, id}, "parts": {factPartsSQL, id}, "calls": {openCallsSQL, id},
 		"children": {factChildrenSQL, id}, "limits": {factLimitsSQL, id, `array['x']`}, "holders": {factHoldersSQL, id, `array['x']`}}
 }
+
+// The statements about sources. $1 source, $2 ref_mac; $1 lane, $2 tasks.
+const (
+	KnownForTest  = knownSQL
+	QueuedForTest = queuedSQL
+)
