@@ -129,11 +129,8 @@ func (l *ledger) Heard(channel string, at time.Time) {
 
 // Failed reports that a channel failed, or the reading of an object.
 func (l *ledger) Failed(err error) {
-	code, kind := gantry.CodeOf(err), gantry.KindOf(err)
-	if code == "" {
-		code = gantry.Code(kind.String())
-	}
-	l.change(func(r *postgres.SourceReport) { r.Code, r.ErrorKind, r.FailedAt = code, kind, time.Now() })
+	code := gantry.CodeOf(err)
+	l.change(func(r *postgres.SourceReport) { r.Code, r.ErrorKind, r.FailedAt = code, gantry.KindOf(err), time.Now() })
 	l.app.Metrics.SourceFailed(l.feed.name, code)
 }
 

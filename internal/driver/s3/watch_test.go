@@ -90,6 +90,7 @@ type shelf struct {
 	keys  []string
 	asked []string // start-after or token of each request; "" from the beginning
 	fail  bool
+	young map[string]bool // keys that are new
 }
 
 type listing struct {
@@ -130,7 +131,11 @@ func (s *shelf) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			out.IsTruncated, out.NextContinuationToken = true, out.Contents[n-1].Key
 			break
 		}
-		out.Contents = append(out.Contents, entry{key, 1, `"e"`, "2026-01-01T00:00:00Z"})
+		at := "2026-01-01T00:00:00Z"
+		if s.young[key] {
+			at = time.Now().UTC().Format(time.RFC3339)
+		}
+		out.Contents = append(out.Contents, entry{key, 1, `"e"`, at})
 	}
 	xml.NewEncoder(w).Encode(out)
 }
