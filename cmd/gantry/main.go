@@ -50,6 +50,7 @@ type cli struct {
 	Task     taskCmd     `cmd:"" help:"Look at tasks, cancel, pause, move and try them again."`
 	Call     callCmd     `cmd:"" help:"Look at the record of calls."`
 	Limits   limitsCmd   `cmd:"" help:"Show the limits of pipelines and targets, and set them."`
+	Source   sourceCmd   `cmd:"" help:"See what sources bring."`
 	Pause    pauseCmd    `cmd:"" help:"Let nothing more begin of pipelines, or at processors; calls under way go on."`
 	Resume   resumeCmd   `cmd:"" help:"End a pause, the rest that a target asked for, and an open breaker."`
 	Verify   verifyCmd   `cmd:"" help:"Prove from the record that rules and limits were kept."`

@@ -45,10 +45,15 @@ func TestOpenAPI(t *testing.T) {
 	for pattern := range newCallbacks(nil).routes() {
 		served = append(served, pattern)
 	}
+	for pattern := range sourceRoutes(nil) {
+		served = append(served, pattern)
+	}
 	if diff := cmp.Diff(slices.Sorted(slices.Values(served)), slices.Sorted(slices.Values(said))); diff != "" {
 		t.Errorf("routes (-served +said):\n%s", diff)
 	}
-	for name, of := range map[string]reflect.Type{"Task": reflect.TypeFor[Task](), "Why": reflect.TypeFor[Why](), "Cause": reflect.TypeFor[Cause](), "Problem": reflect.TypeFor[problem]()} {
+	for name, of := range map[string]reflect.Type{"Task": reflect.TypeFor[Task](), "Why": reflect.TypeFor[Why](), "Cause": reflect.TypeFor[Cause](), "Problem": reflect.TypeFor[problem](),
+		"SourceStatus": reflect.TypeFor[gantry.SourceStatus](), "SourceLag": reflect.TypeFor[gantry.SourceLag](), "SweepStatus": reflect.TypeFor[gantry.SweepStatus](),
+		"ArrivalCounts": reflect.TypeFor[gantry.ArrivalCounts](), "ChannelStatus": reflect.TypeFor[gantry.ChannelStatus](), "SourceFailure": reflect.TypeFor[gantry.SourceFailure]()} {
 		var fields []string
 		for i := range of.NumField() {
 			field, _, _ := strings.Cut(of.Field(i).Tag.Get("json"), ",")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/gantry-imaging/gantry/internal/api"
 	"github.com/gantry-imaging/gantry/internal/engine"
@@ -104,6 +105,7 @@ func (a *App) Upload(ctx context.Context, u api.Upload) (string, error) {
 	if err != nil {
 		return "", uploadFault(ctx, err)
 	}
+	f.ledger.took("upload", o.Object, time.Now())
 	a.Log.Info("accepted", "source", f.name, "task", id)
 	if u.Key == "" {
 		return id, nil

@@ -26,6 +26,7 @@ type feed struct {
 	local   bool
 	uploads int64 // the largest upload; 0: objects come in another way
 	source  gantry.Source
+	ledger  *ledger // nil: what comes is not watched for
 }
 
 // offer is an object with a way to its bytes.
@@ -69,7 +70,7 @@ func (in *intake) accept(ctx context.Context, f *feed, o gantry.Object, run stri
 // take is accept for an object whose bytes come in some way. It gives their digest too.
 func (in *intake) take(ctx context.Context, f *feed, o offer, run string) (publicID string, sha gantry.Digest, err error) {
 	a := gantry.Arrival{Source: f.name, RefMAC: gantry.MAC(in.app.Key, "ref", f.name, o.Ref), Name: clean(o.Name), Version: o.Version, Sequencer: o.Sequencer}
-	if run == "" && o.Sequencer != "" {
+	if run == "" && o.Sequencer != "" && !o.New {
 		known, err := in.app.Store.Known(ctx, a.Source, a.RefMAC, a.Sequencer)
 		if known || err != nil {
 			return "", sha, err
@@ -85,7 +86,7 @@ func (in *intake) take(ctx context.Context, f *feed, o offer, run string) (publi
 		a.Version = a.SHA.String()
 	}
 	publicID = gantry.PublicID(in.app.Key, f.plan.Name, f.name, o.Ref, a.Version, run)
-	priority := firstPriority(f.plan.Pipeline, a)
+	priority := behind(firstPriority(f.plan.Pipeline, a), o.Backlog)
 	err = in.admit(ctx, gantry.Admission{Arrival: a, PublicID: publicID, Pipeline: f.plan.ID, Lane: f.lane, Run: run,
 		Priority: priority, Within: queued(f.plan.Pipeline, priority, time.Now())})
 	if err == nil {

@@ -31,6 +31,7 @@ func (a *App) Serve(ctx context.Context, pipelines []*gantry.Pipeline) error {
 		defer a.desk.end(in)
 		g, ctx := errgroup.WithContext(ctx)
 		for _, f := range feeds {
+			g.Go(func() error { f.ledger.run(ctx); return nil })
 			g.Go(func() error { return a.watch(ctx, in, f) })
 		}
 		return g.Wait()
@@ -60,6 +61,9 @@ func (a *App) feeds(ctx context.Context, p *gantry.Pipeline) ([]*feed, error) {
 			return nil, err
 		}
 		if f.lane, err = a.Store.EnsureLane(ctx, p.Name, s.Name, admit, 0); err != nil {
+			return nil, err
+		}
+		if f.ledger, err = newLedger(a, f, s.Kind); err != nil {
 			return nil, err
 		}
 		if c, ok := s.Config.(*httpdriver.SourceConfig); ok {
@@ -94,8 +98,12 @@ func (a *App) recordControl(ctx context.Context, s *scheduler.Session) {
 func (a *App) watch(ctx context.Context, in *intake, f *feed) error {
 	ctx = a.control.WithControl(ctx, gantry.ControlKey{Boundary: gantry.AtSource, Limiter: f.limiter, Pipeline: f.plan.ID, Index: f.index})
 	for pause := time.Second; ; pause = min(2*pause, time.Minute) {
-		err := f.source.Watch(ctx, func(ctx context.Context, o gantry.Object) error {
+		err := f.ledger.watch(ctx, func(ctx context.Context, o gantry.Object) error {
+			if err := f.ledger.room(ctx, o); err != nil {
+				return err
+			}
 			id, err := in.accept(ctx, f, o, "")
+			f.ledger.ended(ctx, in, o, id, err)
 			switch {
 			case err != nil && ctx.Err() == nil:
 				a.Log.Warn("accept", "source", f.name, "code", string(gantry.CodeOf(err)), "err", err)
@@ -107,6 +115,7 @@ func (a *App) watch(ctx context.Context, in *intake, f *feed) error {
 		if ctx.Err() != nil || err == nil || errors.Is(err, context.Canceled) {
 			return nil
 		}
+		f.ledger.Failed(err)
 		a.Log.Error("watch", "source", f.name, "err", err)
 		select {
 		case <-ctx.Done():

@@ -95,6 +95,9 @@ type Object struct {
 	Version   string // the source's own version or etag; empty: the SHA-256 of the bytes
 	Sequencer string // changes whenever the object may have changed; cheap to learn
 	Size      int64
+	At        time.Time // when it was made, or its event was, by the source's clock; zero: not known
+	Backlog   bool      // it was there before the source was watched: what comes anew goes first
+	New       bool      // the ledger was asked just now and does not know it
 }
 
 // Arrival is one announced object, made durable. Its row is the dedupe record.

@@ -1,6 +1,7 @@
 // Package metrics counts what one process does, for Prometheus, on a registry of its own. Labels are
 // names from pipeline files and words of ours, never anything that was read from an input. Read
-// metrics.go (what is observed), then census.go (what is asked for when somebody scrapes).
+// metrics.go (what is observed), sources.go (of sources), then census.go (what is asked for when somebody
+// scrapes).
 package metrics
 
 import (
@@ -28,6 +29,7 @@ type Metrics struct {
 	commits  prometheus.Histogram
 	blobs    prometheus.Counter
 	answers  *prometheus.CounterVec
+	sources  sources
 }
 
 // Endpoint is where a call goes, by the names of the pipeline file.
@@ -62,6 +64,7 @@ func New(version, revision string) *Metrics {
 		answers: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "gantry_callbacks_total", Help: "Callbacks that this process took, by what became of them."},
 			[]string{"verdict"}),
 	}
+	m.sources = newSources(m.registry)
 	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "gantry_build_info", Help: "1; the labels say what runs.",
 		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "go": runtime.Version()}})
 	info.Set(1)

@@ -23,10 +23,12 @@ func (s *Store) ArrivalIDs(ctx context.Context, n int) ([]int64, error) {
 	return pgx.CollectRows(rows, pgx.RowTo[int64])
 }
 
-// Known tells whether an object of a source was accepted with this very sequencer before.
+// Known tells whether an object of a source is on record with this very sequencer. One that was found gone within the last
+// hour is not.
 func (s *Store) Known(ctx context.Context, source string, ref gantry.Digest, sequencer string) (bool, error) {
 	var yes bool
-	err := s.pool.QueryRow(ctx, `select exists (select from arrival where source = $1 and ref_mac = $2 and sequencer = $3)`,
+	err := s.pool.QueryRow(ctx, `select exists (select from arrival where source = $1 and ref_mac = $2 and sequencer = $3
+		and (status <> 2 or at < clock_timestamp() - interval '1 hour'))`,
 		source, ref[:], sequencer).Scan(&yes)
 	return yes, err
 }

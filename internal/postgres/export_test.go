@@ -62,3 +62,9 @@ const (
 	LeaveSQL     = leaveSQL
 	SupersedeSQL = supersedeSQL
 )
+
+// The statements about sources. $1 source, $2 ref_mac; $1 lane, $2 tasks.
+const (
+	KnownForTest  = knownSQL
+	QueuedForTest = queuedSQL
+)

@@ -191,7 +191,7 @@ func FuzzListing(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w := newWatcher(s.(*source), func(_ context.Context, o gantry.Object) error {
+		w := newWatcher(s.(*source), newMemory(), func(_ context.Context, o gantry.Object) error {
 			if o.Ref == "" || len(o.Ref) > maxKey || o.Size < 0 || strings.HasSuffix(o.Ref, "/") {
 				t.Errorf("announced %+v", o)
 			}

@@ -2,47 +2,51 @@ package s3
 
 import (
 	"context"
-	"crypto/sha256"
-	"errors"
-	"fmt"
-	"maps"
-	"net/url"
-	"path"
-	"slices"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
-	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
-	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
 const (
-	announcers  = 8               // announcements at once
+	announcers  = 32              // announcements at once of what is new
+	aside       = 8               // of what was there before
 	listTimeout = time.Minute     // of one page
 	maxBackoff  = time.Minute     // between two listings while they fail
 	maxPostpone = 5 * time.Minute // between two announcements of one object
+	maxRefused  = time.Hour       // the same of one that is gone, or that these credentials may not read
 	maxLater    = 10_000          // objects of which it is known when to announce them again
 	maxPages    = 1 << 20         // of one listing
-	idBytes     = sha256.Size / 2 // of what is remembered of an announced object
+	maxInline   = 1000            // old objects that one listing of everything announces itself
+	grace       = time.Minute     // how long nobody need have told of an object
 )
 
-// Watch lists the bucket again and again and announces each object whose ETag, size or time it has not
-// announced before. A bucket of many pages is listed whole only at every sweep; in between, from the
-// last key on up to which nothing is open, since many writers name their objects in order. An
-// announcement that failed is made again at a listing 1 s later or more, up to 5 minutes. Of each
-// object it announced it remembers 16 bytes. A bucket that cannot be listed at the start is an error; later that is waited
-// for. Watch returns nil when ctx ends.
+// Watch is WatchFrom with a memory of its own, of 16 bytes for each object that it announced.
 func (s *source) Watch(ctx context.Context, announce func(context.Context, gantry.Object) error) error {
-	w := newWatcher(s, announce)
+	m := newMemory()
+	return s.WatchFrom(ctx, m, m.noting(announce))
+}
+
+// WatchFrom lists the bucket again and again and announces each object that the ledger does not know as it is, by
+// ETag, size and time. A bucket of many pages is listed whole only at every sweep; in between, from the last key on up
+// to which nothing is open, since many writers name their objects in order. The two go on side by side. Where a
+// listing finds more than 1000 objects that are older than the watch, they are announced one page after the other
+// beside both, and the ledger knows how far that got.
+//
+// An announcement that failed is made again 1 s later or more, up to 5 minutes; up to an hour if the object is gone or
+// refused. What is kept in memory is two pages for each of the three listings and at most 10000 objects that failed. A
+// bucket that cannot be listed at the start is an error; later that is waited for. WatchFrom returns nil when ctx ends.
+func (s *source) WatchFrom(ctx context.Context, l gantry.Ledger, announce func(context.Context, gantry.Object) error) error {
+	w := newWatcher(s, l, announce)
+	if err := w.resume(ctx); err != nil {
+		return unlessEnded(ctx, err)
+	}
+	defer w.side.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	var pause time.Duration
 	for first := true; ; first = false {
-		err := w.look(ctx)
+		err := w.round(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -50,14 +54,12 @@ func (s *source) Watch(ctx context.Context, announce func(context.Context, gantr
 			return err
 		}
 		wait := s.poll
-		switch {
-		case err != nil:
+		if err != nil {
+			l.Failed(err)
 			pause = min(max(2*pause, s.pause), maxBackoff)
 			wait = max(pause, gantry.RetryAfterOf(err))
-		case w.soon > 0:
-			pause, wait = 0, min(wait, w.soon)
-		default:
-			pause = 0
+		} else if pause = 0; w.soon > 0 {
+			wait = min(wait, w.soon)
 		}
 		select {
 		case <-ctx.Done():
@@ -67,237 +69,137 @@ func (s *source) Watch(ctx context.Context, announce func(context.Context, gantr
 	}
 }
 
-// objectID stands for one state of one object.
-type objectID [idBytes]byte
+func unlessEnded(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
 
-// watcher is one Watch.
+// watcher is one WatchFrom. Its listings, which may run side by side, are passes.
 type watcher struct {
 	*source
+	ledger   gantry.Ledger
 	announce func(context.Context, gantry.Object) error
+	began    time.Time     // what is older was there before
+	soon     time.Duration // until the first object has settled; 0: none waits. The loop's alone
+	side     sync.WaitGroup
 
-	known  map[objectID]struct{} // announced
-	found  map[objectID]struct{} // of those, what the whole listing under way saw
-	later  map[objectID]postponed
-	swept  time.Time     // beginning of the last whole listing
-	pages  int           // of it
-	cursor string        // up to here nothing is open
-	open   bool          // something after cursor is
-	soon   time.Duration // until the first object has settled; 0: none waits
+	mu       sync.Mutex
+	busy     map[objectID]struct{}  // keys of pages under way
+	later    map[objectID]postponed // states of objects that are put off
+	progress gantry.TakeUp          // as the ledger has it
+	taking   bool                   // the backlog is being taken up
+	sweeping bool                   // everything is being listed
+	sweepAt  time.Time              // not before, after a sweep that failed
+	swept    time.Time              // beginning of the last whole listing
+	pages    int                    // of it
+	cursor   string                 // up to here nothing is open, but what is retried by itself
+	open     bool                   // something after cursor is
 }
 
-// postponed says when an object whose announcement failed is announced again.
-type postponed struct {
-	until time.Time
-	pause time.Duration
+func newWatcher(s *source, l gantry.Ledger, announce func(context.Context, gantry.Object) error) *watcher {
+	return &watcher{source: s, ledger: l, announce: announce, began: s.now(), busy: map[objectID]struct{}{}, later: map[objectID]postponed{}}
 }
 
-func newWatcher(s *source, announce func(context.Context, gantry.Object) error) *watcher {
-	return &watcher{source: s, announce: announce, known: map[objectID]struct{}{}, later: map[objectID]postponed{}}
+// resume goes on where the last watch stopped. A bucket whose highest key is known is taken for a large one.
+func (w *watcher) resume(ctx context.Context) error {
+	p, err := w.ledger.Progress(ctx)
+	if err != nil {
+		return err
+	}
+	w.progress = p
+	if p.Tail != "" {
+		w.cursor, w.pages = p.Tail, w.few+1
+	}
+	return nil
 }
 
-// look lists once, whole or from the cursor on.
-func (w *watcher) look(ctx context.Context) error {
-	began := w.now()
-	whole := w.pages <= w.few || began.Sub(w.swept) >= w.sweep
-	w.open, w.soon, w.found = false, 0, nil
-	if whole {
-		w.cursor, w.found = "", map[objectID]struct{}{}
+// large tells whether the bucket is not listed whole each time.
+func (w *watcher) large() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.pages > w.few
+}
+
+// due tells whether everything is to be listed.
+func (w *watcher) due() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.pages <= w.few || w.now().Sub(w.swept) >= w.sweep
+}
+
+// round does what one poll does. In a large bucket, listing everything goes on beside it.
+func (w *watcher) round(ctx context.Context) error {
+	w.soon = 0
+	var err error
+	if w.large() {
+		w.sweepAside(ctx)
+		err = w.tail(ctx)
+	} else {
+		err = w.whole(ctx)
 	}
-	in := &sdk.ListObjectsV2Input{Bucket: &w.bucket, EncodingType: types.EncodingTypeUrl, MaxKeys: &w.page}
-	if w.prefix != "" {
-		in.Prefix = &w.prefix
+	if err != nil {
+		return err
 	}
-	if w.cursor != "" {
-		in.StartAfter = &w.cursor
+	w.takeUpAside(ctx)
+	w.retry(ctx)
+	return nil
+}
+
+// sweepAside begins to list everything, if that is due.
+func (w *watcher) sweepAside(ctx context.Context) {
+	if !w.due() || !w.begin(&w.sweeping, w.sweepAt) {
+		return
 	}
-	for pages := 1; ; pages++ {
-		out, err := w.list(ctx, in)
-		if err != nil {
-			return err
+	w.side.Go(func() {
+		err := w.whole(ctx)
+		if err != nil && ctx.Err() == nil {
+			w.ledger.Failed(err)
 		}
-		if err := w.take(ctx, out); err != nil {
-			return err
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.sweeping = false; err != nil {
+			w.sweepAt = w.now().Add(max(maxBackoff, gantry.RetryAfterOf(err)))
 		}
-		if !aws.ToBool(out.IsTruncated) {
-			if whole {
-				w.swept, w.pages, w.known = began, pages, w.found
-				maps.DeleteFunc(w.later, func(_ objectID, p postponed) bool { return began.Sub(p.until) > maxPostpone }) // gone
-			}
-			return nil
-		}
-		if token := aws.ToString(out.NextContinuationToken); token == "" || token == aws.ToString(in.ContinuationToken) || pages == maxPages {
-			return gantry.Errorf(gantry.BadResponse, CodeMalformedAnswer, "list bucket: the listing has no end")
-		}
-		in.StartAfter, in.ContinuationToken = nil, out.NextContinuationToken
-	}
+	})
 }
 
-// list asks for one page.
-func (w *watcher) list(ctx context.Context, in *sdk.ListObjectsV2Input) (*sdk.ListObjectsV2Output, error) {
-	ctx, cancel := context.WithTimeout(ctx, listTimeout)
-	defer cancel()
-	out, err := w.client.ListObjectsV2(ctx, in)
-	if err == nil && out.Name == nil { // the SDK takes an answer that is none for an empty one
-		return nil, gantry.Errorf(gantry.BadResponse, CodeMalformedAnswer, "list bucket: the answer is no listing")
+// takeUpAside begins to take up the backlog, if there is one.
+func (w *watcher) takeUpAside(ctx context.Context) {
+	w.mu.Lock()
+	backlog := w.progress.Backlog
+	w.mu.Unlock()
+	if !backlog || !w.begin(&w.taking, time.Time{}) {
+		return
 	}
-	if err == nil {
-		return out, nil
-	}
-	err = classify(ctx, "list bucket", err)
-	if errors.Is(err, context.DeadlineExceeded) {
-		err = gantry.Errorf(gantry.Timeout, "", "list bucket: no answer within %s", listTimeout)
-	}
-	return nil, err
-}
-
-// take announces what is new on a page, several at once, and waits for that.
-func (w *watcher) take(ctx context.Context, page *sdk.ListObjectsV2Output) error {
-	now, ok := awsmiddleware.GetServerTime(page.ResultMetadata)
-	if !ok {
-		now = w.now()
-	}
-	var fresh []gantry.Object
-	var last []string // the key before each of fresh
-	before := w.cursor
-	for i := range page.Contents {
-		o, err := toObject(&page.Contents[i], page.EncodingType)
-		if err != nil {
-			return err
+	w.side.Go(func() {
+		if err := w.takeUp(ctx); err != nil && ctx.Err() == nil {
+			w.ledger.Failed(err)
 		}
-		switch {
-		case !w.wanted(&page.Contents[i], o.Ref):
-		case w.knows(o):
-		case w.unsettled(&page.Contents[i], now), w.waits(o):
-			w.stop(before)
-		default:
-			fresh, last = append(fresh, o), append(last, before)
-		}
-		before = o.Ref
-	}
-	failed := w.announceAll(ctx, fresh)
-	if failed >= 0 {
-		w.stop(last[failed])
-	}
-	if !w.open {
-		w.cursor = before
-	}
-	return ctx.Err()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.taking = false
+	})
 }
 
-// stop leaves the cursor at key, since something after it is open.
-func (w *watcher) stop(key string) {
-	if !w.open || key < w.cursor {
-		w.open, w.cursor = true, key
-	}
-}
-
-// toObject makes of an entry of a listing what is announced.
-func toObject(x *types.Object, encoding types.EncodingType) (gantry.Object, error) {
-	key := aws.ToString(x.Key)
-	if encoding == types.EncodingTypeUrl {
-		plain, err := url.QueryUnescape(key)
-		if err != nil {
-			return gantry.Object{}, gantry.Errorf(gantry.BadResponse, CodeMalformedAnswer, "list bucket: a key is not encoded as announced")
-		}
-		key = plain
-	}
-	etag, size := aws.ToString(x.ETag), aws.ToInt64(x.Size)
-	if key == "" || len(key) > maxKey || size < 0 || len(etag) > maxKey {
-		return gantry.Object{}, gantry.Errorf(gantry.BadResponse, CodeMalformedAnswer, "list bucket: an entry makes no sense")
-	}
-	return gantry.Object{
-		Ref: key, Name: strings.ToValidUTF8(path.Base(key), "\uFFFD"), Version: strings.Trim(etag, `"`), Size: size,
-		Sequencer: fmt.Sprintf("%s-%d-%d", strings.Trim(etag, `"`), size, aws.ToTime(x.LastModified).UnixNano()),
-	}, nil
-}
-
-// wanted tells whether an object is one that is taken: no marker of a folder, not kept where it cannot
-// be read, and as the config says.
-func (w *watcher) wanted(x *types.Object, key string) bool {
-	if strings.HasSuffix(key, "/") || x.StorageClass == types.ObjectStorageClassGlacier || x.StorageClass == types.ObjectStorageClassDeepArchive {
+// begin tells whether what a flag stands for may begin now, and sets the flag.
+func (w *watcher) begin(flag *bool, notBefore time.Time) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if *flag || w.now().Before(notBefore) {
 		return false
 	}
-	if slices.ContainsFunc(w.exclude, func(p string) bool { return strings.HasPrefix(key, p) }) {
-		return false
-	}
-	ok, err := path.Match(w.pattern, path.Base(key))
-	return ok && err == nil
-}
-
-// unsettled tells whether an object is too young by the server's own clock.
-func (w *watcher) unsettled(x *types.Object, now time.Time) bool {
-	left := w.settle - now.Sub(aws.ToTime(x.LastModified))
-	if w.settle == 0 || left <= 0 || left > w.settle+time.Hour { // a time from the future says nothing
-		return false
-	}
-	if w.soon == 0 || left < w.soon {
-		w.soon = left
-	}
+	*flag = true
 	return true
 }
 
-func idOf(o gantry.Object) objectID {
-	sum := sha256.Sum256([]byte(o.Ref + "\x00" + o.Sequencer))
-	return objectID(sum[:idBytes])
-}
-
-// knows tells whether an object was announced as it is.
-func (w *watcher) knows(o gantry.Object) bool {
-	id := idOf(o)
-	_, known := w.known[id]
-	if known && w.found != nil {
-		w.found[id] = struct{}{}
+// keep changes the progress and tells the ledger.
+func (w *watcher) keep(change func(*gantry.TakeUp)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	was := w.progress
+	if change(&w.progress); w.progress != was {
+		w.ledger.Keep(w.progress)
 	}
-	return known
-}
-
-// announceAll announces objects and remembers those that were taken. It gives the index of the first
-// that was not; -1 if all were.
-func (w *watcher) announceAll(ctx context.Context, list []gantry.Object) int {
-	errs := make([]error, len(list))
-	var next atomic.Int64
-	var wg sync.WaitGroup
-	for range min(announcers, len(list)) {
-		wg.Go(func() {
-			for i := int(next.Add(1)) - 1; i < len(list); i = int(next.Add(1)) - 1 {
-				if errs[i] = ctx.Err(); errs[i] == nil {
-					errs[i] = w.announceOne(ctx, list[i])
-				}
-			}
-		})
-	}
-	wg.Wait()
-	for i, o := range list {
-		if errs[i] != nil {
-			w.postpone(o, errs[i])
-			continue
-		}
-		delete(w.later, idOf(o))
-		w.known[idOf(o)] = struct{}{}
-		w.knows(o)
-	}
-	return slices.IndexFunc(errs, func(err error) bool { return err != nil })
-}
-
-// postpone puts an object off after a failure. Where there are too many of them, it comes again with
-// the next listing.
-func (w *watcher) postpone(o gantry.Object, err error) {
-	id := idOf(o)
-	was, known := w.later[id]
-	if !known && len(w.later) >= maxLater {
-		return
-	}
-	pause := min(max(2*was.pause, w.pause), maxPostpone)
-	w.later[id] = postponed{w.now().Add(max(pause, gantry.RetryAfterOf(err))), pause}
-}
-
-// waits tells whether an object is put off.
-func (w *watcher) waits(o gantry.Object) bool { return w.now().Before(w.later[idOf(o)].until) }
-
-func (w *watcher) announceOne(ctx context.Context, o gantry.Object) error {
-	if o.Version != "" {
-		w.expect(o.Ref, `"`+o.Version+`"`)
-		defer w.forget(o.Ref)
-	}
-	return w.announce(ctx, o)
 }

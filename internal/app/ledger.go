@@ -1,0 +1,265 @@
+package app
+
+import (
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"encoding/json"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+	"github.com/gantry-imaging/gantry/internal/postgres"
+)
+
+const (
+	reportEvery  = 2 * time.Second // while something changes
+	reportAlways = time.Minute     // in any case
+	lagsWithin   = 5 * time.Minute // of which a source's lag is made
+	maxLags      = 1024            // of these, the last
+	roomFor      = 10_000          // tasks that wait in a lane before its backlog waits
+	roomEvery    = time.Second
+)
+
+// ledger is what is on record of one source: its arrivals, and what the process that watches it reports. It is a
+// gantry.Ledger.
+type ledger struct {
+	app   *App
+	feed  *feed
+	kind  string
+	state cipher.AEAD // of the progress, which holds keys of objects
+
+	mu       sync.Mutex
+	report   postgres.SourceReport // what is not written down yet
+	channels map[string]*postgres.ChannelReport
+	lags     []lag
+	dirty    bool
+	written  time.Time
+
+	asking sync.Mutex
+	full   bool // guarded by asking
+	fullAt time.Time
+}
+
+// lag is how long after its own time an object's arrival was committed.
+type lag struct {
+	at   time.Time
+	took time.Duration
+}
+
+// newLedger makes the ledger of a feed.
+func newLedger(a *App, f *feed, kind string) (*ledger, error) {
+	key := gantry.MAC(a.Key, "progress of a source", f.name)
+	block, err := aes.NewCipher(key[:])
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := cipher.NewGCM(block)
+	if err != nil {
+		return nil, err
+	}
+	l := &ledger{app: a, feed: f, kind: kind, state: sealed, channels: map[string]*postgres.ChannelReport{}}
+	l.report = postgres.SourceReport{Source: f.name, Kind: kind, Worst: -1}
+	return l, nil
+}
+
+// Known asks the database.
+func (l *ledger) Known(ctx context.Context, list []gantry.Object) ([]bool, error) {
+	refs, sequencers := make([]gantry.Digest, len(list)), make([]string, len(list))
+	for i, o := range list {
+		refs[i], sequencers[i] = gantry.MAC(l.app.Key, "ref", l.feed.name, o.Ref), o.Sequencer
+	}
+	return l.app.Store.KnownAll(ctx, l.feed.name, refs, sequencers)
+}
+
+// Progress reads what was reported last. What another key sealed, or nobody, is no progress: all is listed again.
+func (l *ledger) Progress(ctx context.Context) (p gantry.TakeUp, err error) {
+	sealed, err := l.app.Store.SourceProgress(ctx, l.feed.name)
+	if n := l.state.NonceSize(); err == nil && len(sealed) >= n {
+		if plain, serr := l.state.Open(nil, sealed[:n], sealed[n:], []byte(l.feed.name)); serr == nil && json.Unmarshal(plain, &p) != nil {
+			p = gantry.TakeUp{}
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.report.Backlog, l.report.Passed = p.Backlog, p.Passed
+	return p, err
+}
+
+// Keep reports how far the source was taken up.
+func (l *ledger) Keep(p gantry.TakeUp) {
+	plain, err := json.Marshal(p)
+	if err != nil {
+		return
+	}
+	nonce := make([]byte, l.state.NonceSize())
+	rand.Read(nonce)
+	l.change(func(r *postgres.SourceReport) {
+		r.Progress = l.state.Seal(nonce, nonce, plain, []byte(l.feed.name))
+		r.Backlog, r.Passed = p.Backlog, p.Passed
+	})
+	l.app.Metrics.TakeUp(l.feed.name, p)
+}
+
+// Swept reports a listing of everything.
+func (l *ledger) Swept(s gantry.Sweep) {
+	l.change(func(r *postgres.SourceReport) {
+		r.Sweep, r.Sweeps, r.Missed = s, r.Sweeps+1, r.Missed+s.Missed
+	})
+	l.app.Metrics.Swept(l.feed.name, s)
+}
+
+// Heard reports that a channel told of a new object.
+func (l *ledger) Heard(channel string, at time.Time) {
+	l.change(func(*postgres.SourceReport) {
+		c := l.channels[channel]
+		if c == nil {
+			c = &postgres.ChannelReport{Channel: channel}
+			l.channels[channel] = c
+		}
+		c.Told++
+		if at.After(c.At) {
+			c.At = at
+		}
+	})
+	l.app.Metrics.Heard(l.feed.name, channel, at)
+}
+
+// Failed reports that a channel failed, or the reading of an object.
+func (l *ledger) Failed(err error) {
+	code := gantry.CodeOf(err)
+	l.change(func(r *postgres.SourceReport) { r.Code, r.ErrorKind, r.FailedAt = code, gantry.KindOf(err), time.Now() })
+	l.app.Metrics.SourceFailed(l.feed.name, code)
+}
+
+// took reports an arrival that is on record, of which a channel told.
+func (l *ledger) took(channel string, o gantry.Object, now time.Time) {
+	l.Heard(channel, now)
+	l.app.Metrics.Arrived(l.feed.name, gantry.Accepted)
+	if o.At.IsZero() || o.Backlog {
+		return
+	}
+	took := max(0, now.Sub(o.At))
+	l.app.Metrics.Lag(l.feed.name, took)
+	l.change(func(r *postgres.SourceReport) {
+		if r.Last = took; len(l.lags) == maxLags {
+			l.lags = slices.Delete(l.lags, 0, maxLags/2)
+		}
+		l.lags = append(l.lags, lag{now, took})
+	})
+}
+
+func (l *ledger) change(f func(*postgres.SourceReport)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.dirty = true
+	f(&l.report)
+}
+
+// taken gives what is to be written down, and begins anew.
+func (l *ledger) taken(now time.Time) (postgres.SourceReport, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.dirty && now.Sub(l.written) < reportAlways {
+		return postgres.SourceReport{}, false
+	}
+	out := l.report
+	l.lags = slices.DeleteFunc(l.lags, func(x lag) bool { return now.Sub(x.at) > lagsWithin })
+	if out.Worst = -1; len(l.lags) > 0 {
+		all := make([]time.Duration, len(l.lags))
+		for i, x := range l.lags {
+			all[i] = x.took
+		}
+		slices.Sort(all)
+		out.Half, out.Worst = all[len(all)/2], all[len(all)-1]
+	}
+	for _, c := range l.channels {
+		out.Channels = append(out.Channels, *c)
+		c.Told = 0
+	}
+	l.report = postgres.SourceReport{Source: out.Source, Kind: out.Kind, Backlog: out.Backlog, Passed: out.Passed, Last: out.Last}
+	l.dirty, l.written = false, now
+	return out, true
+}
+
+// untaken puts back what could not be written down.
+func (l *ledger) untaken(r postgres.SourceReport) {
+	l.change(func(x *postgres.SourceReport) {
+		x.Sweeps, x.Missed = x.Sweeps+r.Sweeps, x.Missed+r.Missed
+		if x.Progress == nil {
+			x.Progress = r.Progress
+		}
+		if x.Sweep.Began.IsZero() {
+			x.Sweep = r.Sweep
+		}
+		if x.FailedAt.IsZero() {
+			x.Code, x.ErrorKind, x.FailedAt = r.Code, r.ErrorKind, r.FailedAt
+		}
+		for _, c := range r.Channels {
+			l.channels[c.Channel].Told += c.Told
+		}
+	})
+}
+
+// write writes down what is new.
+func (l *ledger) write(ctx context.Context) {
+	r, ok := l.taken(time.Now())
+	if !ok {
+		return
+	}
+	if err := l.app.Store.ReportSource(ctx, r); err != nil {
+		l.untaken(r)
+		l.app.Log.Warn("report source", "source", l.feed.name, "err", err)
+	}
+}
+
+// run writes down what is new until ctx ends, and then once more.
+func (l *ledger) run(ctx context.Context) {
+	t := time.NewTicker(reportEvery)
+	defer t.Stop()
+	for {
+		l.write(ctx)
+		select {
+		case <-t.C:
+			continue
+		case <-ctx.Done():
+		}
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), reportEvery)
+		defer cancel()
+		l.write(last)
+		return
+	}
+}
+
+// room waits, before an object that was there before is taken, while many tasks of its lane wait: its bytes need not
+// lie twice for days, nor what comes anew wait behind it.
+func (l *ledger) room(ctx context.Context, o gantry.Object) error {
+	for o.Backlog {
+		full, err := l.isFull(ctx)
+		if err != nil || !full {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(roomEvery):
+		}
+	}
+	return nil
+}
+
+func (l *ledger) isFull(ctx context.Context) (bool, error) {
+	l.asking.Lock()
+	defer l.asking.Unlock()
+	if time.Since(l.fullAt) < roomEvery {
+		return l.full, nil
+	}
+	full, err := l.app.Store.Queued(ctx, l.feed.lane, roomFor)
+	if err != nil {
+		return false, err
+	}
+	l.full, l.fullAt = full, time.Now()
+	return full, nil
+}

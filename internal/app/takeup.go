@@ -1,0 +1,74 @@
+package app
+
+import (
+	"context"
+	"time"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+// watch watches the feed's source, which uses the ledger as its memory if it can.
+func (l *ledger) watch(ctx context.Context, announce func(context.Context, gantry.Object) error) error {
+	if s, ok := l.feed.source.(gantry.Resuming); ok {
+		return s.WatchFrom(ctx, l, announce)
+	}
+	return l.feed.source.Watch(ctx, announce)
+}
+
+// channel is what tells of objects when the source is watched.
+func (l *ledger) channel() string {
+	if _, ok := l.feed.source.(gantry.Resuming); ok {
+		return "poll"
+	}
+	return "folder"
+}
+
+// ended reports how the acceptance of a watched object ended: id is empty for one that was known. What is gone is put
+// on record.
+func (l *ledger) ended(ctx context.Context, in *intake, o gantry.Object, id string, err error) {
+	switch {
+	case err == nil && id != "":
+		l.took(l.channel(), o, time.Now())
+	case err == nil || ctx.Err() != nil:
+	default:
+		l.Failed(err)
+		if gantry.CodeOf(err) != gantry.CodeSourceGone {
+			return
+		}
+		if err := in.gone(ctx, l.feed, o); err != nil {
+			l.app.Log.Warn("record source gone", "source", l.feed.name, "err", err)
+		}
+	}
+}
+
+// gone puts an object on record that was gone before it could be read. Where the source knows no version of it, its
+// sequencer stands for one, and the object is not known: the same may come back.
+func (in *intake) gone(ctx context.Context, f *feed, o gantry.Object) error {
+	a := gantry.Arrival{Source: f.name, RefMAC: gantry.MAC(in.app.Key, "ref", f.name, o.Ref), Name: clean(o.Name), Version: o.Version,
+		Sequencer: o.Sequencer, Size: max(o.Size, 0), Status: gantry.SourceGone, Reason: gantry.CodeSourceGone}
+	if a.Version == "" {
+		a.Version, a.Sequencer = o.Sequencer, ""
+	}
+	var err error
+	if a.ID, err = in.nextID(ctx); err != nil {
+		return err
+	}
+	if err := in.app.Store.TurnAway(ctx, []gantry.Arrival{a}); err != nil {
+		return err
+	}
+	in.app.Metrics.Arrived(f.name, gantry.SourceGone)
+	return nil
+}
+
+// behind makes a task of an object that was there before one step less urgent than what comes anew.
+func behind(priority int16, backlog bool) int16 {
+	if backlog && priority < gantry.Begun {
+		return priority + 1
+	}
+	return priority
+}
+
+// Sources lists every source that was ever watched.
+func (a *App) Sources(ctx context.Context) ([]gantry.SourceStatus, error) {
+	return a.Store.Sources(ctx)
+}

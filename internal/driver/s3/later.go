@@ -1,0 +1,149 @@
+package s3
+
+import (
+	"context"
+	"crypto/sha256"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+// objectID stands for one state of one object, or for its key.
+type objectID [sha256.Size / 2]byte
+
+func idOf(ref, sequencer string) objectID {
+	sum := sha256.Sum256([]byte(ref + "\x00" + sequencer))
+	return objectID(sum[:])
+}
+
+// postponed says when an object whose announcement failed is announced again.
+type postponed struct {
+	sight
+	until time.Time
+	pause time.Duration
+	far   bool // without a listing that shows it
+}
+
+// announceAll announces objects, so many at once, and releases each. It gives the error of each that was not taken.
+func (w *watcher) announceAll(ctx context.Context, list []sight, side int, far bool) []error {
+	errs := make([]error, len(list))
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(side, len(list)) {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(list); i = int(next.Add(1)) - 1 {
+				if errs[i] = ctx.Err(); errs[i] == nil {
+					errs[i] = w.announceOne(ctx, list[i].Object)
+				}
+				w.release(list[i : i+1])
+			}
+		})
+	}
+	wg.Wait()
+	for i, x := range list {
+		if errs[i] == nil {
+			w.drop(x)
+		} else if ctx.Err() == nil {
+			w.postpone(x, errs[i], far)
+		}
+	}
+	return errs
+}
+
+// drop takes an object from those that are put off.
+func (w *watcher) drop(x sight) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.later, idOf(x.Ref, x.Sequencer))
+}
+
+func (w *watcher) announceOne(ctx context.Context, o gantry.Object) error {
+	if o.Version != "" {
+		w.expect(o.Ref, `"`+o.Version+`"`)
+		defer w.forget(o.Ref)
+	}
+	return w.announce(ctx, o)
+}
+
+// postpone puts an object off after a failure. Where there are too many of them, it comes again with
+// the next listing.
+func (w *watcher) postpone(x sight, err error, far bool) {
+	most := maxPostpone
+	if k := gantry.KindOf(err); k == gantry.NotFound || k == gantry.Denied {
+		most = maxRefused
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	id := idOf(x.Ref, x.Sequencer)
+	was, known := w.later[id]
+	if !known && len(w.later) >= maxLater {
+		return
+	}
+	pause := min(max(2*was.pause, w.pause), most)
+	w.later[id] = postponed{x, w.now().Add(max(pause, gantry.RetryAfterOf(err))), pause, far}
+}
+
+// settleLater puts an object off until it has settled.
+func (p *pass) settleLater(x sight) {
+	if p.soon == 0 || x.young < p.soon {
+		p.soon = x.young
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if id := idOf(x.Ref, x.Sequencer); p.far && len(p.later) < maxLater {
+		p.later[id] = postponed{sight: x, until: p.now().Add(x.young), far: true}
+	}
+}
+
+// waits tells whether an object was put off before, and whether it still is.
+func (w *watcher) waits(o gantry.Object) (before, still bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	x, before := w.later[idOf(o.Ref, o.Sequencer)]
+	return before, w.now().Before(x.until)
+}
+
+// retry announces again what failed and is shown by no listing that is made soon. What is gone is left to the next
+// listing of everything.
+func (w *watcher) retry(ctx context.Context) {
+	var list []sight
+	w.mu.Lock()
+	for _, x := range w.later {
+		key := idOf(x.Ref, "")
+		if _, busy := w.busy[key]; !x.far || busy || len(list) == gantry.MaxKnown {
+			continue
+		}
+		switch left := x.until.Sub(w.now()); {
+		case left <= 0:
+			w.busy[key] = struct{}{}
+			list = append(list, x.sight)
+		case w.soon == 0 || left < w.soon:
+			w.soon = left
+		}
+	}
+	w.mu.Unlock()
+	for i, err := range w.announceAll(ctx, list, announcers, true) {
+		if gantry.CodeOf(err) == gantry.CodeSourceGone {
+			w.drop(list[i])
+		}
+	}
+}
+
+// room waits while too many objects are put off: each that failed is remembered, so the others have to wait.
+func (w *watcher) room(ctx context.Context) error {
+	for {
+		w.mu.Lock()
+		full := len(w.later) > maxLater-gantry.MaxKnown
+		w.mu.Unlock()
+		if !full {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(w.poll):
+		}
+	}
+}

@@ -1,0 +1,127 @@
+package s3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+// listed is one answer to a listing's request.
+type listed struct {
+	page *sdk.ListObjectsV2Output
+	err  error
+}
+
+// each lists the keys after one, and gives each page to f while the next one is on its way. It gives the number of
+// pages.
+func (s *source) each(ctx context.Context, after string, f func(*sdk.ListObjectsV2Output) error) (pages int, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	next := make(chan listed, 1)
+	asked := 0
+	ask := func(in sdk.ListObjectsV2Input) {
+		asked++
+		go func() {
+			page, err := s.list(ctx, &in)
+			next <- listed{page, err}
+		}()
+	}
+	defer func() {
+		cancel()
+		if asked > pages {
+			<-next
+		}
+	}()
+	in := sdk.ListObjectsV2Input{Bucket: &s.bucket, EncodingType: types.EncodingTypeUrl, MaxKeys: &s.page}
+	if s.prefix != "" {
+		in.Prefix = &s.prefix
+	}
+	if after != "" {
+		in.StartAfter = &after
+	}
+	for ask(in); ; {
+		got := <-next
+		if pages++; got.err != nil {
+			return pages, got.err
+		}
+		more := aws.ToBool(got.page.IsTruncated)
+		if more {
+			token := got.page.NextContinuationToken
+			if aws.ToString(token) == "" || aws.ToString(token) == aws.ToString(in.ContinuationToken) || pages == maxPages {
+				return pages, gantry.Errorf(gantry.BadResponse, CodeMalformedAnswer, "list bucket: the listing has no end")
+			}
+			in.StartAfter, in.ContinuationToken = nil, token
+			ask(in)
+		}
+		if err := f(got.page); err != nil || !more {
+			return pages, err
+		}
+	}
+}
+
+// list asks for one page.
+func (s *source) list(ctx context.Context, in *sdk.ListObjectsV2Input) (*sdk.ListObjectsV2Output, error) {
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
+	out, err := s.client.ListObjectsV2(ctx, in)
+	if err == nil && out.Name == nil { // the SDK takes an answer that is none for an empty one
+		return nil, gantry.Errorf(gantry.BadResponse, CodeMalformedAnswer, "list bucket: the answer is no listing")
+	}
+	if err == nil {
+		return out, nil
+	}
+	err = classify(ctx, "list bucket", err)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = gantry.Errorf(gantry.Timeout, "", "list bucket: no answer within %s", listTimeout)
+	}
+	return nil, err
+}
+
+// toObject makes of an entry of a listing what is announced.
+func toObject(x *types.Object, encoding types.EncodingType) (gantry.Object, error) {
+	key := aws.ToString(x.Key)
+	if encoding == types.EncodingTypeUrl {
+		plain, err := url.QueryUnescape(key)
+		if err != nil {
+			return gantry.Object{}, gantry.Errorf(gantry.BadResponse, CodeMalformedAnswer, "list bucket: a key is not encoded as announced")
+		}
+		key = plain
+	}
+	etag, size := aws.ToString(x.ETag), aws.ToInt64(x.Size)
+	if key == "" || len(key) > maxKey || size < 0 || len(etag) > maxKey {
+		return gantry.Object{}, gantry.Errorf(gantry.BadResponse, CodeMalformedAnswer, "list bucket: an entry makes no sense")
+	}
+	return objectOf(key, strings.Trim(etag, `"`), size, aws.ToTime(x.LastModified)), nil
+}
+
+// objectOf makes what is announced of one state of an object. The time counts in whole seconds, as the header
+// Last-Modified has it, so that a listing and an answer to HEAD say the same.
+func objectOf(key, etag string, size int64, modified time.Time) gantry.Object {
+	return gantry.Object{
+		Ref: key, Name: strings.ToValidUTF8(path.Base(key), "\uFFFD"), Version: etag, Size: size, At: modified,
+		Sequencer: fmt.Sprintf("%s-%d-%d", etag, size, modified.Truncate(time.Second).UnixNano()),
+	}
+}
+
+// wanted tells whether an object is one that is taken: no marker of a folder, not kept where it cannot
+// be read, and as the config says.
+func (s *source) wanted(x *types.Object, key string) bool {
+	if strings.HasSuffix(key, "/") || x.StorageClass == types.ObjectStorageClassGlacier || x.StorageClass == types.ObjectStorageClassDeepArchive {
+		return false
+	}
+	if slices.ContainsFunc(s.exclude, func(p string) bool { return strings.HasPrefix(key, p) }) {
+		return false
+	}
+	ok, err := path.Match(s.pattern, path.Base(key))
+	return ok && err == nil
+}

@@ -1,0 +1,217 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+// knownSQL looks arrivals up by the objects that they were made from, through the unique key. One that was found gone is
+// no answer for an hour: a listing that shows the object may be right. $1 source, $2 ref_mac.
+const knownSQL = `select ref_mac, sequencer from arrival where source = $1 and ref_mac = any($2::bytea[])
+  and sequencer is not null and (status <> 2 or at < clock_timestamp() - interval '1 hour')`
+
+// KnownAll is Known for many objects at once, by ref and sequencer.
+func (s *Store) KnownAll(ctx context.Context, source string, refs []gantry.Digest, sequencers []string) ([]bool, error) {
+	keys := make([][]byte, len(refs))
+	for i := range refs {
+		keys[i] = refs[i][:]
+	}
+	rows, err := s.pool.Query(ctx, knownSQL, source, keys)
+	if err != nil {
+		return nil, fmt.Errorf("look objects up: %w", err)
+	}
+	type state struct {
+		ref       gantry.Digest
+		sequencer string
+	}
+	found := make(map[state]struct{}, len(refs))
+	var ref []byte
+	var x state
+	_, err = pgx.ForEachRow(rows, []any{&ref, &x.sequencer}, func() error {
+		copy(x.ref[:], ref)
+		found[x] = struct{}{}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look objects up: %w", err)
+	}
+	known := make([]bool, len(refs))
+	for i := range refs {
+		_, known[i] = found[state{refs[i], sequencers[i]}]
+	}
+	return known, nil
+}
+
+const queuedSQL = `select count(*) >= $2::bigint from (select from task_hot where lane = $1 and phase = 0 limit $2::bigint) x`
+
+// Queued tells whether a lane has at least so many tasks that wait to be claimed.
+func (s *Store) Queued(ctx context.Context, lane int32, n int) (full bool, err error) {
+	err = s.pool.QueryRow(ctx, queuedSQL, lane, n).Scan(&full)
+	if err != nil {
+		return false, fmt.Errorf("count queue of lane %d: %w", lane, err)
+	}
+	return full, nil
+}
+
+// SourceReport is what the process that watches a source has to say of it. Counts are of what happened since the last
+// report; zero times and nil change nothing.
+type SourceReport struct {
+	Source, Kind      string
+	Progress          []byte
+	Backlog           bool
+	Passed            int64
+	Last, Half, Worst time.Duration // from an object's time to its arrival's commit; Worst below 0: none was seen
+	Sweeps, Missed    int64
+	Sweep             gantry.Sweep // the last
+	Code              gantry.Code
+	ErrorKind         gantry.Kind
+	FailedAt          time.Time
+	Channels          []ChannelReport
+}
+
+// ChannelReport is what a channel told since the last report.
+type ChannelReport struct {
+	Channel string
+	At      time.Time // of the last
+	Told    int64
+}
+
+const reportSQL = `insert into source_state as x (source, kind, at, progress, backlog, passed, lag_us, lag_p50_us, lag_max_us, sweeps, missed,
+    swept_at, sweep_us, sweep_objects, sweep_missed, error_code, error_kind, error_at)
+  values ($1, $2, clock_timestamp(), $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+  on conflict (source) do update set kind = excluded.kind, at = excluded.at, progress = coalesce(excluded.progress, x.progress),
+    backlog = excluded.backlog, passed = excluded.passed,
+    lag_us = coalesce(excluded.lag_us, x.lag_us), lag_p50_us = coalesce(excluded.lag_p50_us, x.lag_p50_us), lag_max_us = coalesce(excluded.lag_max_us, x.lag_max_us),
+    sweeps = x.sweeps + excluded.sweeps, missed = x.missed + excluded.missed,
+    swept_at = coalesce(excluded.swept_at, x.swept_at),
+    sweep_us = case when excluded.swept_at is null then x.sweep_us else excluded.sweep_us end,
+    sweep_objects = case when excluded.swept_at is null then x.sweep_objects else excluded.sweep_objects end,
+    sweep_missed = case when excluded.swept_at is null then x.sweep_missed else excluded.sweep_missed end,
+    error_code = case when excluded.error_at is null then x.error_code else excluded.error_code end,
+    error_kind = case when excluded.error_at is null then x.error_kind else excluded.error_kind end,
+    error_at = coalesce(excluded.error_at, x.error_at)`
+
+const channelSQL = `insert into source_channel as x (source, channel, heard_at, told) values ($1, $2, $3, $4)
+  on conflict (source, channel) do update set heard_at = coalesce(greatest(excluded.heard_at, x.heard_at), x.heard_at), told = x.told + excluded.told`
+
+// ReportSource writes a report down.
+func (s *Store) ReportSource(ctx context.Context, r SourceReport) error {
+	last, half, worst := micros(r.Last), micros(r.Half), micros(r.Worst)
+	lags := []*int64{&last, &half, &worst}
+	if r.Worst < 0 {
+		lags = make([]*int64, 3)
+	}
+	batch := &pgx.Batch{}
+	batch.Queue(reportSQL, r.Source, r.Kind, r.Progress, r.Backlog, r.Passed, lags[0], lags[1], lags[2], r.Sweeps, r.Missed,
+		timeOrNull(r.Sweep.Began), micros(r.Sweep.Took), r.Sweep.Objects, r.Sweep.Missed, string(r.Code), int16(r.ErrorKind), timeOrNull(r.FailedAt))
+	for _, c := range r.Channels {
+		batch.Queue(channelSQL, r.Source, c.Channel, timeOrNull(c.At), c.Told)
+	}
+	if err := s.pool.SendBatch(ctx, batch).Close(); err != nil {
+		return fmt.Errorf("report source: %w", err)
+	}
+	return nil
+}
+
+func timeOrNull(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+// SourceProgress gives the progress that was reported last; nil if none was.
+func (s *Store) SourceProgress(ctx context.Context, source string) (progress []byte, err error) {
+	err = s.pool.QueryRow(ctx, `select progress from source_state where source = $1`, source).Scan(&progress)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return nil, fmt.Errorf("read progress of source: %w", err)
+	}
+	return progress, nil
+}
+
+// The arrivals of a source are counted along the unique key, those that no task was made from along their own.
+const sourcesSQL = `select s.source, s.kind, s.at, s.backlog, s.passed, s.lag_us, s.lag_p50_us, s.lag_max_us, s.sweeps, s.missed,
+  s.swept_at, s.sweep_us, s.sweep_objects, s.sweep_missed, s.error_code, s.error_kind, s.error_at,
+  (select count(*) from arrival a where a.source = s.source), n.n
+from source_state s, lateral (
+  select array(select coalesce(c.n, 0) from generate_series(1, 4) st left join
+    (select a.status, count(*) as n from arrival a where a.source = s.source and a.status <> 0 group by 1) c on c.status = st order by st)) n(n)
+order by s.source`
+
+// Sources lists every source that was ever watched.
+func (s *Store) Sources(ctx context.Context) ([]gantry.SourceStatus, error) {
+	rows, err := s.ask.Query(ctx, sourcesSQL)
+	if err != nil {
+		return nil, fmt.Errorf("list sources: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, scanSource)
+	if err != nil {
+		return nil, fmt.Errorf("list sources: %w", err)
+	}
+	return list, s.channels(ctx, list)
+}
+
+func scanSource(row pgx.CollectableRow) (x gantry.SourceStatus, err error) {
+	var last, half, worst, took, objects, missed, all *int64
+	var swept, failed *time.Time
+	var code *string
+	var kind *int16
+	var turned []int64
+	err = row.Scan(&x.Source, &x.Kind, &x.At, &x.Backlog, &x.Passed, &last, &half, &worst, &x.Sweeps, &x.Missed,
+		&swept, &took, &objects, &missed, &code, &kind, &failed, &all, &turned)
+	if err != nil {
+		return x, err
+	}
+	if worst != nil {
+		x.Lag = &gantry.SourceLag{Last: inSeconds(*last), Half: inSeconds(*half), Max: inSeconds(*worst)}
+	}
+	if swept != nil {
+		x.LastSweep = &gantry.SweepStatus{Began: *swept, Took: inSeconds(*took), Objects: *objects, Missed: *missed}
+	}
+	if failed != nil {
+		x.LastError = &gantry.SourceFailure{Code: *code, Kind: gantry.Kind(*kind).String(), At: *failed}
+	}
+	a := gantry.ArrivalCounts{Superseded: turned[0], SourceGone: turned[1], Unmatched: turned[2], Ignored: turned[3]}
+	a.Accepted = *all - a.Superseded - a.SourceGone - a.Unmatched - a.Ignored
+	x.Arrivals = a
+	return x, nil
+}
+
+func inSeconds(us int64) float64 { return float64(us) / 1e6 }
+
+// channels fills in the channels of sources, which are in the order of their names.
+func (s *Store) channels(ctx context.Context, list []gantry.SourceStatus) error {
+	at := make(map[string]*gantry.SourceStatus, len(list))
+	for i := range list {
+		list[i].Channels = []gantry.ChannelStatus{}
+		at[list[i].Source] = &list[i]
+	}
+	rows, err := s.ask.Query(ctx, `select source, channel, heard_at, told from source_channel order by source, channel`)
+	if err != nil {
+		return fmt.Errorf("list channels: %w", err)
+	}
+	var source string
+	var c gantry.ChannelStatus
+	_, err = pgx.ForEachRow(rows, []any{&source, &c.Channel, &c.Heard, &c.Told}, func() error {
+		x := at[source]
+		if x == nil {
+			return nil
+		}
+		x.Channels = append(x.Channels, c)
+		if c.Heard != nil && (x.LastEvent == nil || c.Heard.After(*x.LastEvent)) {
+			heard := *c.Heard
+			x.LastEvent = &heard
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("list channels: %w", err)
+	}
+	return nil
+}

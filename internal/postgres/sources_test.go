@@ -1,0 +1,156 @@
+package postgres_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+	"github.com/gantry-imaging/gantry/internal/postgres"
+)
+
+// turned is an arrival that no task is made from.
+func (b *bed) turned(ref byte, version, sequencer string, s gantry.ArrivalStatus) gantry.Arrival {
+	b.t.Helper()
+	a := gantry.Arrival{ID: must(b.ArrivalIDs(b.t.Context(), 1))(b.t)[0], Source: "p/in", RefMAC: gantry.Digest{ref}, Version: version, Name: "n", Size: 1,
+		Sequencer: sequencer, Status: s, Reason: gantry.Code(s.String())}
+	if err := b.TurnAway(b.t.Context(), []gantry.Arrival{a}); err != nil {
+		b.t.Fatal(err)
+	}
+	return a
+}
+
+// admit makes a task of an arrival.
+func (b *bed) admit(a gantry.Arrival, public string) int {
+	b.t.Helper()
+	a.Status, a.Reason = gantry.Accepted, ""
+	return must(b.Enqueue(b.t.Context(), []gantry.Admission{{Arrival: a, PublicID: public, Pipeline: b.pipeline, Lane: b.lane, Priority: 5, Within: time.Hour}}))(b.t)
+}
+
+// TestKnownAll tells what is on record as it is, of each source by itself; what was found gone is known after an hour.
+func TestKnownAll(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.turned(1, "v1", "s1", gantry.Unmatched)
+	b.turned(1, "v2", "s2", gantry.Superseded)
+	b.turned(2, "v1", "s1", gantry.SourceGone)
+	refs := []gantry.Digest{{1}, {1}, {1}, {2}, {3}}
+	sequencers := []string{"s2", "s1", "s3", "s1", "s1"}
+	check := func(want ...bool) {
+		t.Helper()
+		got := must(b.KnownAll(t.Context(), "p/in", refs, sequencers))(t)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+		for i := range refs {
+			if one := must(b.Known(t.Context(), "p/in", refs[i], sequencers[i]))(t); one != got[i] {
+				t.Errorf("%d: Known says %v", i, one)
+			}
+		}
+	}
+	check(true, true, false, false, false)
+	b.exec(`update arrival set at = now() - interval '61 min' where status = 2`)
+	check(true, true, false, true, false)
+	if got := must(b.KnownAll(t.Context(), "p/other", refs, sequencers))(t); cmp.Diff(make([]bool, 5), got) != "" {
+		t.Errorf("another source: %v", got)
+	}
+	if got := must(b.KnownAll(t.Context(), "p/in", nil, nil))(t); len(got) != 0 {
+		t.Errorf("nothing: %v", got)
+	}
+}
+
+// TestComesBack makes a task of what was gone and came back, with the bytes that came then.
+func TestComesBack(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	a := b.turned(1, "v", "s1", gantry.SourceGone)
+	a.Sequencer, a.Location, a.Place, a.SHA, a.Size = "s2", "somewhere", "there", gantry.Digest{5}, 7
+	if n := b.admit(a, "one"); n != 1 {
+		t.Fatalf("%d tasks", n)
+	}
+	if n := b.count(`select count(*) from arrival where status = 0 and reason is null and location = 'somewhere' and place = 'there' and sha is not null and size = 7 and sequencer = 's2'`); n != 1 {
+		t.Error("the row is not that of what came back")
+	}
+	a.Sequencer, a.Location, a.Place, a.SHA, a.Size = "s3", "elsewhere", "", gantry.Digest{6}, 8
+	b.admit(a, "one")
+	if n := b.count(`select count(*) from arrival where location = 'somewhere' and place = 'there' and size = 7 and sequencer = 's3'`); n != 1 {
+		t.Error("what was accepted did not stay as it was")
+	}
+}
+
+// TestSources lists what was reported: counts add up, and what a report says nothing of stays.
+func TestSources(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	at := time.Now().Truncate(time.Microsecond)
+	first := postgres.SourceReport{Source: "p/in", Kind: "s3", Progress: []byte("sealed"), Backlog: true, Passed: 10, Worst: 3 * time.Second, Half: 2 * time.Second, Last: time.Second,
+		Sweeps: 1, Missed: 2, Sweep: gantry.Sweep{Began: at, Took: time.Minute, Objects: 100, Missed: 2}, Code: "access_denied", ErrorKind: gantry.Denied, FailedAt: at,
+		Channels: []postgres.ChannelReport{{Channel: "poll", At: at, Told: 3}, {Channel: "sqs"}}}
+	second := postgres.SourceReport{Source: "p/in", Kind: "s3", Worst: -1, Sweeps: 2, Missed: 1, Channels: []postgres.ChannelReport{{Channel: "poll", At: at.Add(-time.Hour), Told: 1}}}
+	for _, r := range []postgres.SourceReport{first, second, {Source: "p/a", Kind: "dir", Worst: -1}} {
+		if err := b.ReportSource(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, s := range []gantry.ArrivalStatus{gantry.Superseded, gantry.SourceGone, gantry.SourceGone, gantry.Unmatched, gantry.Ignored} {
+		b.turned(byte(i), "v", "s", s)
+	}
+	b.enqueue(3)
+	list := must(b.Sources(t.Context()))(t)
+	if len(list) != 2 || list[0].Source != "p/a" || list[0].Lag != nil || list[0].LastSweep != nil || list[0].LastError != nil || list[0].LastEvent != nil {
+		t.Fatalf("%+v", list)
+	}
+	x := list[1]
+	if time.Since(x.At) > time.Minute || x.LastEvent == nil || !x.LastEvent.Equal(at) || !x.LastSweep.Began.Equal(at) || !x.LastError.At.Equal(at) {
+		t.Errorf("times %+v", x)
+	}
+	want := gantry.SourceStatus{Source: "p/in", Kind: "s3", Lag: &gantry.SourceLag{Last: 1, Half: 2, Max: 3},
+		LastSweep: &gantry.SweepStatus{Took: 60, Objects: 100, Missed: 2}, Sweeps: 3, Missed: 3,
+		Arrivals:  gantry.ArrivalCounts{Accepted: 3, Superseded: 1, SourceGone: 2, Unmatched: 1, Ignored: 1},
+		LastError: &gantry.SourceFailure{Code: "access_denied", Kind: "denied"}, Channels: []gantry.ChannelStatus{{Channel: "poll", Heard: x.LastEvent, Told: 4}, {Channel: "sqs"}}}
+	want.At, want.LastEvent, want.LastSweep.Began, want.LastError.At = x.At, x.LastEvent, x.LastSweep.Began, x.LastError.At
+	if diff := cmp.Diff(want, x); diff != "" {
+		t.Error(diff)
+	}
+	if p := must(b.SourceProgress(t.Context(), "p/in"))(t); string(p) != "sealed" {
+		t.Errorf("progress %q", p)
+	}
+	if p := must(b.SourceProgress(t.Context(), "p/nobody"))(t); p != nil {
+		t.Errorf("progress %q of nobody", p)
+	}
+}
+
+// TestQueued counts no further than it has to.
+func TestQueued(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.enqueue(3)
+	for n, want := range map[int]bool{1: true, 3: true, 4: false} {
+		if got := must(b.Queued(t.Context(), b.lane, n))(t); got != want {
+			t.Errorf("%d: %v", n, got)
+		}
+	}
+}
+
+// TestSourcePlans: objects are looked up by key, whatever a source has, and a queue is counted along its index.
+func TestSourcePlans(t *testing.T) {
+	t.Parallel()
+	p := newPlans(t, true)
+	p.exec(`insert into arrival(source, ref_mac, version, size, sequencer) select 'p/in', sha256(n::text::bytea), 'v', 1, 's' from generate_series(1, 50000) n`)
+	p.exec(`vacuum analyze arrival`)
+	var keys string
+	if err := p.QueryRow(t.Context(), `select quote_literal(array(select sha256(n::text::bytea) from generate_series(49000, 49999) n)::text) || '::bytea[]'`).Scan(&keys); err != nil {
+		t.Fatal(err)
+	}
+	plan := p.explain(postgres.KnownForTest, `'p/in'`, keys)
+	if !strings.Contains(plan, "arrival_source_ref_mac_version_key") || strings.Contains(plan, "Seq Scan on arrival") || strings.Contains(plan, "Rows Removed by Filter") || !strings.Contains(plan, "rows=1000") {
+		t.Errorf("a page is looked up so:\n%s", plan)
+	}
+	plan = p.explain(postgres.QueuedForTest, fmt.Sprint(p.lane), "10000")
+	if !strings.Contains(plan, "task_hot_ready") || !strings.Contains(plan, "rows=10000") {
+		t.Errorf("a queue is counted so:\n%s", plan)
+	}
+}
