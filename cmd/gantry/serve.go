@@ -89,7 +89,7 @@ func (s *serveCmd) Run(ctx context.Context, c console, x *cli) error {
 	return s.withApp(ctx, c, x, func(a *app.App) error {
 		handler := func(address string) http.Handler {
 			a.CallbackURL = cmp.Or(a.CallbackURL, "http://"+address)
-			return api.TakeCallbacks(api.Tasks(api.Handler(a.Ready, a.Metrics.Handler()), a), a.Callbacks())
+			return api.TakeHooks(api.TakeCallbacks(api.Tasks(api.Handler(a.Ready, a.Metrics.Handler()), a), a.Callbacks()), a)
 		}
 		return answering(ctx, handler, s.Listen, func(ctx context.Context, address string) error {
 			fmt.Fprintf(c.err, "gantry serves %d pipelines; health on http://%s/readyz\n", len(list), address)

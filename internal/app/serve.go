@@ -62,6 +62,9 @@ func (a *App) feeds(ctx context.Context, p *gantry.Pipeline) ([]*feed, error) {
 		if f.lane, err = a.Store.EnsureLane(ctx, p.Name, s.Name, admit, 0); err != nil {
 			return nil, err
 		}
+		if n, ok := f.source.(gantry.Noting); ok {
+			n.Note(a.noting(f.name))
+		}
 		if c, ok := s.Config.(*httpdriver.SourceConfig); ok {
 			f.uploads = c.Limit()
 		}
@@ -92,18 +95,9 @@ func (a *App) recordControl(ctx context.Context, s *scheduler.Session) {
 // watch takes what a source announces. A source that fails is begun again after a pause: one
 // folder that is away must not stop the others.
 func (a *App) watch(ctx context.Context, in *intake, f *feed) error {
-	ctx = a.control.WithControl(ctx, gantry.ControlKey{Boundary: gantry.AtSource, Limiter: f.limiter, Pipeline: f.plan.ID, Index: f.index})
+	ctx = a.control.WithControl(ctx, f.control())
 	for pause := time.Second; ; pause = min(2*pause, time.Minute) {
-		err := f.source.Watch(ctx, func(ctx context.Context, o gantry.Object) error {
-			id, err := in.accept(ctx, f, o, "")
-			switch {
-			case err != nil && ctx.Err() == nil:
-				a.Log.Warn("accept", "source", f.name, "code", string(gantry.CodeOf(err)), "err", err)
-			case id != "":
-				a.Log.Info("accepted", "source", f.name, "task", id)
-			}
-			return err
-		})
+		err := f.source.Watch(ctx, a.announcing(in, f))
 		if ctx.Err() != nil || err == nil || errors.Is(err, context.Canceled) {
 			return nil
 		}

@@ -95,6 +95,9 @@ type Object struct {
 	Version   string // the source's own version or etag; empty: the SHA-256 of the bytes
 	Sequencer string // changes whenever the object may have changed; cheap to learn
 	Size      int64
+
+	Event  string        // where the event that told of it stands among those of its object: the later, the greater as text; empty: nowhere
+	Status ArrivalStatus // Superseded, SourceGone: an event told of it, and there is nothing to take; it is put on record
 }
 
 // Arrival is one announced object, made durable. Its row is the dedupe record.
@@ -111,7 +114,8 @@ type Arrival struct {
 	Sequencer string
 	Media     string
 	Status    ArrivalStatus
-	Reason    Code // of a status other than Accepted
+	Reason    Code   // of a status other than Accepted
+	Event     string // as of Object
 }
 
 // ArrivalStatus says what became of an arrival; it is stored in arrival.status.

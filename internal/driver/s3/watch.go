@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"maps"
 	"net/url"
 	"path"
@@ -32,13 +31,13 @@ const (
 	idBytes     = sha256.Size / 2 // of what is remembered of an announced object
 )
 
-// Watch lists the bucket again and again and announces each object whose ETag, size or time it has not
+// watchListing lists the bucket again and again and announces each object whose ETag, size or time it has not
 // announced before. A bucket of many pages is listed whole only at every sweep; in between, from the
 // last key on up to which nothing is open, since many writers name their objects in order. An
 // announcement that failed is made again at a listing 1 s later or more, up to 5 minutes. Of each
 // object it announced it remembers 16 bytes. A bucket that cannot be listed at the start is an error; later that is waited
-// for. Watch returns nil when ctx ends.
-func (s *source) Watch(ctx context.Context, announce func(context.Context, gantry.Object) error) error {
+// for. It returns nil when ctx ends.
+func (s *source) watchListing(ctx context.Context, announce func(context.Context, gantry.Object) error) error {
 	w := newWatcher(s, announce)
 	var pause time.Duration
 	for first := true; ; first = false {
@@ -207,27 +206,27 @@ func toObject(x *types.Object, encoding types.EncodingType) (gantry.Object, erro
 	}
 	return gantry.Object{
 		Ref: key, Name: strings.ToValidUTF8(path.Base(key), "\uFFFD"), Version: strings.Trim(etag, `"`), Size: size,
-		Sequencer: fmt.Sprintf("%s-%d-%d", strings.Trim(etag, `"`), size, aws.ToTime(x.LastModified).UnixNano()),
+		Sequencer: sequencerOf(strings.Trim(etag, `"`), size, aws.ToTime(x.LastModified)),
 	}, nil
 }
 
 // wanted tells whether an object is one that is taken: no marker of a folder, not kept where it cannot
 // be read, and as the config says.
-func (w *watcher) wanted(x *types.Object, key string) bool {
+func (s *source) wanted(x *types.Object, key string) bool {
 	if strings.HasSuffix(key, "/") || x.StorageClass == types.ObjectStorageClassGlacier || x.StorageClass == types.ObjectStorageClassDeepArchive {
 		return false
 	}
-	if slices.ContainsFunc(w.exclude, func(p string) bool { return strings.HasPrefix(key, p) }) {
+	if slices.ContainsFunc(s.exclude, func(p string) bool { return strings.HasPrefix(key, p) }) {
 		return false
 	}
-	ok, err := path.Match(w.pattern, path.Base(key))
+	ok, err := path.Match(s.pattern, path.Base(key))
 	return ok && err == nil
 }
 
 // unsettled tells whether an object is too young by the server's own clock.
 func (w *watcher) unsettled(x *types.Object, now time.Time) bool {
-	left := w.settle - now.Sub(aws.ToTime(x.LastModified))
-	if w.settle == 0 || left <= 0 || left > w.settle+time.Hour { // a time from the future says nothing
+	left := w.unsettledFor(aws.ToTime(x.LastModified), now)
+	if left == 0 {
 		return false
 	}
 	if w.soon == 0 || left < w.soon {
@@ -295,9 +294,5 @@ func (w *watcher) postpone(o gantry.Object, err error) {
 func (w *watcher) waits(o gantry.Object) bool { return w.now().Before(w.later[idOf(o)].until) }
 
 func (w *watcher) announceOne(ctx context.Context, o gantry.Object) error {
-	if o.Version != "" {
-		w.expect(o.Ref, `"`+o.Version+`"`)
-		defer w.forget(o.Ref)
-	}
-	return w.announce(ctx, o)
+	return w.tell(ctx, o, w.announce)
 }
