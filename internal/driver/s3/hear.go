@@ -108,9 +108,7 @@ func (s *source) Watch(ctx context.Context, announce func(context.Context, gantr
 	defer wg.Wait()
 	defer cancel()
 	if s.queue != nil {
-		for range s.queue.pollers {
-			wg.Go(func() { s.watchQueue(ctx, announce) })
-		}
+		wg.Go(func() { s.watchQueue(ctx, announce) })
 	}
 	if s.by(gantry.ChannelPoll) {
 		return s.watchListing(ctx, announce)
