@@ -1,8 +1,11 @@
 package s3
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +14,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -20,6 +24,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
+	"github.com/gantry-imaging/gantry/internal/auth"
 	"github.com/gantry-imaging/gantry/internal/driver/drivertest"
 	"github.com/gantry-imaging/gantry/internal/driver/s3/s3test"
 	"github.com/gantry-imaging/gantry/internal/gantry"
@@ -298,6 +303,63 @@ func TestQueueOverABadServer(t *testing.T) {
 		t.Errorf("%q", kinds)
 	}
 }
+
+// Every request to the queue carries the digest of its body in a signature for SQS, and leaves once.
+func TestQueueIsSigned(t *testing.T) {
+	t.Parallel()
+	b := newBucket(t, s3test.Start(t))
+	l := newLine(t, s3test.StartQueues(t))
+	asked := map[string]int{}
+	var mu sync.Mutex
+	below := roundTrip(func(req *http.Request) (*http.Response, error) {
+		body, err := io.ReadAll(req.Body)
+		if err != nil {
+			return nil, err
+		}
+		req.Body = io.NopCloser(bytes.NewReader(body))
+		sum := sha256.Sum256(body)
+		if a := req.Header.Get("Authorization"); req.Header.Get("X-Amz-Content-Sha256") != hex.EncodeToString(sum[:]) || !strings.Contains(a, "/us-east-1/sqs/aws4_request") || !strings.Contains(a, "x-amz-content-sha256") {
+			t.Errorf("%s: %v", req.Header.Get("X-Amz-Target"), req.Header)
+		}
+		mu.Lock()
+		asked[strings.TrimPrefix(req.Header.Get("X-Amz-Target"), "AmazonSQS.")]++
+		mu.Unlock()
+		return http.DefaultTransport.RoundTrip(req)
+	})
+	out, err := auth.WrapService(below, &gantry.Credential{Name: "q", Kind: "aws", AccessKeyID: "${env:A}", SecretAccessKey: "${env:A}"}, "sqs",
+		func(string) (string, bool) { return "secret", true })
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := NewSource(t.Context(), SourceConfig{Bucket: b.name, Endpoint: b.server.Endpoint, PathStyle: true, Discover: []string{"sqs"}, QueueURL: l.url, QueueEndpoint: l.endpoint},
+		ways{b.egress, signed{out}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, d := made.(*source), &desk{}
+	s.queue.wait, s.queue.pollers = time.Second, 1
+	failed := false
+	d.fail = func(gantry.Object) error {
+		if !failed {
+			failed = true
+			return gantry.Errorf(gantry.Transient, "", "no database")
+		}
+		return nil
+	}
+	watching(t, s, d)
+	l.send(string(said(b.name, "", "gone")))
+	l.emptied()
+	mu.Lock()
+	defer mu.Unlock()
+	if asked["ReceiveMessage"] < 2 || asked["ChangeMessageVisibility"] != 1 || asked["DeleteMessageBatch"] != 1 {
+		t.Errorf("%v", asked)
+	}
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+// RoundTrip sends a request.
+func (r roundTrip) RoundTrip(req *http.Request) (*http.Response, error) { return r(req) }
 
 // zeros never end.
 type zeros struct{}
