@@ -89,7 +89,8 @@ func (s *serveCmd) Run(ctx context.Context, c console, x *cli) error {
 	return s.withApp(ctx, c, x, func(a *app.App) error {
 		handler := func(address string) http.Handler {
 			a.CallbackURL = cmp.Or(a.CallbackURL, "http://"+address)
-			return api.ListSources(api.TakeCallbacks(api.Tasks(api.Handler(a.Ready, a.Metrics.Handler()), a), a.Callbacks()), a)
+			handler := api.TakeCallbacks(api.Tasks(api.Handler(a.Ready, a.Metrics.Handler()), a), a.Callbacks())
+			return api.TakeHooks(api.ListSources(handler, a), a)
 		}
 		return answering(ctx, handler, s.Listen, func(ctx context.Context, address string) error {
 			fmt.Fprintf(c.err, "gantry serves %d pipelines; health on http://%s/readyz\n", len(list), address)

@@ -48,6 +48,9 @@ func TestOpenAPI(t *testing.T) {
 	for pattern := range sourceRoutes(nil) {
 		served = append(served, pattern)
 	}
+	for pattern := range newHooks(nil).routes() {
+		served = append(served, pattern)
+	}
 	if diff := cmp.Diff(slices.Sorted(slices.Values(served)), slices.Sorted(slices.Values(said))); diff != "" {
 		t.Errorf("routes (-served +said):\n%s", diff)
 	}

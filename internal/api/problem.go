@@ -24,9 +24,11 @@ type problem struct {
 const defaultRetry = 5 * time.Second
 
 // refuse answers with what an error means. Of faults of ours it says no more than that there is one.
-func refuse(w http.ResponseWriter, err error) {
+func refuse(w http.ResponseWriter, err error) { refuseAs(w, err, status(err)) }
+
+func refuseAs(w http.ResponseWriter, err error, status int) {
 	kind := gantry.KindOf(err)
-	p := problem{Status: status(err), Detail: err.Error(), Code: string(gantry.CodeOf(err)), Kind: kind.String()}
+	p := problem{Status: status, Detail: err.Error(), Code: string(gantry.CodeOf(err)), Kind: kind.String()}
 	p.Title = http.StatusText(p.Status)
 	switch {
 	case p.Status == http.StatusServiceUnavailable:

@@ -27,6 +27,7 @@ const keyed = "keyed"
 type desk struct {
 	mu     sync.Mutex
 	feeds  map[string]*feed // by pipeline
+	hooks  map[string]*feed // those that take notifications, by pipeline.source; nil: not known yet
 	in     *intake          // nil between two leases
 	living context.Context  // of the lease
 }
@@ -36,7 +37,7 @@ type desk struct {
 func (d *desk) open(feeds []*feed) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.feeds = map[string]*feed{}
+	d.feeds, d.hooks = map[string]*feed{}, hooked(feeds)
 	for _, f := range feeds {
 		if f.uploads == 0 {
 			continue

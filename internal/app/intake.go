@@ -62,6 +62,9 @@ func newIntake(a *App, g *gate.Gate, b gantry.Blobs, wake func(...int32)) *intak
 // accept makes one object's bytes and its task durable; then the source may acknowledge it. run is
 // empty for arrivals that are to be told apart from themselves, and names a run of its own otherwise.
 func (in *intake) accept(ctx context.Context, f *feed, o gantry.Object, run string) (publicID string, err error) {
+	if away, err := in.turnAway(ctx, f, o); away || err != nil {
+		return "", err
+	}
 	open := func(ctx context.Context) (io.ReadCloser, error) { return f.source.Open(ctx, o.Ref) }
 	publicID, _, err = in.take(ctx, f, offer{Object: o, open: open, limit: maxOriginal}, run)
 	return publicID, err
@@ -69,7 +72,7 @@ func (in *intake) accept(ctx context.Context, f *feed, o gantry.Object, run stri
 
 // take is accept for an object whose bytes come in some way. It gives their digest too.
 func (in *intake) take(ctx context.Context, f *feed, o offer, run string) (publicID string, sha gantry.Digest, err error) {
-	a := gantry.Arrival{Source: f.name, RefMAC: gantry.MAC(in.app.Key, "ref", f.name, o.Ref), Name: clean(o.Name), Version: o.Version, Sequencer: o.Sequencer}
+	a := gantry.Arrival{Source: f.name, RefMAC: gantry.MAC(in.app.Key, "ref", f.name, o.Ref), Name: clean(o.Name), Version: o.Version, Sequencer: o.Sequencer, Event: o.Event}
 	if run == "" && o.Sequencer != "" && !o.New {
 		known, err := in.app.Store.Known(ctx, a.Source, a.RefMAC, a.Sequencer)
 		if known || err != nil {

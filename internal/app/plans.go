@@ -246,6 +246,9 @@ func (p *plans) source(ctx context.Context, e gantry.Endpoint, key string, decla
 	if err != nil {
 		return nil, 0, err
 	}
+	if egress, err = p.branched(ctx, e, egress, declare); err != nil {
+		return nil, 0, fmt.Errorf("source %s: %w", e.Name, err)
+	}
 	driver, err := p.app.Drivers.NewSource(ctx, e.Kind, e.Config, egress)
 	if err != nil {
 		return nil, 0, fmt.Errorf("source %s: %w", e.Name, err)

@@ -66,6 +66,9 @@ func (a *App) feeds(ctx context.Context, p *gantry.Pipeline) ([]*feed, error) {
 		if f.ledger, err = newLedger(a, f, s.Kind); err != nil {
 			return nil, err
 		}
+		if n, ok := f.source.(gantry.Noting); ok {
+			n.Note(a.noting(f))
+		}
 		if c, ok := s.Config.(*httpdriver.SourceConfig); ok {
 			f.uploads = c.Limit()
 		}
@@ -96,22 +99,9 @@ func (a *App) recordControl(ctx context.Context, s *scheduler.Session) {
 // watch takes what a source announces. A source that fails is begun again after a pause: one
 // folder that is away must not stop the others.
 func (a *App) watch(ctx context.Context, in *intake, f *feed) error {
-	ctx = a.control.WithControl(ctx, gantry.ControlKey{Boundary: gantry.AtSource, Limiter: f.limiter, Pipeline: f.plan.ID, Index: f.index})
+	ctx = a.control.WithControl(ctx, f.control())
 	for pause := time.Second; ; pause = min(2*pause, time.Minute) {
-		err := f.ledger.watch(ctx, func(ctx context.Context, o gantry.Object) error {
-			if err := f.ledger.room(ctx, o); err != nil {
-				return err
-			}
-			id, err := in.accept(ctx, f, o, "")
-			f.ledger.ended(ctx, in, o, id, err)
-			switch {
-			case err != nil && ctx.Err() == nil:
-				a.Log.Warn("accept", "source", f.name, "code", string(gantry.CodeOf(err)), "err", err)
-			case id != "":
-				a.Log.Info("accepted", "source", f.name, "task", id)
-			}
-			return err
-		})
+		err := f.ledger.watch(ctx, a.announcing(in, f))
 		if ctx.Err() != nil || err == nil || errors.Is(err, context.Canceled) {
 			return nil
 		}

@@ -15,8 +15,11 @@ func (l *ledger) watch(ctx context.Context, announce func(context.Context, gantr
 	return l.feed.source.Watch(ctx, announce)
 }
 
-// channel is what tells of objects when the source is watched.
-func (l *ledger) channel() string {
+// channel is what told of an object.
+func (l *ledger) channel(o gantry.Object) string {
+	if o.Channel != "" {
+		return string(o.Channel)
+	}
 	if _, ok := l.feed.source.(gantry.Resuming); ok {
 		return "poll"
 	}
@@ -28,7 +31,7 @@ func (l *ledger) channel() string {
 func (l *ledger) ended(ctx context.Context, in *intake, o gantry.Object, id string, err error) {
 	switch {
 	case err == nil && id != "":
-		l.took(l.channel(), o, time.Now())
+		l.took(l.channel(o), o, time.Now())
 	case err == nil || ctx.Err() != nil:
 	default:
 		l.Failed(err)

@@ -28,11 +28,17 @@ const (
 //
 // A request that follows a redirect to another origin goes without the credential.
 func Wrap(rt http.RoundTripper, c *gantry.Credential, env func(string) (string, bool)) (http.RoundTripper, error) {
+	return WrapService(rt, c, "s3", env)
+}
+
+// WrapService is Wrap for a service of AWS, which signatures of kind aws name: s3, sqs. Of services other than s3 the
+// driver has to give the digest of each body, as X-Amz-Content-Sha256.
+func WrapService(rt http.RoundTripper, c *gantry.Credential, service string, env func(string) (string, bool)) (http.RoundTripper, error) {
 	if c == nil {
 		return rt, nil
 	}
 	if c.Kind == "aws" {
-		return newAWS(rt, c, env)
+		return newAWS(rt, c, service, env)
 	}
 	header, err := authorization(c, env)
 	if err != nil {

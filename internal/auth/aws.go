@@ -29,19 +29,20 @@ const (
 	forgetEvery   = time.Minute // at most, because of what a server answers
 )
 
-// awsSigner signs requests for S3 with AWS Signature Version 4. The digest of the body is the
+// awsSigner signs requests for a service of AWS with AWS Signature Version 4. The digest of the body is the
 // driver's, from X-Amz-Content-Sha256; without it the body is not signed.
 type awsSigner struct {
-	next   http.RoundTripper
-	name   string
-	region string // empty: that of the request's host
-	creds  aws.CredentialsProvider
-	signer *v4.Signer
-	forgot atomic.Int64 // Unix seconds
+	next    http.RoundTripper
+	name    string
+	service string
+	region  string // empty: that of the request's host
+	creds   aws.CredentialsProvider
+	signer  *v4.Signer
+	forgot  atomic.Int64 // Unix seconds
 }
 
 // newAWS makes the signer of a credential of kind aws. It opens nothing.
-func newAWS(rt http.RoundTripper, c *gantry.Credential, env func(string) (string, bool)) (http.RoundTripper, error) {
+func newAWS(rt http.RoundTripper, c *gantry.Credential, service string, env func(string) (string, bool)) (http.RoundTripper, error) {
 	base, err := awsBase(c, env)
 	if err != nil {
 		return nil, err
@@ -50,7 +51,7 @@ func newAWS(rt http.RoundTripper, c *gantry.Credential, env func(string) (string
 		base = cached(&assumed{base: base, region: awsRegion(c.Region, ""), role: c.RoleARN})
 	}
 	return &awsSigner{
-		next: rt, name: c.Name, region: c.Region, creds: base,
+		next: rt, name: c.Name, service: service, region: c.Region, creds: base,
 		signer: v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true }), // S3 does not escape twice
 	}, nil
 }
@@ -196,7 +197,7 @@ func (s *awsSigner) sign(req *http.Request) (*http.Request, error) {
 		out.Header.Set(contentSHA, "UNSIGNED-PAYLOAD")
 	}
 	region := awsRegion(s.region, req.URL.Hostname())
-	if err := s.signer.SignHTTP(ctx, c, out, out.Header.Get(contentSHA), "s3", region, time.Now()); err != nil {
+	if err := s.signer.SignHTTP(ctx, c, out, out.Header.Get(contentSHA), s.service, region, time.Now()); err != nil {
 		return nil, gantry.Errorf(gantry.Illegal, CodeBadCredential, "auth %s: the request cannot be signed", s.name)
 	}
 	return out, nil

@@ -50,6 +50,28 @@ func TestAWSSigns(t *testing.T) {
 	}
 }
 
+// A queue's requests are signed for the service of queues, in the region of its host.
+func TestAWSSignsForAService(t *testing.T) {
+	t.Parallel()
+	below := &recorder{}
+	c := awsCredential()
+	rt, err := auth.WrapService(below, &c, "sqs", environment{"ID": "AKID", "KEY": awsSecret}.lookup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req := &http.Request{Method: http.MethodPost, URL: &url.URL{Scheme: "https", Host: "sqs.eu-west-1.amazonaws.com", Path: "/"}, Header: http.Header{"X-Amz-Content-Sha256": {"abc"}}}
+	if _, err := rt.RoundTrip(req); err != nil {
+		t.Fatal(err)
+	}
+	h := below.got[0].Header
+	if a := h.Get("Authorization"); !strings.Contains(a, "/eu-west-1/sqs/aws4_request") || h.Get("X-Amz-Content-Sha256") != "abc" {
+		t.Errorf("%v", h)
+	}
+	if rt, err := auth.WrapService(below, nil, "sqs", nil); err != nil || rt != http.RoundTripper(below) {
+		t.Errorf("without a credential: %v, %v", rt, err)
+	}
+}
+
 func TestAWSMissingSecretSendsNothing(t *testing.T) {
 	t.Parallel()
 	below := &recorder{}

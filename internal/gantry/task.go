@@ -98,6 +98,10 @@ type Object struct {
 	At        time.Time // when it was made, or its event was, by the source's clock; zero: not known
 	Backlog   bool      // it was there before the source was watched: what comes anew goes first
 	New       bool      // the ledger was asked just now and does not know it
+
+	Channel Channel       // what told of it; empty: the source's own looking
+	Event   string        // where the event that told of it stands among those of its object: the later, the greater as text; empty: nowhere
+	Status  ArrivalStatus // Superseded, SourceGone: an event told of it, and there is nothing to take; it is put on record
 }
 
 // Arrival is one announced object, made durable. Its row is the dedupe record.
@@ -114,7 +118,8 @@ type Arrival struct {
 	Sequencer string
 	Media     string
 	Status    ArrivalStatus
-	Reason    Code // of a status other than Accepted
+	Reason    Code   // of a status other than Accepted
+	Event     string // as of Object
 
 	Collection int64 // as an original of a task: the collection that the task is made of; 0: it is made of this arrival alone
 }

@@ -47,6 +47,17 @@ func (c *Control) WithControl(ctx context.Context, key gantry.ControlKey) contex
 	return context.WithValue(ctx, controlCtxKey{}, controlCtx{c, key})
 }
 
+// WithControlOf gives a ctx whose control traffic is counted under another limiter's row: a driver calls a target that
+// is not the one of its own. A ctx without control traffic stays as it is.
+func WithControlOf(ctx context.Context, limiter int32) context.Context {
+	c, ok := ctx.Value(controlCtxKey{}).(controlCtx)
+	if !ok {
+		return ctx
+	}
+	c.key.Limiter = limiter
+	return context.WithValue(ctx, controlCtxKey{}, c)
+}
+
 // meterFor gives the meter of the running call, else one for a single request of control traffic; nil
 // if ctx is neither.
 func meterFor(ctx context.Context) *Meter {

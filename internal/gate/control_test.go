@@ -145,6 +145,33 @@ func TestControl(t *testing.T) {
 	c.flush(t.Context(), func(context.Context, []gantry.Control) error { t.Error("wrote again"); return nil })
 }
 
+// What a driver asks a further target of its own is counted under that one's limit.
+func TestControlOfAnotherTarget(t *testing.T) {
+	t.Parallel()
+	url := answers(t)
+	e := egressTo(t, url, Policy{})
+	c := NewControl(gantry.NewIDs(time.Now, neverEnding{}), time.Now)
+	key := gantry.ControlKey{Boundary: gantry.AtSource, Limiter: 7, Pipeline: 3, Index: 1}
+	ctx := c.WithControl(t.Context(), key)
+	ask(ctx, t, e, url+"/a", "")
+	ask(WithControlOf(ctx, 9), t, e, url+"/a", "")
+	if _, err := ask(WithControlOf(t.Context(), 9), t, e, url+"/a", ""); gantry.CodeOf(err) != CodeNoRecord {
+		t.Errorf("without a record: %v", err)
+	}
+	seen := map[gantry.ControlKey]int32{}
+	c.flush(t.Context(), func(_ context.Context, rows []gantry.Control) error {
+		for _, r := range rows {
+			seen[r.ControlKey] += r.Requests
+		}
+		return nil
+	})
+	other := key
+	other.Limiter = 9
+	if len(seen) != 2 || seen[key] != 1 || seen[other] != 1 {
+		t.Errorf("%v", seen)
+	}
+}
+
 // A failure that never ends does not fill the memory while the database is away.
 func TestControlIsBounded(t *testing.T) {
 	t.Parallel()

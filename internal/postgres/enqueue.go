@@ -41,7 +41,7 @@ func (s *Store) Enqueue(ctx context.Context, list []gantry.Admission) (made int,
 		sources, versions, names      []string
 		macs, shas                    [][]byte
 		locations, sequencers, public []string
-		places                        []string
+		places, events                []string
 		pipelines, lanes              []int32
 		runs                          []string
 		priorities                    []int16
@@ -52,11 +52,12 @@ func (s *Store) Enqueue(ctx context.Context, list []gantry.Admission) (made int,
 		ids, sources, macs, versions = append(ids, a.ID), append(sources, a.Source), append(macs, a.RefMAC[:]), append(versions, a.Version)
 		names, sizes, shas = append(names, a.Name), append(sizes, a.Size), append(shas, digestOrNull(a.SHA))
 		locations, sequencers, places = append(locations, a.Location), append(sequencers, a.Sequencer), append(places, a.Place)
+		events = append(events, a.Event)
 		public, pipelines, lanes = append(public, x.PublicID), append(pipelines, x.Pipeline), append(lanes, x.Lane)
 		runs, priorities, within = append(runs, x.Run), append(priorities, x.Priority), append(within, micros(x.Within))
 	}
 	tag, err := s.pool.Exec(ctx, enqueueSQL, ids, sources, macs, versions, names, sizes, shas, locations, sequencers,
-		public, pipelines, lanes, runs, priorities, within, places)
+		public, pipelines, lanes, runs, priorities, within, places, events)
 	if err != nil {
 		return 0, fmt.Errorf("enqueue: %w", err)
 	}
@@ -68,9 +69,9 @@ func (s *Store) Enqueue(ctx context.Context, list []gantry.Admission) (made int,
 func (s *Store) TurnAway(ctx context.Context, list []gantry.Arrival) error {
 	batch := &pgx.Batch{}
 	for _, a := range list {
-		batch.Queue(`insert into arrival(id, source, ref_mac, version, name, size, sha, sequencer, place, status, reason)
-			values ($1, $2, $3, $4, $5, $6, $7, $8, nullif($9, ''), $10, nullif($11, '')) on conflict do nothing`,
-			a.ID, a.Source, a.RefMAC[:], a.Version, a.Name, a.Size, digestOrNull(a.SHA), a.Sequencer, a.Place, int16(a.Status), string(a.Reason))
+		batch.Queue(`insert into arrival(id, source, ref_mac, version, name, size, sha, sequencer, place, status, reason, event)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, nullif($9, ''), $10, nullif($11, ''), nullif($12, '')) on conflict do nothing`,
+			a.ID, a.Source, a.RefMAC[:], a.Version, a.Name, a.Size, digestOrNull(a.SHA), a.Sequencer, a.Place, int16(a.Status), string(a.Reason), a.Event)
 	}
 	if err := s.pool.SendBatch(ctx, batch).Close(); err != nil {
 		return fmt.Errorf("turn arrivals away: %w", err)

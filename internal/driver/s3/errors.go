@@ -16,6 +16,7 @@ import (
 // Codes of buckets.
 const (
 	CodeBucketMissing    gantry.Code = "bucket_missing"    // NotFound
+	CodeQueueMissing     gantry.Code = "queue_missing"     // NotFound
 	CodeAccessDenied     gantry.Code = "access_denied"     // Denied
 	CodeExpired          gantry.Code = "expired_token"     // Unavailable: the credentials ran out, and are taken anew for the next try
 	CodeClockSkew        gantry.Code = "clock_skew"        // Denied: this machine's clock or the server's is wrong
@@ -39,7 +40,12 @@ var meanings = map[string]struct {
 	kind gantry.Kind
 	code gantry.Code
 }{
-	"NoSuchBucket":                {gantry.NotFound, CodeBucketMissing},
+	"NoSuchBucket":      {gantry.NotFound, CodeBucketMissing},
+	"QueueDoesNotExist": {gantry.NotFound, CodeQueueMissing},
+	"AWS.SimpleQueueService.NonExistentQueue": {gantry.NotFound, CodeQueueMissing},
+	"OverLimit":                   {gantry.Unavailable, CodeSlowDown}, // too many messages of the queue are in flight
+	"RequestThrottled":            {gantry.Unavailable, CodeSlowDown},
+	"ThrottlingException":         {gantry.Unavailable, CodeSlowDown},
 	"ExpiredToken":                {gantry.Unavailable, CodeExpired},
 	"InvalidToken":                {gantry.Unavailable, CodeExpired},
 	"RequestTimeTooSkewed":        {gantry.Denied, CodeClockSkew},

@@ -60,11 +60,7 @@ func (w *watcher) drop(x sight) {
 }
 
 func (w *watcher) announceOne(ctx context.Context, o gantry.Object) error {
-	if o.Version != "" {
-		w.expect(o.Ref, `"`+o.Version+`"`)
-		defer w.forget(o.Ref)
-	}
-	return w.announce(ctx, o)
+	return w.tell(ctx, o, w.announce)
 }
 
 // postpone puts an object off after a failure. Where there are too many of them, it comes again with

@@ -5,10 +5,8 @@ import (
 	"maps"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
@@ -173,7 +171,7 @@ func (p *pass) read(page *sdk.ListObjectsV2Output, now time.Time) ([]sight, erro
 		}
 		if p.wanted(x, o.Ref) {
 			age := now.Sub(o.At)
-			list = append(list, sight{Object: o, before: p.last, young: p.unsettled(x, now), old: o.At.Before(p.began.Add(-grace)), missed: age > max(grace, 2*p.poll)})
+			list = append(list, sight{Object: o, before: p.last, young: p.unsettledFor(o.At, now), old: o.At.Before(p.began.Add(-grace)), missed: age > max(grace, 2*p.poll)})
 		}
 		p.last = o.Ref
 	}
@@ -270,13 +268,4 @@ func (p *pass) stop(key string) {
 	if !p.open || key < p.cursor {
 		p.open, p.cursor = true, key
 	}
-}
-
-// unsettled gives how long an object is too young yet, by the server's own clock.
-func (p *pass) unsettled(x *types.Object, now time.Time) time.Duration {
-	left := p.settle - now.Sub(aws.ToTime(x.LastModified))
-	if p.settle == 0 || left <= 0 || left > p.settle+time.Hour { // a time from the future says nothing
-		return 0
-	}
-	return left
 }

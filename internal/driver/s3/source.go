@@ -29,6 +29,11 @@ type SourceConfig struct {
 	Region    string        `yaml:"region" default:"us-east-1" doc:"The region of the bucket."`
 	Copy      string        `yaml:"copy" default:"auto" one:"auto always never" doc:"Whether objects are copied before their tasks begin: auto, unless the bucket keeps their versions; never, they are read in the bucket and must stay as they are until their tasks have ended."`
 	PathStyle bool          `yaml:"path_style" doc:"Whether the bucket stands in the path and not in the host name, as most servers that are not AWS want it."`
+
+	Discover      []string         `yaml:"discover" default:"poll" one:"poll webhook sqs" single:"true" doc:"How objects are found, in any combination: poll, the bucket is listed; webhook, its server sends notifications to /hooks/s3/PIPELINE.SOURCE; sqs, they are taken from a queue."`
+	QueueURL      string           `yaml:"queue_url" filled:"true" doc:"Of sqs, the URL of the queue."`
+	QueueEndpoint string           `yaml:"queue_endpoint" doc:"Of sqs, the server, if it is not that of queue_url."`
+	Token         gantry.SecretRef `yaml:"token" doc:"Of webhook, a reference to what the sender has to know: Authorization: Bearer TOKEN."`
 }
 
 const (
@@ -65,7 +70,7 @@ func (c SourceConfig) Check() []gantry.FieldProblem {
 			found = append(found, gantry.FieldProblem{Key: d.key, Text: fmt.Sprintf("is not from 0 to %s", maxWait)})
 		}
 	}
-	return found
+	return append(found, c.checkDiscover()...)
 }
 
 // Takes tells whether results that a sink of a config lays down would be announced: it is the same
@@ -104,6 +109,8 @@ type source struct {
 
 	asking sync.Mutex
 	keeps  keeping // guarded by asking
+
+	*hearing
 }
 
 // NewSource makes a source of a bucket. It makes no calls: whether the bucket is there shows when it
@@ -112,10 +119,14 @@ func NewSource(_ context.Context, c SourceConfig, egress gantry.Egress) (gantry.
 	for _, p := range c.Check() {
 		return nil, gantry.Errorf(gantry.Illegal, "bad_config", "open source: %s: %s", p.Key, p.Text)
 	}
+	heard, err := newHearing(c, egress)
+	if err != nil {
+		return nil, err
+	}
 	return &source{
 		client: newClient(c.place(), egress), bucket: c.Bucket, prefix: c.Prefix, exclude: c.Exclude, pattern: cmp.Or(c.Pattern, "*"),
 		poll: cmp.Or(c.Poll, defaultPoll), sweep: cmp.Or(c.Sweep, defaultSweep), settle: c.Settle,
-		pause: time.Second, page: 1000, few: 10, copy: cmp.Or(c.Copy, copyAuto), now: time.Now, etags: map[string]string{},
+		pause: time.Second, page: 1000, few: 10, copy: cmp.Or(c.Copy, copyAuto), now: time.Now, etags: map[string]string{}, hearing: heard,
 	}, nil
 }
 

@@ -125,7 +125,7 @@ func during(t *testing.T, s *source, b *book, take func(context.Context, gantry.
 }
 
 // until waits for something.
-func until(t *testing.T, what string, f func() bool) {
+func until(t testing.TB, what string, f func() bool) {
 	t.Helper()
 	for end := time.Now().Add(30 * time.Second); !f(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {

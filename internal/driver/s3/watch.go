@@ -21,13 +21,7 @@ const (
 	grace       = time.Minute     // how long nobody need have told of an object
 )
 
-// Watch is WatchFrom with a memory of its own, of 16 bytes for each object that it announced.
-func (s *source) Watch(ctx context.Context, announce func(context.Context, gantry.Object) error) error {
-	m := newMemory()
-	return s.WatchFrom(ctx, m, m.noting(announce))
-}
-
-// WatchFrom lists the bucket again and again and announces each object that the ledger does not know as it is, by
+// watchListing lists the bucket again and again and announces each object that the ledger does not know as it is, by
 // ETag, size and time. A bucket of many pages is listed whole only at every sweep; in between, from the last key on up
 // to which nothing is open, since many writers name their objects in order. The two go on side by side. Where a
 // listing finds more than 1000 objects that are older than the watch, they are announced one page after the other
@@ -35,8 +29,8 @@ func (s *source) Watch(ctx context.Context, announce func(context.Context, gantr
 //
 // An announcement that failed is made again 1 s later or more, up to 5 minutes; up to an hour if the object is gone or
 // refused. What is kept in memory is two pages for each of the three listings and at most 10000 objects that failed. A
-// bucket that cannot be listed at the start is an error; later that is waited for. WatchFrom returns nil when ctx ends.
-func (s *source) WatchFrom(ctx context.Context, l gantry.Ledger, announce func(context.Context, gantry.Object) error) error {
+// bucket that cannot be listed at the start is an error; later that is waited for. It returns nil when ctx ends.
+func (s *source) watchListing(ctx context.Context, l gantry.Ledger, announce func(context.Context, gantry.Object) error) error {
 	w := newWatcher(s, l, announce)
 	if err := w.resume(ctx); err != nil {
 		return unlessEnded(ctx, err)
@@ -76,7 +70,7 @@ func unlessEnded(ctx context.Context, err error) error {
 	return err
 }
 
-// watcher is one WatchFrom. Its listings, which may run side by side, are passes.
+// watcher is one watchListing. Its listings, which may run side by side, are passes.
 type watcher struct {
 	*source
 	ledger   gantry.Ledger
