@@ -43,7 +43,7 @@ select t.id, t.public_id, t.name, encode(t.version, 'hex'), ` + fmt.Sprintf(stat
   extract(epoch from now() - t.created_at)::float8, extract(epoch from now() - t.finished_at)::float8,
   coalesce(t.attempt, e.attempt, 0)::int, t.crashes::int, t.priority::int,
   case when e.from_state = 3 then coalesce((select resolved::json -> 'stages' -> e.stage::int ->> 'name' from pipeline_version where id = t.pipeline), '') else '' end
-from t left join lateral (select source from arrival where id = t.arrival offset 0) a on true
+from t left join lateral (select source from arrival where id = t.arrival union all select source from collection where id = t.collection limit 1) a on true
 left join lateral (select from_state, stage, attempt from task_event where task_id = t.id order by seq desc limit 1) e on t.final_state = 6
 order by t.id`
 
