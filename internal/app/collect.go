@@ -78,7 +78,7 @@ func (in *intake) mark(ctx context.Context, f *feed, o gantry.Object, a gantry.A
 func (in *intake) collectInto(ctx context.Context, f *feed, o gantry.Object, a gantry.Arrival) (bool, error) {
 	group, name, ok := folderOf(f.below(o.Ref), f.collect.Depth)
 	if keyword := groupKeywords[f.collect.By]; keyword != "" {
-		tags, err := in.header(ctx, f, a)
+		tags, err := in.headerOf(ctx, f, a)
 		if err != nil && gantry.KindOf(err) != gantry.Illegal {
 			return false, err
 		}
@@ -115,8 +115,8 @@ const (
 	firstRead = 64 << 10 // of an object that is read where it is; each further one takes four times as much
 )
 
-// header reads the attributes of a DICOM file. A file that is none, or that the scanner refuses, is Illegal.
-func (in *intake) header(ctx context.Context, f *feed, a gantry.Arrival) (tags map[string]string, err error) {
+// headerOf reads the attributes of a DICOM file. A file that is none, or that the scanner refuses, is Illegal.
+func (in *intake) headerOf(ctx context.Context, f *feed, a gantry.Arrival) (tags map[string]string, err error) {
 	if a.Place == "" {
 		b, err := in.blobs.Open(ctx, a.Location)
 		if err != nil {

@@ -37,13 +37,13 @@ with t as materialized (
   where t.id > $1 and t.parent is null and ($2 = '' or pv.name = $2) and coalesce(h.state, t.final_state) = any ($3::smallint[]) and t.created_at >= $4
   order by t.id limit $5)
 select t.id, t.public_id, t.name, encode(t.version, 'hex'), ` + fmt.Sprintf(stateNameSQL, `t.state`) + `,
-  coalesce((array['ready','owned','delayed','waiting','paused'])[t.phase + 1], ''), coalesce(t.stage, 0)::int, coalesce(split_part(a.source, '/', 2), ''),
+  coalesce((array['ready','owned','delayed','waiting','paused'])[t.phase + 1], ''), coalesce(t.stage, 0)::int, coalesce(split_part(coalesce(a.source, (select source from collection where id = t.collection)), '/', 2), ''),
   (select count(*)::int from task c where c.parent = t.id), t.created_at, t.finished_at,
   coalesce(t.error_code, ''), coalesce(` + fmt.Sprintf(kindNameSQL, `t.error_kind`) + `, ''), coalesce(t.error, ''),
   extract(epoch from now() - t.created_at)::float8, extract(epoch from now() - t.finished_at)::float8,
   coalesce(t.attempt, e.attempt, 0)::int, t.crashes::int, t.priority::int,
   case when e.from_state = 3 then coalesce((select resolved::json -> 'stages' -> e.stage::int ->> 'name' from pipeline_version where id = t.pipeline), '') else '' end
-from t left join lateral (select source from arrival where id = t.arrival union all select source from collection where id = t.collection limit 1) a on true
+from t left join lateral (select source from arrival where id = t.arrival offset 0) a on true
 left join lateral (select from_state, stage, attempt from task_event where task_id = t.id order by seq desc limit 1) e on t.final_state = 6
 order by t.id`
 

@@ -93,7 +93,7 @@ e as materialized (
       and not exists (select from call_outcome o where o.task_id = i.task_id and o.id = i.id and o.result = 2)))::int as anew
   from r cross join lateral (select * from task where id = r.id offset 0) t
   join pipeline_version pv on pv.id = t.pipeline
-  cross join lateral (select source from arrival where id = t.arrival union all select source from collection where id = t.collection limit 1) a
+  cross join lateral (select coalesce((select source from arrival where id = t.arrival), (select source from collection where id = t.collection)) as source) a
   join lateral (select id from lane l where l.pipeline = pv.name and l.private_worker is null
     and (l.source = split_part(a.source, '/', 2) or t.leg > 0 and l.source = '(moved)') order by l.source <> '(moved)' desc limit 1) lane on true
   join lateral (select seq from task_event where task_id = t.id order by seq desc limit 1) l on true),

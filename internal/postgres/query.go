@@ -29,6 +29,8 @@ type TaskRow struct {
 	Error      *TaskError `json:"error"`
 	Leg        int        `json:"leg"` // 0 is the first
 	Paused     *Pausing   `json:"paused"`
+	Originals  int        `json:"originals"` // 1, or the members of its collection
+	Bytes      int64      `json:"bytes"`     // of all of them
 	Key        int64      `json:"-"`
 }
 
@@ -100,12 +102,15 @@ const kindNameSQL = `(array['transient','timeout','unavailable','bad_response','
 var listTasksSQL = `
 select t.public_id, pv.name, encode(pv.version, 'hex'), ` + fmt.Sprintf(stateNameSQL, `coalesce(h.state, t.final_state)`) + ` as state,
   coalesce((array['ready','owned','delayed','waiting','paused'])[h.phase + 1], ''), coalesce(h.stage, 0)::int, coalesce(h.attempt, 0)::int,
-  coalesce(a.source, g.source, ''), (select count(*)::int from item i where i.task_id = t.id and i.leg = t.leg),
+  coalesce(a.source, (select source from collection where id = t.collection), ''), (select count(*)::int from item i where i.task_id = t.id and i.leg = t.leg),
   coalesce((select p.public_id from task p where p.id = t.parent), ''), (array['','shard','member'])[t.role + 1],
   (select count(*)::int from task c where c.parent = t.id and c.leg = t.leg), coalesce(h.open_children, 0), t.created_at, t.finished_at,
-  coalesce(t.error_code, ''), coalesce(` + fmt.Sprintf(kindNameSQL, `t.error_kind`) + `, ''), coalesce(t.error, ''), t.id, t.leg::int, coalesce(u.by, ''), coalesce(u.reason, ''), coalesce(u.at, 'epoch')
+  coalesce(t.error_code, ''), coalesce(` + fmt.Sprintf(kindNameSQL, `t.error_kind`) + `, ''), coalesce(t.error, ''), t.id, t.leg::int, coalesce(u.by, ''), coalesce(u.reason, ''), coalesce(u.at, 'epoch'),
+  case when t.collection is null then 1 else (select count(*) from collection_member where collection = t.collection)::int end,
+  case when t.collection is null then coalesce(a.size, 0) else (select coalesce(sum(x.size), 0)::bigint from arrival x
+    where x.id = any(array(select m.arrival from collection_member m where m.collection = t.collection))) end
 from task t join pipeline_version pv on pv.id = t.pipeline
-left join task_hot h on h.id = t.id left join arrival a on a.id = t.arrival left join collection g on g.id = t.collection left join task_pause u on u.task_id = t.id and h.phase = 4
+left join task_hot h on h.id = t.id left join arrival a on a.id = t.arrival left join task_pause u on u.task_id = t.id and h.phase = 4
 where ($1 = '' or t.public_id like $1 || '%') and ($2 = '' or pv.name = $2)
   and ($3 = '' or ` + fmt.Sprintf(stateNameSQL, `coalesce(h.state, t.final_state)`) + ` = $3)
   and t.created_at >= $4 and ($6::text[] is null or t.public_id = any ($6))
@@ -121,7 +126,7 @@ func (s *Store) Tasks(ctx context.Context, f Filter) ([]TaskRow, error) {
 		var e TaskError
 		var p Pausing
 		err = row.Scan(&t.ID, &t.Pipeline, &t.Version, &t.State, &t.Phase, &t.Stage, &t.Attempt, &t.Source, &t.Items,
-			&t.Parent, &t.Role, &t.Children, &t.Open, &t.CreatedAt, &t.FinishedAt, &e.Code, &e.Kind, &e.Message, &t.Key, &t.Leg, &p.By, &p.Reason, &p.At)
+			&t.Parent, &t.Role, &t.Children, &t.Open, &t.CreatedAt, &t.FinishedAt, &e.Code, &e.Kind, &e.Message, &t.Key, &t.Leg, &p.By, &p.Reason, &p.At, &t.Originals, &t.Bytes)
 		if p.By != "" {
 			t.Paused = &p
 		}
