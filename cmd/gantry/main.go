@@ -59,6 +59,8 @@ type cli struct {
 	Migrate  migrateCmd  `cmd:"" help:"Bring the database to this version's schema."`
 	Postgres postgresCmd `cmd:"" help:"The private Postgres."`
 	Version  versionCmd  `cmd:"" help:"Say which version this is."`
+
+	Collection collectionCmd `cmd:"" help:"Look at files that are waited for together before they are a task."`
 }
 
 // usageError is a mistake of whoever typed the command.

@@ -119,6 +119,9 @@ func (t *taskShowCmd) Run(ctx context.Context, c console, x *cli) error {
 			}
 			fmt.Fprintf(w, "why\t%s\n", why.Causes[0].Text)
 		}
+		if err := showCollection(ctx, w, db, r.Key); err != nil {
+			return err
+		}
 		if r.Parent != "" {
 			fmt.Fprintf(w, "parent\t%s (its %s)\n", r.Parent, r.Role)
 		}

@@ -51,10 +51,13 @@ func TestOpenAPI(t *testing.T) {
 	for pattern := range newHooks(nil).routes() {
 		served = append(served, pattern)
 	}
+	for pattern := range collectionRoutes(nil) {
+		served = append(served, pattern)
+	}
 	if diff := cmp.Diff(slices.Sorted(slices.Values(served)), slices.Sorted(slices.Values(said))); diff != "" {
 		t.Errorf("routes (-served +said):\n%s", diff)
 	}
-	for name, of := range map[string]reflect.Type{"Task": reflect.TypeFor[Task](), "Why": reflect.TypeFor[Why](), "Cause": reflect.TypeFor[Cause](), "Problem": reflect.TypeFor[problem](),
+	for name, of := range map[string]reflect.Type{"Task": reflect.TypeFor[Task](), "Why": reflect.TypeFor[Why](), "Collection": reflect.TypeFor[Collection](), "Cause": reflect.TypeFor[Cause](), "Problem": reflect.TypeFor[problem](),
 		"SourceStatus": reflect.TypeFor[gantry.SourceStatus](), "SourceLag": reflect.TypeFor[gantry.SourceLag](), "SweepStatus": reflect.TypeFor[gantry.SweepStatus](),
 		"ArrivalCounts": reflect.TypeFor[gantry.ArrivalCounts](), "ChannelStatus": reflect.TypeFor[gantry.ChannelStatus](), "SourceFailure": reflect.TypeFor[gantry.SourceFailure]()} {
 		var fields []string

@@ -26,7 +26,9 @@ type feed struct {
 	local   bool
 	uploads int64 // the largest upload; 0: objects come in another way
 	source  gantry.Source
-	ledger  *ledger // nil: what comes is not watched for
+	ledger  *ledger         // nil: what comes is not watched for
+	collect *gantry.Collect // which objects are one task together; nil: each is one of its own
+	prefix  string          // of all refs
 }
 
 // offer is an object with a way to its bytes.
@@ -45,6 +47,8 @@ type intake struct {
 	made  *engine.Engine // of the same session
 	wake  func(lanes ...int32)
 	queue chan *admission
+
+	collected *collected
 
 	mu  sync.Mutex
 	ids []int64 // numbers of arrivals taken from the database ahead
@@ -82,11 +86,19 @@ func (in *intake) take(ctx context.Context, f *feed, o offer, run string) (publi
 	if a.ID, err = in.nextID(ctx); err != nil {
 		return "", sha, err
 	}
+	if run == "" && f.isMarker(o.Object) {
+		return "", sha, in.mark(ctx, f, o.Object, a)
+	}
 	if err := in.settle(ctx, f, o, &a); err != nil {
 		return "", sha, err
 	}
 	if a.Version == "" {
 		a.Version = a.SHA.String()
+	}
+	if run == "" && f.collect != nil {
+		if is, err := in.collectInto(ctx, f, o.Object, a); is || err != nil {
+			return "", a.SHA, err
+		}
 	}
 	publicID = gantry.PublicID(in.app.Key, f.plan.Name, f.name, o.Ref, a.Version, run)
 	priority := behind(firstPriority(f.plan.Pipeline, a), o.Backlog)

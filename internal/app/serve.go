@@ -71,6 +71,11 @@ func (a *App) feeds(ctx context.Context, p *gantry.Pipeline) ([]*feed, error) {
 		}
 		if c, ok := s.Config.(*httpdriver.SourceConfig); ok {
 			f.uploads = c.Limit()
+		} else {
+			f.collect = p.Collect // an upload is answered with its task
+		}
+		if c, ok := s.Config.(prefixed); ok {
+			f.prefix = c.KeyPrefix()
 		}
 		feeds = append(feeds, f)
 	}

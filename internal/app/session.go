@@ -45,6 +45,8 @@ func (a *App) work(ctx context.Context, opts scheduler.Options, beside life) err
 		g := gate.New(s, a.ids, time.Now)
 		g.Ended = a.ended
 		in := newIntake(a, g, blobs, s.Wake)
+		ends := newCloser(a, s.Wake)
+		in.collected = newCollected(a, ends.due)
 		e := engine.New(engine.Options{Store: a.Store, Session: s, Caller: g, Blobs: blobs, Plans: a.plans, Rand: a.rand, Acquire: s.Acquire, Units: s.Units, Scratch: scratch,
 			Namespace: a.namespace(), Log: a.Log, Passage: a.plans.Passage, Tickets: tickets{a}})
 		in.made = e
@@ -52,6 +54,10 @@ func (a *App) work(ctx context.Context, opts scheduler.Options, beside life) err
 		context.AfterFunc(ctx, end)
 		group, living = errgroup.WithContext(living)
 		group.Go(func() error { in.run(living); return nil })
+		group.Go(func() error { in.collected.run(living); return nil })
+		if !opts.Private {
+			group.Go(func() error { ends.run(living); return nil })
+		}
 		group.Go(func() error { a.recordControl(living, s); return nil })
 		group.Go(func() error { a.sweepTickets(living); return nil })
 		if beside != nil {

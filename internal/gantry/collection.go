@@ -28,6 +28,11 @@ type Collect struct {
 	Late   LatePolicy
 }
 
+// Picky is a source's config that can tell whether the source announces files of a name.
+type Picky interface {
+	Wants(name string) bool
+}
+
 // Reasons of what closed a collection; they are stored in collection.reason. A collection that nothing but its
 // marker came for ends as empty, without a task.
 const (

@@ -110,6 +110,7 @@ func (d *decoder) checkNames(f *file) {
 	d.checkTargets(f)
 	d.checkLoops(f)
 	d.checkMoves(f)
+	d.checkMarker(f)
 }
 
 // checkLoops refuses a sink whose results a source of the same pipeline would take.

@@ -66,6 +66,18 @@ func (g group) Check() (found []gantry.FieldProblem) {
 	return found
 }
 
+// checkMarker refuses a marker that a source would never announce: every collection would wait for its cap.
+func (d *decoder) checkMarker(f *file) {
+	if f.Group.Marker == "" || strings.ContainsAny(f.Group.Marker, `*?[\`) {
+		return
+	}
+	for _, name := range sorted(f.Sources) {
+		if s, ok := f.Sources[name].Config.(gantry.Picky); ok && !s.Wants(path.Base(f.Group.Marker)) {
+			d.at(d.placeOf("group.marker").value, "marker: source %s takes no file of this name; its pattern has to let it in", short(name))
+		}
+	}
+}
+
 // divide says what the media of one archive are divided by.
 func (g group) divide() gantry.GroupBy {
 	if g.By == string(gantry.GroupPrefix) {

@@ -23,6 +23,10 @@ type dirSource struct {
 	Settle  time.Duration `yaml:"settle" default:"1s" doc:"How long a file must rest."`
 }
 
+func (c dirSource) Wants(name string) bool {
+	return c.Pattern == "*" || strings.HasSuffix(name, c.Pattern[1:])
+}
+
 type dirSink struct {
 	Path string `yaml:"path" required:"true" path:"true" doc:"The folder."`
 }

@@ -33,7 +33,7 @@ func (s *Store) Gather(ctx context.Context, list []gantry.Gathering) ([]gantry.G
 	return out, nil
 }
 
-// gatherRound is Gather for arrivals of different objects.
+// gatherRound is Gather for arrivals of different objects. Those that are on record get their ids in list.
 func (s *Store) gatherRound(ctx context.Context, list []gantry.Gathering) (out []gantry.Gathered, err error) {
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		heads, err := lockHeads(ctx, tx, list)
@@ -43,6 +43,11 @@ func (s *Store) gatherRound(ctx context.Context, list []gantry.Gathering) (out [
 		seen, err := sights(ctx, tx, list, heads)
 		if err != nil {
 			return err
+		}
+		for i, x := range seen {
+			if x.arrival != 0 {
+				list[i].Arrival.ID = x.arrival
+			}
 		}
 		groups := gather(list, heads, seen)
 		if err := openRevisions(ctx, tx, list, groups); err != nil {
@@ -87,24 +92,28 @@ func lockHeads(ctx context.Context, tx pgx.Tx, list []gantry.Gathering) (map[gro
 
 // sights looks for arrivals of the same objects.
 func sights(ctx context.Context, tx pgx.Tx, list []gantry.Gathering, heads map[groupKey]head) ([]sight, error) {
-	var sources, versions []string
+	var sources, versions, pipelines []string
 	var macs [][]byte
-	var of []int64
+	var of, ids []int64
+	var marked []*bool // null: no marker
 	for i := range list {
-		a := &list[i].Arrival
-		sources, macs, versions = append(sources, a.Source), append(macs, a.RefMAC[:]), append(versions, a.Version)
-		of = append(of, heads[groupKey{list[i].Pipeline, list[i].Group}].id)
+		a, h := &list[i].Arrival, heads[groupKey{list[i].Pipeline, list[i].Group}]
+		sources, macs, versions, pipelines = append(sources, a.Source), append(macs, a.RefMAC[:]), append(versions, a.Version), append(pipelines, list[i].Pipeline)
+		of, ids, marked = append(of, h.id), append(ids, a.ID), append(marked, nil)
+		if list[i].Marker {
+			marked[i] = &h.marked
+		}
 	}
-	rows, err := tx.Query(ctx, seenSQL, sources, macs, versions, of)
+	rows, err := tx.Query(ctx, seenSQL, sources, macs, versions, of, ids, pipelines, marked, []int16{int16(gantry.SourceGone), int16(gantry.Unmatched)})
 	if err != nil {
 		return nil, err
 	}
 	seen := make([]sight, len(list))
 	var i, id int64
-	var same, member bool
-	_, err = pgx.ForEachRow(rows, []any{&i, &id, &same, &member}, func() error {
+	var same, known, member bool
+	_, err = pgx.ForEachRow(rows, []any{&i, &id, &same, &known, &member}, func() error {
 		if same {
-			seen[i-1].known = id
+			seen[i-1].arrival, seen[i-1].known = id, known
 		}
 		if member {
 			seen[i-1].members = append(seen[i-1].members, id)
@@ -151,7 +160,7 @@ func openRevisions(ctx context.Context, tx pgx.Tx, list []gantry.Gathering, grou
 func told(list []gantry.Gathering, groups []*gathering, seen []sight) []gantry.Gathered {
 	out := make([]gantry.Gathered, len(list))
 	for i := range out {
-		out[i].Known = seen[i].known != 0
+		out[i].Known = seen[i].known
 	}
 	for _, g := range groups {
 		for _, i := range slices.Concat(g.rows, g.markers) {

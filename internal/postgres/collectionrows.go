@@ -13,22 +13,27 @@ import (
 // inserted counts rows that were to be made, and those that were.
 type inserted struct{ want, made int }
 
-// queueArrivals writes the arrivals that are new, and where the bytes of the others were found last.
+// arrivalRows are arrivals by columns.
+type arrivalRows struct {
+	ids, sizes                          []int64
+	sources, versions, names            []string
+	macs, shas                          [][]byte
+	locations, sequencers, places, whys []string
+	statuses                            []int16
+}
+
+func (r *arrivalRows) add(a *gantry.Arrival, status gantry.ArrivalStatus, why gantry.Code) {
+	r.ids, r.sources, r.macs, r.versions = append(r.ids, a.ID), append(r.sources, a.Source), append(r.macs, a.RefMAC[:]), append(r.versions, a.Version)
+	r.names, r.sizes, r.shas = append(r.names, a.Name), append(r.sizes, a.Size), append(r.shas, digestOrNull(a.SHA))
+	r.locations, r.sequencers, r.places = append(r.locations, a.Location), append(r.sequencers, a.Sequencer), append(r.places, a.Place)
+	r.statuses, r.whys = append(r.statuses, int16(status)), append(r.whys, string(why))
+}
+
+// queueArrivals writes the arrivals that are new, accepts those that were not, and writes where the bytes of the others
+// were found last.
 func queueArrivals(b *pgx.Batch, list []gantry.Gathering, seen []sight, out []gantry.Gathered) *inserted {
-	var (
-		ids, sizes, known                      []int64
-		sources, versions, names               []string
-		macs, shas                             [][]byte
-		locations, sequencers, places, reasons []string
-		knownSequencers, knownPlaces           []string
-		statuses                               []int16
-	)
+	var fresh, known, revived arrivalRows
 	for i := range list {
-		a := &list[i].Arrival
-		if id := seen[i].known; id != 0 {
-			known, knownSequencers, knownPlaces = append(known, id), append(knownSequencers, a.Sequencer), append(knownPlaces, a.Place)
-			continue
-		}
 		var why gantry.Code
 		switch {
 		case list[i].Marker:
@@ -36,20 +41,27 @@ func queueArrivals(b *pgx.Batch, list []gantry.Gathering, seen []sight, out []ga
 		case out[i].Status == gantry.Ignored:
 			why = gantry.CodeLate
 		}
-		ids, sources, macs, versions = append(ids, a.ID), append(sources, a.Source), append(macs, a.RefMAC[:]), append(versions, a.Version)
-		names, sizes, shas = append(names, a.Name), append(sizes, a.Size), append(shas, digestOrNull(a.SHA))
-		locations, sequencers, places = append(locations, a.Location), append(sequencers, a.Sequencer), append(places, a.Place)
-		statuses, reasons = append(statuses, int16(out[i].Status)), append(reasons, string(why))
+		switch {
+		case seen[i].arrival == 0:
+			fresh.add(&list[i].Arrival, out[i].Status, why)
+			continue
+		case !seen[i].known:
+			revived.add(&list[i].Arrival, out[i].Status, why)
+		}
+		known.add(&list[i].Arrival, out[i].Status, why)
 	}
-	n := &inserted{want: len(ids)}
-	if len(ids) > 0 {
-		b.Queue(arriveSQL, ids, sources, macs, versions, names, sizes, shas, locations, sequencers, places, statuses, reasons).Exec(func(tag pgconn.CommandTag) error {
+	n := &inserted{want: len(fresh.ids)}
+	if r := fresh; len(r.ids) > 0 {
+		b.Queue(arriveSQL, r.ids, r.sources, r.macs, r.versions, r.names, r.sizes, r.shas, r.locations, r.sequencers, r.places, r.statuses, r.whys).Exec(func(tag pgconn.CommandTag) error {
 			n.made = int(tag.RowsAffected())
 			return nil
 		})
 	}
-	if len(known) > 0 {
-		b.Queue(arriveAgainSQL, known, knownSequencers, knownPlaces)
+	if r := known; len(r.ids) > 0 {
+		b.Queue(arriveAgainSQL, r.ids, r.sequencers, r.places)
+	}
+	if r := revived; len(r.ids) > 0 {
+		b.Queue(reviveSQL, r.ids, r.sizes, r.shas, r.locations, r.sequencers, r.places, r.names, r.statuses, r.whys)
 	}
 	return n
 }

@@ -13,12 +13,21 @@ where c.id = any (array(
   from unnest($1::text[], $2::bytea[]) g(pipeline, key_mac)))
 order by c.id for update`
 
-// seenSQL gives what is on record of objects: each version of them, and whether it is a member of a collection. By
-// object: $1 source, $2 ref_mac, $3 version that comes now, $4 collection.
+// seenSQL gives what is on record of objects: each version of them, whether it is the one that comes now, whether nothing
+// is to be done about it any more, and whether it is a member of a collection. The row of a version may be there before
+// its pipeline has anything of it: another pipeline took it, no rule took it ($8), or it was gone; one that came by this
+// very call is what its id says. By object: $1 source, $2 ref_mac, $3 version that comes now, $4 collection, $5 id that it
+// would have, $6 pipeline, $7 whether it is a marker that came before.
 const seenSQL = `
-select r.i, a.id, a.version = r.version, exists (select from collection_member m where m.collection = r.head and m.arrival = a.id)
-from unnest($1::text[], $2::bytea[], $3::text[], $4::bigint[]) with ordinality r(source, ref_mac, version, head, i)
-cross join lateral (select id, version from arrival where source = r.source and ref_mac = r.ref_mac offset 0) a`
+select r.i, a.id, a.version = r.version,
+  case when a.version <> r.version or a.status = any ($8::smallint[]) then false
+    when r.marked is not null then r.marked
+    when a.status <> 0 then a.id <> r.id
+    else exists (select from collection_member m cross join lateral (select pipeline from collection where id = m.collection offset 0) c where m.arrival = a.id and c.pipeline = r.pipeline)
+      or exists (select from task t cross join lateral (select name from pipeline_version where id = t.pipeline offset 0) v where t.arrival = a.id and v.name = r.pipeline) end,
+  exists (select from collection_member m where m.collection = r.head and m.arrival = a.id)
+from unnest($1::text[], $2::bytea[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::bool[]) with ordinality r(source, ref_mac, version, head, id, pipeline, marked, i)
+cross join lateral (select id, version, status from arrival where source = r.source and ref_mac = r.ref_mac offset 0) a`
 
 // openSQL makes revisions, which are not due before pushSQL says when. By collection: $1 pipeline, $2 key_mac,
 // $3 revision, $4 source, $5 name.
@@ -39,6 +48,15 @@ on conflict do nothing`
 const arriveAgainSQL = `
 update arrival a set sequencer = r.sequencer, place = case when a.place is not null then coalesce(nullif(r.place, ''), a.place) end
 from unnest($1::bigint[], $2::text[], $3::text[]) r(id, sequencer, place) where a.id = r.id`
+
+// reviveSQL accepts arrivals that are on record and were not, or whose bytes nobody wanted. By arrival: $1 id, $2 size, $3 sha, $4 location,
+// $5 sequencer, $6 place, $7 name, $8 status, $9 reason.
+const reviveSQL = `
+update arrival a set sequencer = r.sequencer,
+  status = r.status, reason = nullif(r.reason, ''), size = r.size, sha = r.sha, location = r.location, place = nullif(r.place, ''), name = r.name
+from unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::text[], $8::smallint[], $9::text[])
+  as r(id, size, sha, location, sequencer, place, name, status, reason)
+where a.id = r.id and (a.status <> 0 or a.reason is not null)`
 
 // copyMembersSQL gives a revision the members of the one before. By revision: $1 it, $2 the one before.
 const copyMembersSQL = `

@@ -26,7 +26,8 @@ func (h head) live() bool { return h.id != 0 && (!h.closed || h.arrivals > 0) }
 
 // sight is what is on record of an object.
 type sight struct {
-	known   int64   // the arrival of the same version; 0: there is none
+	arrival int64   // of the same version; 0: there is none
+	known   bool    // its pipeline has it already, or it came too late
 	members []int64 // of its versions, those that are in the group's head
 }
 
@@ -54,7 +55,7 @@ func gather(list []gantry.Gathering, heads map[groupKey]head, seen []sight) []*g
 	var out []*gathering
 	at := map[groupKey]*gathering{}
 	for i := range list {
-		if seen[i].known != 0 {
+		if seen[i].known {
 			continue
 		}
 		key := groupKey{list[i].Pipeline, list[i].Group}

@@ -360,3 +360,80 @@ func TestGatherAway(t *testing.T) {
 		t.Errorf("nothing gave %v", got)
 	}
 }
+
+// TestGatherWhatIsOnRecord: an arrival whose row is there is taken in unless its pipeline has made something of it: a task or
+// a member. One that was turned away or gone is accepted then.
+func TestGatherWhatIsOnRecord(t *testing.T) {
+	t.Parallel()
+	w := newWard(t, gantry.Collect{Quiet: time.Minute})
+	w.exec(`insert into pipeline_version(name, version, resolved) values ('other', sha256('o'), '{}')`)
+	other := int32(w.count(`select id from pipeline_version where name = 'other'`))
+	var list []gantry.Gathering
+	for i, pipeline := range []int32{w.pipeline, other} {
+		x := w.file(fmt.Sprint("a/", i))
+		list = append(list, x)
+		if n := must(w.Enqueue(t.Context(), []gantry.Admission{{Arrival: x.Arrival, PublicID: fmt.Sprint("t", i), Pipeline: pipeline, Lane: w.lane, Within: time.Hour}}))(t); n != 1 {
+			t.Fatal("no task")
+		}
+	}
+	for i, status := range []gantry.ArrivalStatus{gantry.Superseded, gantry.SourceGone, gantry.Unmatched, gantry.Ignored} {
+		x := w.file(fmt.Sprint("a/", i+2))
+		list = append(list, x)
+		gone := x.Arrival
+		gone.Status, gone.Reason, gone.Size = status, "why", 0
+		if err := w.TurnAway(t.Context(), []gantry.Arrival{gone}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range list { // as announced again
+		list[i].Arrival.ID, list[i].Arrival.Location, list[i].Arrival.Size = must(w.ArrivalIDs(t.Context(), 1))(t)[0], "here", 7
+	}
+	got := must(w.Gather(t.Context(), list))(t)
+	for i, known := range []bool{true, false, true, false, false, true} {
+		if got[i].Known != known || (got[i].Collection != 0) == known {
+			t.Errorf("arrival %d: %+v", i, got[i])
+		}
+	}
+	w.pass(time.Minute)
+	w.wantClosed("0 quiet: 1 3 4")
+	if n := w.count(`select count(*) from arrival where name in ('3', '4') and status = 0 and reason is null and location = 'here' and size = 7`); n != 2 {
+		t.Errorf("%d are accepted", n)
+	}
+	if n := w.count(`select count(*) from arrival where name = '1' and size = 3`); n != 1 {
+		t.Error("an arrival that was accepted has other bytes now")
+	}
+	if n := w.count(`select count(*) from arrival`); n != 6 {
+		t.Errorf("%d arrivals", n)
+	}
+}
+
+// TestTwoPipelines: one arrival in one call is a member of a collection of each, and so is a marker known to each.
+func TestTwoPipelines(t *testing.T) {
+	t.Parallel()
+	w := newWard(t, gantry.Collect{Quiet: time.Minute, Marker: "_done"})
+	both := func(path string) []gantry.Gathering {
+		x := w.file(path)
+		y := x
+		y.Pipeline = "other"
+		return []gantry.Gathering{x, y}
+	}
+	for range 2 {
+		must(w.Gather(t.Context(), append(both("a/1"), both("a/_done")...)))(t)
+	}
+	w.pass(time.Minute)
+	w.wantClosed("0 marker: 1", "0 marker: 1")
+	if n := w.count(`select count(*) from arrival`); n != 2 {
+		t.Errorf("%d arrivals", n)
+	}
+	w.rules.Late = gantry.LateIgnore
+	for i, g := range must(w.Gather(t.Context(), both("a/2")))(t) {
+		if g.Known || g.Status != gantry.Ignored {
+			t.Errorf("late for pipeline %d: %+v", i, g)
+		}
+	}
+	for i, g := range must(w.Gather(t.Context(), both("a/2")))(t) {
+		if !g.Known {
+			t.Errorf("late again for pipeline %d: %+v", i, g)
+		}
+	}
+}

@@ -1,0 +1,116 @@
+package app
+
+import (
+	"context"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/gantry-imaging/gantry/internal/fail"
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+const (
+	closeBatch = 100
+	closeLook  = time.Second     // at most between two looks while collections are open: other processes open some too
+	closeIdle  = 5 * time.Second // while none is
+	closeSoon  = time.Millisecond
+)
+
+// closer closes collections when they are due, beside all other processes that do.
+type closer struct {
+	app  *App
+	wake func(lanes ...int32)
+	kick chan struct{}
+
+	mu   sync.Mutex
+	next time.Time // of the next look
+}
+
+func newCloser(a *App, wake func(...int32)) *closer {
+	return &closer{app: a, wake: wake, kick: make(chan struct{}, 1)}
+}
+
+// due says that a collection is due after d.
+func (c *closer) due(d time.Duration) {
+	at := time.Now().Add(max(d, closeSoon))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !at.Before(c.next) {
+		return
+	}
+	c.next = at
+	select {
+	case c.kick <- struct{}{}:
+	default:
+	}
+}
+
+func (c *closer) wait() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Until(c.next)
+}
+
+// run closes what is due until ctx ends. A database that is away is asked again.
+func (c *closer) run(ctx context.Context) {
+	for {
+		again := c.look(ctx)
+		c.mu.Lock()
+		c.next = time.Now().Add(again)
+		c.mu.Unlock()
+		for wait := again; wait > 0; wait = c.wait() {
+			select {
+			case <-ctx.Done():
+				return
+			case <-c.kick:
+			case <-time.After(wait):
+			}
+		}
+	}
+}
+
+// look closes what is due, and says when to look again.
+func (c *closer) look(ctx context.Context) time.Duration {
+	next, err := c.app.Store.NextDue(ctx)
+	if err == nil && next == 0 {
+		err = c.close(ctx)
+		next = closeSoon
+	}
+	switch {
+	case err != nil:
+		if ctx.Err() == nil {
+			c.app.Log.Warn("collections", "err", err)
+		}
+		return time.Duration((0.5 + c.app.rand()) * float64(closeLook))
+	case next < 0:
+		return closeIdle
+	}
+	return min(max(next, closeSoon), closeLook)
+}
+
+// close closes one batch and makes its tasks.
+func (c *closer) close(ctx context.Context) error {
+	fail.Point("before_close")
+	list, err := c.app.Store.CloseDue(context.WithoutCancel(ctx), closeBatch, c.app.collectionID)
+	fail.Point("after_close")
+	if err != nil {
+		return err
+	}
+	var lanes []int32
+	for _, x := range list {
+		c.app.Log.Info("closed", "source", x.Source, "collection", x.Collection, "revision", x.Revision, "members", x.Members, "reason", string(x.Reason), "task", x.Task)
+		if x.Task != "" {
+			lanes = append(lanes, x.Lane)
+		}
+	}
+	if len(lanes) > 0 {
+		c.wake(lanes...)
+	}
+	return nil
+}
+
+// collectionID is the public id of the task of a group's revision.
+func (a *App) collectionID(pipeline, source string, group gantry.Digest, revision int32) string {
+	return gantry.PublicID(a.Key, pipeline, source, group.String(), strconv.Itoa(int(revision)))
+}

@@ -1,0 +1,116 @@
+package app
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"path"
+	"strings"
+	"testing"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+// TestFolderOf: what of a path is the folder, and what the name of a member.
+func TestFolderOf(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		prefix, ref  string
+		depth        int
+		folder, rest string
+	}{
+		{"drop/", "drop/ct/1.dcm", 0, "ct", "1.dcm"},
+		{"drop", "drop/ct/1.dcm", 0, "ct", "1.dcm"},
+		{"", "ct/1.dcm", 0, "ct", "1.dcm"},
+		{"", "p/s/1.dcm", 0, "p/s", "1.dcm"},
+		{"", "p/s/1.dcm", 1, "p", "s/1.dcm"},
+		{"", "p/s/t/1.dcm", 2, "p/s", "t/1.dcm"},
+		{"", "p/1.dcm", 2, "p", "1.dcm"},
+		{"", "p//1.dcm", 0, "p/", "1.dcm"},
+		{"", "//1.dcm", 0, "", "1.dcm"},
+		{"drop/", "drop/1.dcm", 0, "-", "1.dcm"},
+		{"drop/in", "drop/in-1.dcm", 1, "-", "-1.dcm"},
+		{"", "", 0, "-", ""},
+	} {
+		f := &feed{prefix: c.prefix}
+		folder, rest, ok := folderOf(f.below(c.ref), c.depth)
+		if !ok && folder == "" {
+			folder = "-"
+		}
+		if folder != c.folder || rest != c.rest {
+			t.Errorf("%s below %q with depth %d: %q, %q; want %q, %q", c.ref, c.prefix, c.depth, folder, rest, c.folder, c.rest)
+		}
+	}
+}
+
+// FuzzFolderOf: whatever a key is, folder and rest are the whole of it, and the rest has no more folders than it may.
+func FuzzFolderOf(f *testing.F) {
+	for _, s := range []string{"", "/", "a", "a/b", "a//b/", "///", "\xff/\x00"} {
+		f.Add(s, uint8(len(s)))
+	}
+	f.Fuzz(func(t *testing.T, below string, depth uint8) {
+		folder, rest, ok := folderOf(below, int(depth))
+		n := strings.Count(folder, "/") + 1
+		switch {
+		case !ok && (rest != below || strings.Contains(below, "/")):
+			t.Errorf("%q has no folder", below)
+		case ok && folder+"/"+rest != below:
+			t.Errorf("%q: %q and %q", below, folder, rest)
+		case ok && depth > 0 && n > int(depth), ok && (depth == 0 || n < int(depth)) && strings.Contains(rest, "/"):
+			t.Errorf("%q with depth %d: %q", below, depth, folder)
+		}
+	})
+}
+
+// TestIsMarker: a marker is one by its path below the folder.
+func TestIsMarker(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		marker string
+		depth  int
+		ref    string
+		want   bool
+	}{
+		{"_done", 0, "in/ct/_done", true}, {"_done", 0, "in/ct/1.dcm", false}, {"_done", 0, "in/_done", true}, {"", 0, "in/ct/_done", false},
+		{"_done", 1, "in/ct/s/_done", false}, {"*/_done", 1, "in/ct/s/_done", true}, {"*/_done", 1, "in/_done", true}, {"*.done", 0, "in/a/b.done", true},
+	} {
+		f := &feed{prefix: "in/", collect: &gantry.Collect{By: gantry.GroupPrefix, Depth: c.depth, Marker: c.marker}}
+		if got := f.isMarker(gantry.Object{Ref: c.ref}); got != c.want {
+			t.Errorf("%s for %q with depth %d: %t", c.ref, c.marker, c.depth, got)
+		}
+	}
+	if (&feed{}).isMarker(gantry.Object{Ref: "a/_done"}) {
+		t.Error("a feed that does not collect has markers")
+	}
+}
+
+// TestRanges reads an object whole in few parts, and a beginning in one.
+func TestRanges(t *testing.T) {
+	t.Parallel()
+	body := bytes.Repeat([]byte("0123456789"), 100_000)
+	var parts []int64
+	open := func(from, n int64) (io.ReadCloser, error) {
+		parts = append(parts, n)
+		return io.NopCloser(bytes.NewReader(body[from : from+n])), nil
+	}
+	r := &ranges{size: int64(len(body)), open: open}
+	b := make([]byte, 132)
+	if _, err := io.ReadFull(r, b); err != nil || !bytes.Equal(b, body[:132]) || len(parts) != 1 || parts[0] != firstRead {
+		t.Errorf("a beginning: %v, parts %v", err, parts)
+	}
+	rest, err := io.ReadAll(r)
+	if err != nil || !bytes.Equal(append(b, rest...), body) || len(parts) != 3 {
+		t.Errorf("%d bytes, %v, parts %v", len(rest), err, parts)
+	}
+	for name, open := range map[string]func(from, n int64) (io.ReadCloser, error){
+		"refused": func(int64, int64) (io.ReadCloser, error) { return nil, path.ErrBadPattern },
+		"short":   func(int64, int64) (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("1")), nil },
+	} {
+		r := &ranges{size: 10, open: open}
+		_, err := io.ReadAll(r)
+		_, again := r.Read(b)
+		if err == nil || !errors.Is(again, err) || r.err == nil {
+			t.Errorf("%s: %v, then %v", name, err, again)
+		}
+	}
+}
