@@ -138,7 +138,6 @@ processors:
 		time.Sleep(50 * time.Millisecond)
 	}
 	id := r.gather(n)
-	t.Log(time.Now(), "gathered")
 	letGo()
 	for end := time.Now().Add(3 * within); r.count(`select count(*) from task where final_state is not null and parent is null`) == 0 && time.Now().Before(end); {
 		time.Sleep(50 * time.Millisecond)
