@@ -212,10 +212,9 @@ func FuzzVolume(f *testing.F) {
 	}
 	f.Add(sound)
 	f.Add([]byte("x"))
+	s := newService(Options{})
+	s.maxPixels = 1 << 16
 	f.Fuzz(func(t *testing.T, body []byte) {
-		s := newService(Options{})
-		defer s.jobs.Close()
-		s.maxPixels = 1 << 16
 		z := &bytes.Buffer{}
 		m := multipart.NewWriter(z)
 		for _, b := range [][]byte{sound, body, body} {
