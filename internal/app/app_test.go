@@ -196,6 +196,11 @@ type record struct {
 		Size         int64
 		Media        string
 	}
+	Inputs []struct {
+		SHA256, ETag string
+		Size         int64
+		Media        string
+	}
 	Items []struct {
 		Path, SHA256, Media, Remark string
 		Bytes                       int64

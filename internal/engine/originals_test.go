@@ -403,7 +403,8 @@ func TestConditionsOfACollection(t *testing.T) {
 	}
 }
 
-// TestStudiesOfACollection makes a child of each study among the members, with the members that it has as its inputs.
+// TestStudiesOfACollection makes a child of each study among the members, with the members that it has as its inputs, once the
+// collection was moved to another pipeline. In the one that put it together it stays one task, and no file is read for that.
 func TestStudiesOfACollection(t *testing.T) {
 	t.Parallel()
 	files := slicesOf(t)
@@ -411,12 +412,20 @@ func TestStudiesOfACollection(t *testing.T) {
 	f.plan.Group, f.plan.Extract.Frames = gantry.GroupStudy, gantry.RenderNone
 	f.leave()
 	f.process = answer1(gantry.MediaJSON, `1`)
-	f.finish()
+	if tr := f.run(t.Context(), begin); tr.To != gantry.Done || len(f.kin) != 0 || len(f.called) != 1 {
+		t.Fatalf("%+v, %d children", tr, len(f.kin))
+	}
+	f.called, f.items, f.parts = nil, nil, map[gantry.PartKey]gantry.Part{}
+	moved := begin
+	moved.Leg = 1
+	if tr := f.run(t.Context(), moved); tr.To != gantry.Done {
+		t.Fatalf("%+v", tr)
+	}
 	var inputs []int
 	for _, c := range f.kin {
 		inputs = append(inputs, len(manifestIn(t, string(k.files[c.PublicID+"/_manifest.json"])).Inputs))
 	}
-	m := manifestIn(t, string(k.files["id/_manifest.json"]))
+	m := manifestIn(t, string(k.files["id/leg1/_manifest.json"]))
 	if slices.Sort(inputs); !slices.Equal(inputs, []int{1, 2}) || len(f.called) != 2 || len(m.Inputs) != 3 || len(m.Children) != 2 {
 		t.Errorf("%v inputs, %d calls, %+v", inputs, len(f.called), m)
 	}

@@ -19,10 +19,11 @@ var groupKeywords = map[gantry.GroupBy]string{
 }
 
 // divideByGroup makes a child for each study, series or patient among the task's sound media, in the order
-// in which they first appear, if there are several. What is no DICOM has no such thing, and goes together.
+// in which they first appear, if there are several. What is no DICOM has no such thing, and goes together. In its first
+// leg a collection is not divided: it was put together by the same group.
 func (w *work) divideByGroup(ctx context.Context) error {
 	keyword := groupKeywords[w.plan.Group]
-	if keyword == "" || w.task.Role != gantry.NoRole {
+	if keyword == "" || w.task.Role != gantry.NoRole || w.many && w.task.Leg == 0 {
 		return nil
 	}
 	came := w.sound()

@@ -47,6 +47,7 @@ func enhancer() Model { return Model{"gantry-clahe", "1.0.0"} }
 func assessor() Model { return Model{"gantry-quality", "1.0.0"} }
 func masker() Model   { return Model{"gantry-otsu", "1.0.0"} }
 func reporter() Model { return Model{"gantry-report", "1.0.0"} }
+func surveyor() Model { return Model{"gantry-volume", "1.0.0"} }
 func mirror() Model   { return Model{"gantry-identity", "1.0.0"} }
 
 // service is the state of one Handler.
@@ -69,7 +70,8 @@ type closing struct {
 
 // Handler serves, by POST, /v1/enhance (an image in, a PNG out), /v1/quality (an image in, a
 // Quality as JSON out), /v1/mask (an image in, a PNG of its size out: 255 where it is bright, 0
-// elsewhere), /v1/report (all items of a task in, a Report as JSON out) and /v1/identity (the body
+// elsewhere), /v1/report (all items of a task in, a Report as JSON out), /v1/volume (the slices of a
+// series in, a Volume as JSON and a PNG out, by multipart/mixed) and /v1/identity (the body
 // out again), and GET /healthz. An image is a PNG, a JPEG or a DICOM file of one uncompressed grey
 // frame; what it is its bytes say, not its Content-Type. A request is one image, or several as a
 // ZIP archive, as files of multipart/form-data, or as JSON {"inputs": [{"media", "data": base64}]};
@@ -111,7 +113,7 @@ func (s *service) routes() http.Handler {
 	mux := http.NewServeMux()
 	for path, run := range map[string]runner{
 		"/v1/enhance": s.image(s.enhance), "/v1/quality": s.image(s.quality), "/v1/mask": s.image(s.mask),
-		"/v1/report": s.report, "/v1/identity": identity,
+		"/v1/report": s.report, "/v1/volume": s.volume, "/v1/identity": identity,
 	} {
 		mux.HandleFunc("POST "+path, s.model(run))
 		mux.HandleFunc(path, allow(http.MethodPost))
@@ -235,7 +237,7 @@ func health(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, gantry.MediaJSON, struct {
 		Status string  `json:"status"`
 		Models []Model `json:"models"`
-	}{"ok", []Model{enhancer(), assessor(), masker(), reporter(), mirror()}})
+	}{"ok", []Model{enhancer(), assessor(), masker(), reporter(), surveyor(), mirror()}})
 }
 
 func allow(methods string) http.HandlerFunc {

@@ -64,17 +64,32 @@ func assessed(answers [][]byte, out *bytes.Buffer) error {
 	return json.NewEncoder(out).Encode(a)
 }
 
-// mixed writes several answers as a multipart and gives its media type. The boundary follows from
-// the answers, so that the same request gets the same bytes.
+// part is one of several answers.
+type part struct {
+	media string
+	body  []byte
+}
+
+// mixed writes several answers of one media type as a multipart.
 func mixed(media string, answers [][]byte, out *bytes.Buffer) string {
+	parts := make([]part, len(answers))
+	for i, b := range answers {
+		parts[i] = part{media, b}
+	}
+	return mixedOf(parts, out)
+}
+
+// mixedOf writes several answers as a multipart and gives its media type. The boundary follows from
+// the answers, so that the same request gets the same bytes.
+func mixedOf(parts []part, out *bytes.Buffer) string {
 	h := sha256.New()
-	for _, b := range answers {
-		h.Write(b)
+	for _, p := range parts {
+		h.Write(p.body)
 	}
 	boundary := "gantry-" + hex.EncodeToString(h.Sum(nil)[:16])
-	for _, b := range answers {
-		fmt.Fprintf(out, "--%s\r\nContent-Type: %s\r\n\r\n", boundary, media)
-		out.Write(b)
+	for _, p := range parts {
+		fmt.Fprintf(out, "--%s\r\nContent-Type: %s\r\n\r\n", boundary, p.media)
+		out.Write(p.body)
 		out.WriteString("\r\n")
 	}
 	fmt.Fprintf(out, "--%s--\r\n", boundary)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"time"
@@ -51,14 +52,26 @@ func (in *intake) take(ctx context.Context, x object) error {
 		return err
 	}
 	a.ID = numbers[0]
-	if err := in.copyIn(ctx, x, &a, ids); err != nil {
+	if err := in.copyIn(ctx, x.ref, x.body, &a, ids); err != nil {
 		return err
 	}
 	a.Version = a.SHA.String()
-	list := []gantry.Admission{{Arrival: a, PublicID: gantry.PublicID(key, pl.Name, source, x.ref, a.Version, ""), Pipeline: ids.pipeline, Lane: ids.lane,
-		Priority: pl.Priority, Within: pl.Timeouts.Queued}}
+	of := gantry.Admission{Arrival: a, PublicID: gantry.PublicID(key, pl.Name, source, x.ref, a.Version, ""), Pipeline: ids.pipeline, Lane: ids.lane,
+		Priority: pl.Priority, Within: pl.Timeouts.Queued}
+	members := []gantry.Arrival{a}
+	for i, body := range x.more {
+		m, err := in.member(ctx, fmt.Sprintf("%s/%d", x.ref, i), body, a, ids)
+		if err != nil {
+			return err
+		}
+		members = append(members, m)
+	}
 	err = in.p.call(ctx, query("enqueue", x.ref, often), func() error {
-		_, err := r.db.Enqueue(ctx, list)
+		if x.more != nil {
+			_, err := r.db.Collect(ctx, of, members)
+			return err
+		}
+		_, err := r.db.Enqueue(ctx, []gantry.Admission{of})
 		return err
 	})
 	if err == nil {
@@ -67,18 +80,31 @@ func (in *intake) take(ctx context.Context, x object) error {
 	return err
 }
 
-func (in *intake) copyIn(ctx context.Context, x object, a *gantry.Arrival, ids pipelineIDs) error {
+// member makes the bytes of another member of a collection durable.
+func (in *intake) member(ctx context.Context, ref string, body []byte, first gantry.Arrival, ids pipelineIDs) (gantry.Arrival, error) {
+	a := gantry.Arrival{Source: first.Source, RefMAC: gantry.MAC(key, "ref", first.Source, ref), Name: ref, Sequencer: "1"}
+	numbers, err := ask(ctx, in.st, query("number", ref, often), func() ([]int64, error) { return in.p.run.db.ArrivalIDs(ctx, 1) })
+	if err != nil {
+		return a, err
+	}
+	a.ID = numbers[0]
+	err = in.copyIn(ctx, ref, body, &a, ids)
+	a.Version = a.SHA.String()
+	return a, err
+}
+
+func (in *intake) copyIn(ctx context.Context, ref string, bytesOf []byte, a *gantry.Arrival, ids pipelineIDs) error {
 	var staged gantry.Staged
 	spec := gantry.CallSpec{Intent: gantry.Intent{Boundary: gantry.AtSource, Op: gantry.OpGet, Limiter: ids.source, Arrival: a.ID, Pipeline: ids.pipeline, Try: 1}}
 	return in.gate.Call(ctx, spec, func(ctx context.Context) error {
-		o := op{kind: "get", name: x.ref, odds: often, lo: time.Millisecond, hi: 30 * time.Millisecond}
+		o := op{kind: "get", name: ref, odds: often, lo: time.Millisecond, hi: 30 * time.Millisecond}
 		if err := in.p.call(ctx, o, func() error { return nil }); err != nil {
 			return err
 		}
-		body := gate.Local(ctx, io.NopCloser(bytes.NewReader(x.body)), false)
+		body := gate.Local(ctx, io.NopCloser(bytes.NewReader(bytesOf)), false)
 		defer body.Close()
 		var err error
-		staged, err = blobs{in.p}.Stage(ctx, body, int64(len(x.body)), 1<<30)
+		staged, err = blobs{in.p}.Stage(ctx, body, int64(len(bytesOf)), 1<<30)
 		return err
 	}, func(ctx context.Context, err error) (*gantry.Write, error) {
 		if err != nil {

@@ -124,6 +124,7 @@ func TestSeeds(t *testing.T) {
 // TestWorlds holds the worlds to having in them what the simulation is for.
 func TestWorlds(t *testing.T) {
 	var roles [gantry.Member + 1]int
+	var collections [5]int // by members beside the first
 	ends, files := map[gantry.State]int{}, 0
 	for n := range worlds {
 		x := expect(t, n)
@@ -134,9 +135,14 @@ func TestWorlds(t *testing.T) {
 			ends[s]++
 		}
 		files += len(x.sink)
+		for _, o := range newWorld(n).objects {
+			if o.more != nil {
+				collections[len(o.more)]++
+			}
+		}
 	}
-	t.Logf("%d tasks, %d shards, %d members; %v; %d files", roles[gantry.NoRole], roles[gantry.Shard], roles[gantry.Member], ends, files)
-	if roles[gantry.Shard] < 10 || roles[gantry.Member] < 10 || ends[gantry.Failed] == 0 || ends[gantry.Done] < 100 || files < 200 {
+	t.Logf("collections %v; %d tasks, %d shards, %d members; %v; %d files", collections, roles[gantry.NoRole], roles[gantry.Shard], roles[gantry.Member], ends, files)
+	if roles[gantry.Shard] < 10 || roles[gantry.Member] < 10 || ends[gantry.Failed] == 0 || ends[gantry.Done] < 100 || files < 200 || slices.Min(collections[:]) < 4 {
 		t.Error("there is too little of something")
 	}
 }

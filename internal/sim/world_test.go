@@ -44,6 +44,7 @@ type object struct {
 	ref      string
 	body     []byte
 	at       time.Duration // from the beginning
+	more     [][]byte      // the other members of a collection, of which body is the first; nil: it is alone
 }
 
 const (
@@ -83,9 +84,28 @@ func newWorld(n int) *world {
 		default:
 			o.body = archive(d.more(4), 1+d.more(5).below(7))
 		}
+		if d.more(7).hits(0.4) {
+			o.more = others(d.more(8))
+		}
 		w.objects = append(w.objects, o)
 	}
 	return w
+}
+
+// others are the members of a collection but for the first: up to four, now and then none.
+func others(d dice) [][]byte {
+	out := [][]byte{}
+	for i := range d.below(5) {
+		switch x := d.more(i + 1); x.below(6) {
+		case 0:
+			out = append(out, archive(x.more(1), 1+x.more(2).below(3)))
+		case 1:
+			out = append(out, loop(x.more(1), 1+x.more(2).below(2)))
+		default:
+			out = append(out, picture(x.more(1)))
+		}
+	}
+	return out
 }
 
 // pipeline makes one of several shapes.
