@@ -90,9 +90,9 @@ func (s *serveCmd) Run(ctx context.Context, c console, x *cli) error {
 		handler := func(address string) http.Handler {
 			a.CallbackURL = cmp.Or(a.CallbackURL, "http://"+address)
 			handler := api.TakeCallbacks(api.Tasks(api.Handler(a.Ready, a.Metrics.Handler()), a), a.Callbacks())
-			return api.TakeHooks(api.ListSources(handler, a), a)
+			return api.TakeHooks(api.ListCollections(api.ListSources(handler, a), a), a)
 		}
-		return answering(ctx, func(address string) http.Handler { return api.ListCollections(handler(address), a) }, s.Listen, func(ctx context.Context, address string) error {
+		return answering(ctx, handler, s.Listen, func(ctx context.Context, address string) error {
 			fmt.Fprintf(c.err, "gantry serves %d pipelines; health on http://%s/readyz\n", len(list), address)
 			return a.Serve(ctx, list)
 		})

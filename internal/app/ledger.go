@@ -30,11 +30,13 @@ type ledger struct {
 	feed  *feed
 	kind  string
 	state cipher.AEAD // of the progress, which holds keys of objects
+	began time.Time
 
 	mu       sync.Mutex
 	report   postgres.SourceReport // what is not written down yet
 	channels map[string]*postgres.ChannelReport
 	lags     []lag
+	taken    bool // everything was taken up once
 	dirty    bool
 	written  time.Time
 
@@ -60,7 +62,7 @@ func newLedger(a *App, f *feed, kind string) (*ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &ledger{app: a, feed: f, kind: kind, state: sealed, channels: map[string]*postgres.ChannelReport{}}
+	l := &ledger{app: a, feed: f, kind: kind, state: sealed, began: time.Now(), channels: map[string]*postgres.ChannelReport{}}
 	l.report = postgres.SourceReport{Source: f.name, Kind: kind, Worst: -1}
 	return l, nil
 }
@@ -84,7 +86,7 @@ func (l *ledger) Progress(ctx context.Context) (p gantry.TakeUp, err error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.report.Backlog, l.report.Passed = p.Backlog, p.Passed
+	l.report.Backlog, l.report.Passed, l.taken = p.Backlog, p.Passed, p.Taken
 	return p, err
 }
 
@@ -98,7 +100,7 @@ func (l *ledger) Keep(p gantry.TakeUp) {
 	rand.Read(nonce)
 	l.change(func(r *postgres.SourceReport) {
 		r.Progress = l.state.Seal(nonce, nonce, plain, []byte(l.feed.name))
-		r.Backlog, r.Passed = p.Backlog, p.Passed
+		r.Backlog, r.Passed, l.taken = p.Backlog, p.Passed, p.Taken
 	})
 	l.app.Metrics.TakeUp(l.feed.name, p)
 }
@@ -134,11 +136,15 @@ func (l *ledger) Failed(err error) {
 	l.app.Metrics.SourceFailed(l.feed.name, code)
 }
 
-// took reports an arrival that is on record, of which a channel told.
+// took reports an arrival that is on record, of which a channel told. What was there before the source was first
+// watched says nothing of how late things come.
 func (l *ledger) took(channel string, o gantry.Object, now time.Time) {
 	l.Heard(channel, now)
 	l.app.Metrics.Arrived(l.feed.name, gantry.Accepted)
-	if o.At.IsZero() || o.Backlog {
+	l.mu.Lock()
+	first := !l.taken && o.At.Before(l.began)
+	l.mu.Unlock()
+	if o.At.IsZero() || o.Backlog || first {
 		return
 	}
 	took := max(0, now.Sub(o.At))
@@ -158,8 +164,8 @@ func (l *ledger) change(f func(*postgres.SourceReport)) {
 	f(&l.report)
 }
 
-// taken gives what is to be written down, and begins anew.
-func (l *ledger) taken(now time.Time) (postgres.SourceReport, bool) {
+// pending gives what is to be written down, and begins anew.
+func (l *ledger) pending(now time.Time) (postgres.SourceReport, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.dirty && now.Sub(l.written) < reportAlways {
@@ -184,8 +190,8 @@ func (l *ledger) taken(now time.Time) (postgres.SourceReport, bool) {
 	return out, true
 }
 
-// untaken puts back what could not be written down.
-func (l *ledger) untaken(r postgres.SourceReport) {
+// restore puts back what could not be written down.
+func (l *ledger) restore(r postgres.SourceReport) {
 	l.change(func(x *postgres.SourceReport) {
 		x.Sweeps, x.Missed = x.Sweeps+r.Sweeps, x.Missed+r.Missed
 		if x.Progress == nil {
@@ -205,12 +211,12 @@ func (l *ledger) untaken(r postgres.SourceReport) {
 
 // write writes down what is new.
 func (l *ledger) write(ctx context.Context) {
-	r, ok := l.taken(time.Now())
+	r, ok := l.pending(time.Now())
 	if !ok {
 		return
 	}
 	if err := l.app.Store.ReportSource(ctx, r); err != nil {
-		l.untaken(r)
+		l.restore(r)
 		l.app.Log.Warn("report source", "source", l.feed.name, "err", err)
 	}
 }
