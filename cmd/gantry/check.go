@@ -8,7 +8,6 @@ import (
 	"text/tabwriter"
 
 	"github.com/gantry-imaging/gantry/internal/driver/all"
-	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/pipeline"
 )
 
@@ -19,54 +18,78 @@ type checkCmd struct {
 
 // Run is called by the parser.
 func (k *checkCmd) Run(c console, x *cli) error {
-	if err := k.deployed(c, x); err != nil {
+	every := len(k.Files) == 0 // else routes may lead to pipelines that are not among the files
+	d, problems, err := k.deployed(x)
+	if err != nil {
 		return err
 	}
-	list, err := pipeline.CheckAll(k.Files, all.Drivers(), os.LookupEnv)
-	if err != nil {
-		if problems, ok := errors.AsType[pipeline.Problems](err); ok {
-			fmt.Fprintln(c.out, problems.Error())
-			return quietError(exitUsage)
-		}
+	if !every {
+		d.Shared = nil
+	}
+	if len(problems) == 0 && x.Config != "" {
+		fmt.Fprintf(c.out, "ok  %s\n", x.Config)
+	}
+	served, err := pipeline.CheckServed(k.Files, d.Shared, all.Drivers(), os.LookupEnv)
+	if more, ok := errors.AsType[pipeline.Problems](err); ok {
+		problems = append(problems, more...)
+	} else if err != nil {
 		return usageError{err}
 	}
-	for _, p := range list {
-		fmt.Fprintf(c.out, "ok  %s  %s\n", p.Name, p.Version.String()[:12])
+	if len(problems) > 0 {
+		fmt.Fprintln(c.out, problems.Error())
+		return quietError(exitUsage)
+	}
+	return k.print(c.out, served)
+}
+
+// print says what was checked, and whose results become inputs again.
+func (k *checkCmd) print(out io.Writer, served *pipeline.Served) error {
+	for _, p := range served.Pipelines {
+		fmt.Fprintf(out, "ok  %s  %s\n", p.Name, p.Version.String()[:12])
 		if k.Vars {
-			if err := printVariables(c.out, p); err != nil {
+			if err := printVariables(out, pipeline.Variables(p)); err != nil {
 				return err
 			}
 		}
 	}
+	for _, s := range served.Shared {
+		fmt.Fprintf(out, "ok  source %s  %s\n", s.Name, s.Version.String()[:12])
+		if k.Vars {
+			if err := printVariables(out, []pipeline.Field{{Path: "sources." + s.Name + ".routes", Variables: pipeline.RuleVariables(s)}}); err != nil {
+				return err
+			}
+		}
+	}
+	for _, chain := range served.Chains {
+		fmt.Fprintf(out, "note  results become inputs: %s\n", chain)
+	}
 	return nil
 }
 
-// deployed checks the deployment file, if there is one, and takes its pipelines where none are named.
-func (k *checkCmd) deployed(c console, x *cli) error {
+// deployed reads the deployment file, if there is one, and takes its pipelines where none are named. What is wrong
+// with it comes apart: with the mistakes of pipelines it is one list.
+func (k *checkCmd) deployed(x *cli) (*pipeline.Deployment, pipeline.Problems, error) {
 	d, err := x.deployment()
-	if problems, ok := errors.AsType[pipeline.Problems](err); ok {
-		fmt.Fprintln(c.out, problems.Error())
-		return quietError(exitUsage)
+	problems, ok := errors.AsType[pipeline.Problems](err)
+	if err != nil && !ok {
+		return nil, nil, err
 	}
-	if err != nil {
-		return err
-	}
-	if x.Config != "" {
-		fmt.Fprintf(c.out, "ok  %s\n", x.Config)
+	if d == nil {
+		d = &pipeline.Deployment{}
 	}
 	if len(k.Files) == 0 {
 		k.Files = d.Pipelines
 	}
 	if len(k.Files) == 0 && x.Config == "" {
-		return usageError{errors.New("nothing to check: name pipeline files, or a deployment file with --config")}
+		return nil, nil, usageError{errors.New("nothing to check: name pipeline files, or a deployment file with --config")}
 	}
-	return nil
+	return d, problems, nil
 }
 
-// printVariables lists what the expressions of a pipeline know, field by field.
-func printVariables(out io.Writer, p *gantry.Pipeline) error {
+// printVariables lists what expressions know, field by field.
+func printVariables(out io.Writer, fields []pipeline.Field) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	for _, f := range pipeline.Variables(p) {
+	for _, f := range fields {
 		fmt.Fprintf(w, "  %s\n", f.Path)
 		for _, v := range f.Variables {
 			fmt.Fprintf(w, "    %s\t%s\t%s\n", v.Name, v.Type, v.Doc)

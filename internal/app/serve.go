@@ -9,19 +9,28 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	httpdriver "github.com/gantry-imaging/gantry/internal/driver/http"
+	"github.com/gantry-imaging/gantry/internal/engine"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/scheduler"
 )
 
-// Serve watches the sources of the pipelines and runs tasks until ctx ends.
-func (a *App) Serve(ctx context.Context, pipelines []*gantry.Pipeline) error {
+// Serve watches the sources of the pipelines, and those that they share, and runs tasks until ctx ends.
+func (a *App) Serve(ctx context.Context, pipelines []*gantry.Pipeline, shared ...gantry.Shared) error {
 	var feeds []*feed
+	plans := map[string]*engine.Plan{}
 	for _, p := range pipelines {
-		fs, err := a.feeds(ctx, p)
+		plan, fs, err := a.feeds(ctx, p)
 		if err != nil {
 			return fmt.Errorf("pipeline %s: %w", p.Name, err)
 		}
-		feeds = append(feeds, fs...)
+		plans[p.Name], feeds = plan, append(feeds, fs...)
+	}
+	for _, s := range shared {
+		f, err := a.pool(ctx, s, plans)
+		if err != nil {
+			return fmt.Errorf("source %s: %w", s.Name, err)
+		}
+		feeds = append(feeds, f)
 	}
 	if err := a.desk.open(feeds); err != nil {
 		return err
@@ -38,36 +47,39 @@ func (a *App) Serve(ctx context.Context, pipelines []*gantry.Pipeline) error {
 }
 
 // feeds declares a pipeline and opens its sources.
-func (a *App) feeds(ctx context.Context, p *gantry.Pipeline) ([]*feed, error) {
+func (a *App) feeds(ctx context.Context, p *gantry.Pipeline) (*engine.Plan, []*feed, error) {
 	plan, err := a.plans.Declare(ctx, p)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := a.publish(ctx, p); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	admit, err := a.Store.EnsureLimiter(ctx, "pipeline:"+p.Name, inProgress(p), true)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := a.Store.Served(ctx, plan.ID); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var feeds []*feed
 	for i, s := range p.Sources {
 		f := &feed{name: p.Name + "/" + s.Name, plan: plan, index: int16(i), local: local(targetOf(s.Config))}
 		if f.source, f.limiter, err = plan.Sources[i].Open(ctx); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if f.lane, err = a.Store.EnsureLane(ctx, p.Name, s.Name, admit, 0); err != nil {
-			return nil, err
+			return nil, nil, err
+		}
+		if s.When != nil {
+			f.routes = []route{{way{plan, f.lane}, s.When}}
 		}
 		if c, ok := s.Config.(*httpdriver.SourceConfig); ok {
 			f.uploads = c.Limit()
 		}
 		feeds = append(feeds, f)
 	}
-	return feeds, nil
+	return plan, feeds, nil
 }
 
 func inProgress(p *gantry.Pipeline) gantry.LimiterSpec {

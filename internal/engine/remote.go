@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -84,12 +83,13 @@ func (w *work) remote(ctx context.Context) (*remote, error) {
 	if err != nil {
 		return nil, err
 	}
-	name, ok := strings.CutPrefix(a.Source, w.plan.Name+"/")
-	i := slices.IndexFunc(w.plan.Sources, func(s Source) bool { return s.Name == name })
-	if !ok || i < 0 || a.Place == "" {
-		return nil, gantry.Errorf(gantry.NotFound, gantry.CodeSourceGone, "open input: it was not copied, and nothing says where it is")
+	s, err := w.sourceOf(ctx, a)
+	if err == nil && a.Place == "" {
+		err = gantry.Errorf(gantry.NotFound, gantry.CodeSourceGone, "open input: it was not copied, and nothing says where it is")
 	}
-	s := w.plan.Sources[i]
+	if err != nil {
+		return nil, err
+	}
 	driver, limiter, err := s.Open(ctx)
 	if err != nil {
 		return nil, err

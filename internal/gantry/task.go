@@ -100,7 +100,7 @@ type Object struct {
 // Arrival is one announced object, made durable. Its row is the dedupe record.
 type Arrival struct {
 	ID        int64
-	Source    string // pipeline/source
+	Source    string // pipeline/source; the name alone of a shared source
 	RefMAC    Digest
 	Version   string
 	Name      string // erasable
@@ -111,7 +111,8 @@ type Arrival struct {
 	Sequencer string
 	Media     string
 	Status    ArrivalStatus
-	Reason    Code // of a status other than Accepted
+	Reason    Code  // of a status other than Accepted
+	Via       int32 // the row of pipeline_version of what its source was part of: a pipeline, or a shared source
 }
 
 // ArrivalStatus says what became of an arrival; it is stored in arrival.status.

@@ -28,6 +28,7 @@ type Metrics struct {
 	commits  prometheus.Histogram
 	blobs    prometheus.Counter
 	answers  *prometheus.CounterVec
+	arrivals *prometheus.CounterVec
 }
 
 // Endpoint is where a call goes, by the names of the pipeline file.
@@ -61,11 +62,13 @@ func New(version, revision string) *Metrics {
 		blobs:   prometheus.NewCounter(prometheus.CounterOpts{Name: "gantry_blob_bytes_total", Help: "Bytes that this process made durable in the blob store."}),
 		answers: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "gantry_callbacks_total", Help: "Callbacks that this process took, by what became of them."},
 			[]string{"verdict"}),
+		arrivals: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "gantry_arrivals_total", Help: "Objects that this process took from sources, by what became of them."},
+			[]string{"source", "status"}),
 	}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "gantry_build_info", Help: "1; the labels say what runs.",
 		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "go": runtime.Version()}})
 	info.Set(1)
-	m.registry.MustRegister(info, m.calls, m.latency, m.wait, m.bytes, m.ended, m.rows, m.commits, m.blobs, m.answers,
+	m.registry.MustRegister(info, m.calls, m.latency, m.wait, m.bytes, m.ended, m.rows, m.commits, m.blobs, m.answers, m.arrivals,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -114,6 +117,13 @@ func (m *Metrics) Commit(rows int, took time.Duration) {
 func (m *Metrics) Blob(bytes int64) {
 	if m != nil {
 		m.blobs.Add(float64(bytes))
+	}
+}
+
+// Arrival notes an object of a source by what became of it.
+func (m *Metrics) Arrival(source string, s gantry.ArrivalStatus) {
+	if m != nil {
+		m.arrivals.WithLabelValues(source, s.String()).Inc()
 	}
 }
 

@@ -28,7 +28,11 @@ type Deployment struct {
 	Grace     time.Duration    `yaml:"grace" min:"1ms" max:"1h" doc:"How long calls under way may go on after a stop."`
 	Log       LogAs            `yaml:"log" doc:"What is logged, and how."`
 
-	_ struct{} `later:"sources processors sinks auth limits allow_pipeline_targets"`
+	Sources map[string]shared `yaml:"sources" names:"true" role:"source" doc:"Sources that feed several pipelines by rules; docs/routes.md."`
+	Auth    map[string]auth   `yaml:"auth" names:"true" role:"auth" doc:"What requests of these sources are signed with."`
+	Shared  []Shared          `yaml:"-"` // the sources, in the order of their names
+
+	_ struct{} `later:"processors sinks limits allow_pipeline_targets"`
 }
 
 // DatabaseAt says where a database is.
@@ -87,32 +91,34 @@ func CheckCallbackURL(raw string) error {
 }
 
 // LoadDeployment reads a deployment file. One that cannot be read, or with mistakes, gives Problems.
-func LoadDeployment(path string, env func(string) (string, bool)) (*Deployment, error) {
+func LoadDeployment(path string, k Kinds, env func(string) (string, bool)) (*Deployment, error) {
 	src, err := read(path)
 	if err != nil {
 		return nil, Problems{{File: path, Text: reason(err)}}
 	}
-	return ParseDeployment(path, src, env)
+	return ParseDeployment(path, src, k, env)
 }
 
 // ParseDeployment reads the text of a deployment file, as Parse does that of a pipeline.
-func ParseDeployment(file string, src []byte, env func(string) (string, bool)) (*Deployment, error) {
+func ParseDeployment(file string, src []byte, k Kinds, env func(string) (string, bool)) (*Deployment, error) {
 	abs, err := filepath.Abs(file)
 	if err != nil {
 		return nil, Problems{{File: file, Text: err.Error()}}
 	}
 	r := newReport(file, src)
-	d := newDecoder(r, nil)
+	d := newDecoder(r, k)
 	d.env, d.dir = env, filepath.Dir(abs)
 	var x Deployment
 	if r.tree(src, maxFile) != nil && d.checkVersion() {
 		hidePasswords(r)
 		d.object(r.root, "", reflect.ValueOf(&x).Elem(), "")
+		d.checkShared(&x)
 	}
 	if err := r.err(); err != nil {
 		return nil, err
 	}
-	return &x, nil
+	x.Shared, err = d.shared(&x)
+	return &x, err
 }
 
 // hidePasswords keeps an address that holds a password, wherever it stands, out of the source lines that
