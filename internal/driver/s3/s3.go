@@ -6,6 +6,7 @@
 package s3
 
 import (
+	"net"
 	"net/netip"
 	"net/url"
 	"regexp"
@@ -48,6 +49,30 @@ func (p place) regionOr() string {
 		return p.region
 	}
 	return defaultRegion
+}
+
+// same tells whether two places are one bucket, as far as their settings tell: the server goes by its name, and all
+// regions of AWS know a bucket by one name.
+func (p place) same(q place) bool { return p.bucket == q.bucket && p.server() == q.server() }
+
+// server names the server, however the bucket is addressed there.
+func (p place) server() string {
+	u, err := url.Parse(p.base())
+	if err != nil {
+		return p.base()
+	}
+	host, port := strings.ToLower(u.Hostname()), u.Port()
+	switch {
+	case strings.HasSuffix(host, ".amazonaws.com.cn"):
+		return "aws-cn"
+	case strings.HasSuffix(host, ".amazonaws.com"):
+		return "aws"
+	case port == "" && u.Scheme == "http":
+		port = "80"
+	case port == "":
+		port = "443"
+	}
+	return net.JoinHostPort(host, port)
 }
 
 // inPath tells whether the bucket stands in the path. It has to where it cannot be the first label of
