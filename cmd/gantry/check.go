@@ -18,18 +18,14 @@ type checkCmd struct {
 
 // Run is called by the parser.
 func (k *checkCmd) Run(c console, x *cli) error {
-	every := len(k.Files) == 0 // else routes may lead to pipelines that are not among the files
-	d, problems, err := k.deployed(x)
+	sources, problems, err := k.deployed(x)
 	if err != nil {
 		return err
-	}
-	if !every {
-		d.Shared = nil
 	}
 	if len(problems) == 0 && x.Config != "" {
 		fmt.Fprintf(c.out, "ok  %s\n", x.Config)
 	}
-	served, err := pipeline.CheckServed(k.Files, d.Shared, all.Drivers(), os.LookupEnv)
+	served, err := pipeline.CheckServed(k.Files, sources, all.Drivers(), os.LookupEnv)
 	if more, ok := errors.AsType[pipeline.Problems](err); ok {
 		problems = append(problems, more...)
 	} else if err != nil {
@@ -66,24 +62,24 @@ func (k *checkCmd) print(out io.Writer, served *pipeline.Served) error {
 	return nil
 }
 
-// deployed reads the deployment file, if there is one, and takes its pipelines where none are named. What is wrong
-// with it comes apart: with the mistakes of pipelines it is one list.
-func (k *checkCmd) deployed(x *cli) (*pipeline.Deployment, pipeline.Problems, error) {
-	d, err := x.deployment()
-	problems, ok := errors.AsType[pipeline.Problems](err)
-	if err != nil && !ok {
-		return nil, nil, err
-	}
-	if d == nil {
-		d = &pipeline.Deployment{}
-	}
-	if len(k.Files) == 0 {
-		k.Files = d.Pipelines
-	}
-	if len(k.Files) == 0 && x.Config == "" {
+// deployed reads the deployment file, if there is one, and takes its pipelines and their routes where no files are
+// named: those may be some of the pipelines only. What is wrong with it comes apart, to be one list with the mistakes of pipelines.
+func (k *checkCmd) deployed(x *cli) (sources []pipeline.Shared, problems pipeline.Problems, err error) {
+	if x.Config == "" && len(k.Files) == 0 {
 		return nil, nil, usageError{errors.New("nothing to check: name pipeline files, or a deployment file with --config")}
 	}
-	return d, problems, nil
+	if x.Config == "" {
+		return nil, nil, nil
+	}
+	d, problems, err := pipeline.CheckDeployment(x.Config, all.Drivers(), os.LookupEnv)
+	if err != nil || len(k.Files) > 0 {
+		return nil, problems, err
+	}
+	k.Files = d.Pipelines
+	if len(problems) > 0 && len(d.Pipelines) == 0 {
+		return nil, problems, nil // the mistake may be with them
+	}
+	return d.Shared, problems, nil
 }
 
 // printVariables lists what expressions know, field by field.

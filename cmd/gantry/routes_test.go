@@ -55,6 +55,10 @@ func TestCheckRoutes(t *testing.T) {
 			t.Errorf("check: %d\n%s%s", code, out, errs)
 		}
 	}
+	if code, out, _ := typed(t, "--config", routed(t, "{to: aa}, {too: b}, {when: 'object.kee', to: c}", "middle"), "check"); code != exitUsage ||
+		strings.Count(out, "did you mean") != 3 || !strings.Contains(out, `named "c"`) || strings.Count(out, "no pipeline here") != 2 {
+		t.Errorf("not all mistakes at once: %d\n%s", code, out)
+	}
 	config := routed(t, "{to: aa}", "middle")
 	if code, out, _ := typed(t, "--config", config, "check", filepath.Join(filepath.Dir(config), "p", "a.yaml")); code != exitOK {
 		t.Errorf("a file alone: %d\n%s", code, out)

@@ -101,9 +101,30 @@ func LoadDeployment(path string, k Kinds, env func(string) (string, bool)) (*Dep
 
 // ParseDeployment reads the text of a deployment file, as Parse does that of a pipeline.
 func ParseDeployment(file string, src []byte, k Kinds, env func(string) (string, bool)) (*Deployment, error) {
+	x, problems, err := parseDeployment(file, src, k, env)
+	if len(problems) > 0 {
+		err = problems
+	}
+	if err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// CheckDeployment is LoadDeployment that gives, beside the mistakes, what the file names in spite of them: pipelines, and
+// shared sources with nothing but their routes. Those can be held to one another all the same.
+func CheckDeployment(path string, k Kinds, env func(string) (string, bool)) (*Deployment, Problems, error) {
+	src, err := read(path)
+	if err != nil {
+		return &Deployment{}, Problems{{File: path, Text: reason(err)}}, nil
+	}
+	return parseDeployment(path, src, k, env)
+}
+
+func parseDeployment(file string, src []byte, k Kinds, env func(string) (string, bool)) (*Deployment, Problems, error) {
 	abs, err := filepath.Abs(file)
 	if err != nil {
-		return nil, Problems{{File: file, Text: err.Error()}}
+		return &Deployment{}, Problems{{File: file, Text: err.Error()}}, nil
 	}
 	r := newReport(file, src)
 	d := newDecoder(r, k)
@@ -114,11 +135,9 @@ func ParseDeployment(file string, src []byte, k Kinds, env func(string) (string,
 		d.object(r.root, "", reflect.ValueOf(&x).Elem(), "")
 		d.checkShared(&x)
 	}
-	if err := r.err(); err != nil {
-		return nil, err
-	}
-	x.Shared, err = d.shared(&x)
-	return &x, err
+	problems := r.problems()
+	x.Shared, err = d.shared(&x, len(problems) == 0)
+	return &x, problems, err
 }
 
 // hidePasswords keeps an address that holds a password, wherever it stands, out of the source lines that

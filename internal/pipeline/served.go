@@ -57,6 +57,7 @@ func strayRoutes(all []*gantry.Pipeline, sources []Shared) (problems Problems) {
 		for i, r := range s.Routes {
 			p, at := known[r.To], s.to[i]
 			switch {
+			case !isName(r.To): // reported by checkRoutes
 			case p == nil:
 				at.Text = fmt.Sprintf("to: no pipeline here is named %s%s", short(r.To), didYouMean(nearest(r.To, sorted(known))))
 				problems = append(problems, at)

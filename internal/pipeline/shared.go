@@ -68,19 +68,23 @@ func (d *decoder) checkRoutes(path string, s shared) {
 	}
 }
 
-// shared makes the sources that a deployment file describes.
-func (d *decoder) shared(x *Deployment) ([]Shared, error) {
+// shared makes the sources that a deployment file describes; of one with mistakes, their names and routes alone.
+func (d *decoder) shared(x *Deployment, right bool) ([]Shared, error) {
 	var all []Shared
 	for _, name := range sorted(x.Sources) {
 		s := x.Sources[name]
-		out := Shared{Shared: d.buildShared(name, s, x.Auth, join("sources", name))}
-		f := sharedFile{Name: name, Source: s, Auth: x.Auth[s.Auth]}
-		var err error
-		if out.Resolved, out.Version, err = resolveShared(&f); err != nil {
-			return nil, err
-		}
-		for i := range s.Routes {
+		out := Shared{Shared: gantry.Shared{Endpoint: gantry.Endpoint{Name: name}}}
+		for i, r := range s.Routes {
+			out.Routes = append(out.Routes, gantry.Route{To: r.To})
 			out.to = append(out.to, d.spot(fmt.Sprintf("sources.%s.routes[%d].to", name, i)))
+		}
+		if right {
+			out.Shared = d.buildShared(name, s, x.Auth, join("sources", name))
+			f := sharedFile{Name: name, Source: s, Auth: x.Auth[s.Auth]}
+			var err error
+			if out.Resolved, out.Version, err = resolveShared(&f); err != nil {
+				return nil, err
+			}
 		}
 		all = append(all, out)
 	}
