@@ -8,7 +8,6 @@ import (
 	"text/tabwriter"
 
 	"github.com/gantry-imaging/gantry/internal/driver/all"
-	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/pipeline"
 )
 
@@ -19,54 +18,74 @@ type checkCmd struct {
 
 // Run is called by the parser.
 func (k *checkCmd) Run(c console, x *cli) error {
-	if err := k.deployed(c, x); err != nil {
+	sources, problems, err := k.deployed(x)
+	if err != nil {
 		return err
 	}
-	list, err := pipeline.CheckAll(k.Files, all.Drivers(), os.LookupEnv)
-	if err != nil {
-		if problems, ok := errors.AsType[pipeline.Problems](err); ok {
-			fmt.Fprintln(c.out, problems.Error())
-			return quietError(exitUsage)
-		}
+	if len(problems) == 0 && x.Config != "" {
+		fmt.Fprintf(c.out, "ok  %s\n", x.Config)
+	}
+	served, err := pipeline.CheckServed(k.Files, sources, all.Drivers(), os.LookupEnv)
+	if more, ok := errors.AsType[pipeline.Problems](err); ok {
+		problems = append(problems, more...)
+	} else if err != nil {
 		return usageError{err}
 	}
-	for _, p := range list {
-		fmt.Fprintf(c.out, "ok  %s  %s\n", p.Name, p.Version.String()[:12])
+	if len(problems) > 0 {
+		fmt.Fprintln(c.out, problems.Error())
+		return quietError(exitUsage)
+	}
+	return k.print(c.out, served)
+}
+
+// print says what was checked, and whose results become inputs again.
+func (k *checkCmd) print(out io.Writer, served *pipeline.Served) error {
+	for _, p := range served.Pipelines {
+		fmt.Fprintf(out, "ok  %s  %s\n", p.Name, p.Version.String()[:12])
 		if k.Vars {
-			if err := printVariables(c.out, p); err != nil {
+			if err := printVariables(out, pipeline.Variables(p)); err != nil {
 				return err
 			}
 		}
 	}
-	return nil
-}
-
-// deployed checks the deployment file, if there is one, and takes its pipelines where none are named.
-func (k *checkCmd) deployed(c console, x *cli) error {
-	d, err := x.deployment()
-	if problems, ok := errors.AsType[pipeline.Problems](err); ok {
-		fmt.Fprintln(c.out, problems.Error())
-		return quietError(exitUsage)
+	for _, s := range served.Shared {
+		fmt.Fprintf(out, "ok  source %s  %s\n", s.Name, s.Version.String()[:12])
+		if k.Vars {
+			if err := printVariables(out, []pipeline.Field{{Path: "sources." + s.Name + ".routes", Variables: pipeline.RuleVariables(s)}}); err != nil {
+				return err
+			}
+		}
 	}
-	if err != nil {
-		return err
-	}
-	if x.Config != "" {
-		fmt.Fprintf(c.out, "ok  %s\n", x.Config)
-	}
-	if len(k.Files) == 0 {
-		k.Files = d.Pipelines
-	}
-	if len(k.Files) == 0 && x.Config == "" {
-		return usageError{errors.New("nothing to check: name pipeline files, or a deployment file with --config")}
+	for _, chain := range served.Chains {
+		fmt.Fprintf(out, "note  results become inputs: %s\n", chain)
 	}
 	return nil
 }
 
-// printVariables lists what the expressions of a pipeline know, field by field.
-func printVariables(out io.Writer, p *gantry.Pipeline) error {
+// deployed reads the deployment file, if there is one, and takes its pipelines and their routes where no files are
+// named: those may be some of the pipelines only. What is wrong with it comes apart, to be one list with the mistakes of pipelines.
+func (k *checkCmd) deployed(x *cli) (sources []pipeline.Shared, problems pipeline.Problems, err error) {
+	if x.Config == "" && len(k.Files) == 0 {
+		return nil, nil, usageError{errors.New("nothing to check: name pipeline files, or a deployment file with --config")}
+	}
+	if x.Config == "" {
+		return nil, nil, nil
+	}
+	d, problems, err := pipeline.CheckDeployment(x.Config, all.Drivers(), os.LookupEnv)
+	if err != nil || len(k.Files) > 0 {
+		return nil, problems, err
+	}
+	k.Files = d.Pipelines
+	if len(problems) > 0 && len(d.Pipelines) == 0 {
+		return nil, problems, nil // the mistake may be with them
+	}
+	return d.Shared, problems, nil
+}
+
+// printVariables lists what expressions know, field by field.
+func printVariables(out io.Writer, fields []pipeline.Field) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	for _, f := range pipeline.Variables(p) {
+	for _, f := range fields {
 		fmt.Fprintf(w, "  %s\n", f.Path)
 		for _, v := range f.Variables {
 			fmt.Fprintf(w, "    %s\t%s\t%s\n", v.Name, v.Type, v.Doc)

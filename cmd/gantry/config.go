@@ -18,7 +18,7 @@ func (x *cli) deployment() (*pipeline.Deployment, error) {
 	if x.Config == "" {
 		return &pipeline.Deployment{}, nil
 	}
-	return pipeline.LoadDeployment(x.Config, os.LookupEnv)
+	return pipeline.LoadDeployment(x.Config, all.Drivers(), os.LookupEnv)
 }
 
 // settings are what the shared flags and the deployment file say.

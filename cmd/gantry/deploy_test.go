@@ -177,7 +177,7 @@ func TestComposeRunsGantry(t *testing.T) {
 // TestDeployFiles reads what the image holds: the deployment file, its pipelines, and that Prometheus
 // scrapes where gantry listens.
 func TestDeployFiles(t *testing.T) {
-	d, err := pipeline.LoadDeployment(root+"/deploy/gantry.yaml", os.LookupEnv)
+	d, err := pipeline.LoadDeployment(root+"/deploy/gantry.yaml", all.Drivers(), os.LookupEnv)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,6 +31,9 @@ func (d *doctorCmd) Run(ctx context.Context, c console, x *cli) error {
 			return err
 		}
 	}
+	for _, shared := range deployed.Shared {
+		list = append(list, &gantry.Pipeline{Name: "the deployment file", Sources: []gantry.Endpoint{shared.Endpoint}})
+	}
 	s, err := x.settings(c)
 	if err != nil {
 		return err

@@ -74,17 +74,16 @@ func (s *serveCmd) Run(ctx context.Context, c console, x *cli) error {
 		s.Pipelines = d.Pipelines
 	}
 	s.Listen = cmp.Or(s.Listen, d.Listen, defaultListen)
-	list, err := pipeline.LoadAll(s.Pipelines, all.Drivers(), os.LookupEnv)
+	served, err := pipeline.LoadServed(s.Pipelines, d.Shared, all.Drivers(), os.LookupEnv)
 	if err != nil {
 		return err
 	}
+	list := served.Pipelines
 	if len(list) == 0 {
 		return usageError{errors.New("no pipeline: name files or folders with --pipelines, or in the deployment file")}
 	}
-	for _, p := range list {
-		if err := pipeline.Servable(p); err != nil {
-			return usageError{err}
-		}
+	if err := served.Servable(); err != nil {
+		return usageError{err}
 	}
 	return s.withApp(ctx, c, x, func(a *app.App) error {
 		handler := func(address string) http.Handler {
@@ -94,7 +93,7 @@ func (s *serveCmd) Run(ctx context.Context, c console, x *cli) error {
 		}
 		return answering(ctx, handler, s.Listen, func(ctx context.Context, address string) error {
 			fmt.Fprintf(c.err, "gantry serves %d pipelines; health on http://%s/readyz\n", len(list), address)
-			return a.Serve(ctx, list)
+			return a.Serve(ctx, list, served.Shared...)
 		})
 	})
 }

@@ -42,12 +42,12 @@ func folderOf(below string, depth int) (folder, rest string, ok bool) {
 }
 
 // isMarker tells whether an object is no medium, but says that a folder is complete; one in no folder says nothing of any.
-func (f *feed) isMarker(o gantry.Object) bool {
-	if f.collect == nil || f.collect.Marker == "" {
+func (w way) isMarker(f *feed, o gantry.Object) bool {
+	if w.collect == nil || w.collect.Marker == "" {
 		return false
 	}
-	_, rest, ok := folderOf(f.below(o.Ref), f.collect.Depth)
-	pattern := f.collect.Marker
+	_, rest, ok := folderOf(f.below(o.Ref), w.collect.Depth)
+	pattern := w.collect.Marker
 	if !ok {
 		pattern = path.Base(pattern)
 	}
@@ -55,19 +55,33 @@ func (f *feed) isMarker(o gantry.Object) bool {
 	return is && err == nil
 }
 
+// marked takes an object in where it is a marker, and gives the other ways that it goes.
+func (in *intake) marked(ctx context.Context, ways []way, f *feed, o gantry.Object, a gantry.Arrival, run string) (others []way, err error) {
+	for _, w := range ways {
+		if run != "" || !w.isMarker(f, o) {
+			others = append(others, w)
+			continue
+		}
+		if err := in.mark(ctx, w, f, o, a); err != nil {
+			return nil, err
+		}
+	}
+	return others, nil
+}
+
 // mark takes a marker in. Its bytes say nothing, so they are left where they are; each time it is put down counts.
-func (in *intake) mark(ctx context.Context, f *feed, o gantry.Object, a gantry.Arrival) error {
+func (in *intake) mark(ctx context.Context, w way, f *feed, o gantry.Object, a gantry.Arrival) error {
 	if a.Version = a.Sequencer; a.Version == "" {
 		a.Version = o.Version
 	}
 	a.Size = o.Size
-	folder, rest, ok := folderOf(f.below(o.Ref), f.collect.Depth)
+	folder, rest, ok := folderOf(f.below(o.Ref), w.collect.Depth)
 	if !ok {
 		a.Status, a.Reason = gantry.Ignored, gantry.CodeMarker
 		return in.app.Store.TurnAway(ctx, []gantry.Arrival{a})
 	}
 	a.Name = clean(rest)
-	x := in.gathering(f, a, folder)
+	x := in.gathering(w, f, a, folder)
 	x.Marker = true
 	_, err := in.collected.join(ctx, x)
 	return err
@@ -75,9 +89,9 @@ func (in *intake) mark(ctx context.Context, f *feed, o gantry.Object, a gantry.A
 
 // collectInto makes an arrival, whose bytes are settled, a member of its collection. It gives false if there is none that it
 // belongs to: it is a task of its own.
-func (in *intake) collectInto(ctx context.Context, f *feed, o gantry.Object, a gantry.Arrival) (bool, error) {
-	group, name, ok := folderOf(f.below(o.Ref), f.collect.Depth)
-	if keyword := groupKeywords[f.collect.By]; keyword != "" {
+func (in *intake) collectInto(ctx context.Context, w way, f *feed, o gantry.Object, a gantry.Arrival) (bool, error) {
+	group, name, ok := folderOf(f.below(o.Ref), w.collect.Depth)
+	if keyword := groupKeywords[w.collect.By]; keyword != "" {
 		tags, err := in.headerOf(ctx, f, a)
 		if err != nil && gantry.KindOf(err) != gantry.Illegal {
 			return false, err
@@ -89,19 +103,19 @@ func (in *intake) collectInto(ctx context.Context, f *feed, o gantry.Object, a g
 		return false, nil
 	}
 	a.Name = clean(name)
-	got, err := in.collected.join(ctx, in.gathering(f, a, group))
+	got, err := in.collected.join(ctx, in.gathering(w, f, a, group))
 	if err == nil && !got.Known {
 		in.app.Log.Info("collected", "source", f.name, "collection", got.Collection, "revision", got.Revision, "status", got.Status.String())
 	}
 	return true, err
 }
 
-// gathering is an arrival with the rules of its feed. What its group is called is in the row of its collection alone.
-func (in *intake) gathering(f *feed, a gantry.Arrival, group string) gantry.Gathering {
-	priority := firstPriority(f.plan.Pipeline, a)
+// gathering is an arrival with the rules of a way. What its group is called is in the row of its collection alone.
+func (in *intake) gathering(w way, f *feed, a gantry.Arrival, group string) gantry.Gathering {
+	priority := firstPriority(w.plan.Pipeline, a)
 	return gantry.Gathering{
-		Arrival: a, Group: gantry.MAC(in.app.Key, "group", f.name, string(f.collect.By), group), Name: clean(group), Pipeline: f.plan.Name, Version: f.plan.ID,
-		Lane: f.lane, Priority: priority, Within: queued(f.plan.Pipeline, priority, time.Now()), Rules: *f.collect,
+		Arrival: a, Group: gantry.MAC(in.app.Key, "group", f.name, string(w.collect.By), group), Name: clean(group), Pipeline: w.plan.Name, Version: w.plan.ID,
+		Lane: w.lane, Priority: priority, Within: queued(w.plan.Pipeline, priority, time.Now()), Rules: *w.collect,
 	}
 }
 

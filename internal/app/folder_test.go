@@ -74,13 +74,13 @@ func TestIsMarker(t *testing.T) {
 		{"_done", 0, "in/ct/_done", true}, {"_done", 0, "in/ct/1.dcm", false}, {"_done", 0, "in/_done", true}, {"", 0, "in/ct/_done", false},
 		{"_done", 1, "in/ct/s/_done", false}, {"*/_done", 1, "in/ct/s/_done", true}, {"*/_done", 1, "in/_done", true}, {"*.done", 0, "in/a/b.done", true},
 	} {
-		f := &feed{prefix: "in/", collect: &gantry.Collect{By: gantry.GroupPrefix, Depth: c.depth, Marker: c.marker}}
-		if got := f.isMarker(gantry.Object{Ref: c.ref}); got != c.want {
+		f, w := &feed{prefix: "in/"}, way{collect: &gantry.Collect{By: gantry.GroupPrefix, Depth: c.depth, Marker: c.marker}}
+		if got := w.isMarker(f, gantry.Object{Ref: c.ref}); got != c.want {
 			t.Errorf("%s for %q with depth %d: %t", c.ref, c.marker, c.depth, got)
 		}
 	}
-	if (&feed{}).isMarker(gantry.Object{Ref: "a/_done"}) {
-		t.Error("a feed that does not collect has markers")
+	if (way{}).isMarker(&feed{}, gantry.Object{Ref: "a/_done"}) {
+		t.Error("a way that does not collect has markers")
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"io"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/gantry-imaging/gantry/internal/engine"
 	"github.com/gantry-imaging/gantry/internal/fail"
@@ -16,9 +15,9 @@ import (
 // maxOriginal is the largest original that is copied, in bytes.
 const maxOriginal = 1 << 40
 
-// feed is one source of one pipeline, as tasks are made from it.
+// feed is one source, of one pipeline or shared, as tasks are made from it.
 type feed struct {
-	name    string // pipeline/source
+	name    string // pipeline/source; the name alone of a shared source
 	plan    *engine.Plan
 	index   int16 // among the pipeline's sources
 	limiter int32
@@ -27,8 +26,10 @@ type feed struct {
 	uploads int64 // the largest upload; 0: objects come in another way
 	source  gantry.Source
 	ledger  *ledger         // nil: what comes is not watched for
-	collect *gantry.Collect // which objects are one task together; nil: each is one of its own
 	prefix  string          // of all refs
+	collect *gantry.Collect // which objects of plan are one task together; nil: each is one of its own
+	match   gantry.Match
+	routes  []route // nil: everything goes to plan and lane
 }
 
 // offer is an object with a way to its bytes.
@@ -54,8 +55,9 @@ type intake struct {
 	ids []int64 // numbers of arrivals taken from the database ahead
 }
 
+// admission is an arrival with all that is made of it, in one commit.
 type admission struct {
-	gantry.Admission
+	list []gantry.Admission
 	done chan error
 }
 
@@ -63,7 +65,7 @@ func newIntake(a *App, g *gate.Gate, b gantry.Blobs, wake func(...int32)) *intak
 	return &intake{app: a, gate: g, blobs: b, wake: wake, queue: make(chan *admission, 256)}
 }
 
-// accept makes one object's bytes and its task durable; then the source may acknowledge it. run is
+// accept makes one object's bytes and its tasks durable, or puts on record that no rule takes it; then the source may acknowledge it. run is
 // empty for arrivals that are to be told apart from themselves, and names a run of its own otherwise.
 func (in *intake) accept(ctx context.Context, f *feed, o gantry.Object, run string) (publicID string, err error) {
 	if away, err := in.turnAway(ctx, f, o); away || err != nil {
@@ -74,20 +76,29 @@ func (in *intake) accept(ctx context.Context, f *feed, o gantry.Object, run stri
 	return publicID, err
 }
 
-// take is accept for an object whose bytes come in some way. It gives their digest too.
+// take is accept for an object whose bytes come in some way. It gives their digest too, and the id of the first task;
+// none if the object is known or goes nowhere.
 func (in *intake) take(ctx context.Context, f *feed, o offer, run string) (publicID string, sha gantry.Digest, err error) {
-	a := gantry.Arrival{Source: f.name, RefMAC: gantry.MAC(in.app.Key, "ref", f.name, o.Ref), Name: clean(o.Name), Version: o.Version, Sequencer: o.Sequencer, Event: o.Event}
+	a := gantry.Arrival{Source: f.name, RefMAC: gantry.MAC(in.app.Key, "ref", f.name, o.Ref), Name: clean(o.Name), Version: o.Version, Sequencer: o.Sequencer,
+		Event: o.Event, Via: f.plan.ID}
 	if run == "" && o.Sequencer != "" && !o.New {
-		known, err := in.app.Store.Known(ctx, a.Source, a.RefMAC, a.Sequencer)
-		if known || err != nil {
+		decided, err := in.app.Store.Decided(ctx, a.Source, a.RefMAC, a.Sequencer, a.Via)
+		if decided || err != nil {
 			return "", sha, err
 		}
 	}
 	if a.ID, err = in.nextID(ctx); err != nil {
 		return "", sha, err
 	}
-	if run == "" && f.isMarker(o.Object) {
-		return "", sha, in.mark(ctx, f, o.Object, a)
+	ways, reason, err := in.ways(ctx, f, o.Object, a.ID)
+	if err != nil {
+		return "", sha, err
+	}
+	if len(ways) == 0 {
+		return "", sha, in.unmatched(ctx, f, o, a, reason)
+	}
+	if ways, err = in.marked(ctx, ways, f, o.Object, a, run); err != nil || len(ways) == 0 {
+		return "", sha, err
 	}
 	if err := in.settle(ctx, f, o, &a); err != nil {
 		return "", sha, err
@@ -95,19 +106,31 @@ func (in *intake) take(ctx context.Context, f *feed, o offer, run string) (publi
 	if a.Version == "" {
 		a.Version = a.SHA.String()
 	}
-	if run == "" && f.collect != nil {
-		if is, err := in.collectInto(ctx, f, o.Object, a); is || err != nil {
-			return "", a.SHA, err
+	var list []gantry.Admission
+	var lanes []int32
+	for _, w := range ways {
+		if run == "" && w.collect != nil {
+			is, err := in.collectInto(ctx, w, f, o.Object, a)
+			if err != nil {
+				return "", a.SHA, err
+			}
+			if is {
+				continue
+			}
 		}
+		list, lanes = append(list, in.become(w, f, o, a, run)), append(lanes, w.lane)
 	}
-	publicID = gantry.PublicID(in.app.Key, f.plan.Name, f.name, o.Ref, a.Version, run)
-	priority := behind(firstPriority(f.plan.Pipeline, a), o.Backlog)
-	err = in.admit(ctx, gantry.Admission{Arrival: a, PublicID: publicID, Pipeline: f.plan.ID, Lane: f.lane, Run: run,
-		Priority: priority, Within: queued(f.plan.Pipeline, priority, time.Now())})
-	if err == nil {
-		in.wake(f.lane)
+	if len(list) == 0 {
+		return "", a.SHA, in.matched(ctx, f, o, a)
 	}
-	return publicID, a.SHA, err
+	if err := in.admit(ctx, list); err != nil {
+		return "", a.SHA, err
+	}
+	in.wake(lanes...)
+	for _, x := range list[1:] {
+		in.app.Log.Info("accepted", "source", f.name, "task", x.PublicID)
+	}
+	return list[0].PublicID, a.SHA, in.matched(ctx, f, o, a)
 }
 
 // settle makes sure of the object's bytes: they stay where they are and are read there, or are copied.
@@ -177,9 +200,9 @@ func (in *intake) nextID(ctx context.Context) (int64, error) {
 	return id, nil
 }
 
-// admit makes a task durable, together with whatever else arrives at that moment.
-func (in *intake) admit(ctx context.Context, x gantry.Admission) error {
-	a := &admission{Admission: x, done: make(chan error, 1)}
+// admit makes the tasks of an arrival durable, together with whatever else arrives at that moment.
+func (in *intake) admit(ctx context.Context, list []gantry.Admission) error {
+	a := &admission{list: list, done: make(chan error, 1)}
 	select {
 	case in.queue <- a:
 	case <-ctx.Done():
@@ -221,9 +244,11 @@ func (in *intake) flush(ctx context.Context, batch []*admission) {
 	rows := make([]gantry.Admission, 0, len(batch))
 	seen := map[string]bool{}
 	for _, a := range batch {
-		if !seen[a.PublicID] {
-			seen[a.PublicID] = true
-			rows = append(rows, a.Admission)
+		for _, x := range a.list {
+			if !seen[x.PublicID] {
+				seen[x.PublicID] = true
+				rows = append(rows, x)
+			}
 		}
 	}
 	fail.Point("before_arrival")

@@ -73,7 +73,7 @@ func (l *ledger) Known(ctx context.Context, list []gantry.Object) ([]bool, error
 	for i, o := range list {
 		refs[i], sequencers[i] = gantry.MAC(l.app.Key, "ref", l.feed.name, o.Ref), o.Sequencer
 	}
-	return l.app.Store.KnownAll(ctx, l.feed.name, refs, sequencers)
+	return l.app.Store.KnownAll(ctx, l.feed.name, l.feed.plan.ID, refs, sequencers)
 }
 
 // Progress reads what was reported last. What another key sealed, or nobody, is no progress: all is listed again.
@@ -140,7 +140,6 @@ func (l *ledger) Failed(err error) {
 // watched says nothing of how late things come.
 func (l *ledger) took(channel string, o gantry.Object, now time.Time) {
 	l.Heard(channel, now)
-	l.app.Metrics.Arrived(l.feed.name, gantry.Accepted)
 	l.mu.Lock()
 	first := !l.taken && o.At.Before(l.began)
 	l.mu.Unlock()
@@ -262,9 +261,13 @@ func (l *ledger) isFull(ctx context.Context) (bool, error) {
 	if time.Since(l.fullAt) < roomEvery {
 		return l.full, nil
 	}
-	full, err := l.app.Store.Queued(ctx, l.feed.lane, roomFor)
-	if err != nil {
-		return false, err
+	full := false
+	for _, lane := range l.feed.lanes() {
+		more, err := l.app.Store.Queued(ctx, lane, roomFor)
+		if err != nil {
+			return false, err
+		}
+		full = full || more
 	}
 	l.full, l.fullAt = full, time.Now()
 	return full, nil

@@ -9,19 +9,28 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	httpdriver "github.com/gantry-imaging/gantry/internal/driver/http"
+	"github.com/gantry-imaging/gantry/internal/engine"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/scheduler"
 )
 
-// Serve watches the sources of the pipelines and runs tasks until ctx ends.
-func (a *App) Serve(ctx context.Context, pipelines []*gantry.Pipeline) error {
+// Serve watches the sources of the pipelines, and those that they share, and runs tasks until ctx ends.
+func (a *App) Serve(ctx context.Context, pipelines []*gantry.Pipeline, shared ...gantry.Shared) error {
 	var feeds []*feed
+	plans := map[string]*engine.Plan{}
 	for _, p := range pipelines {
-		fs, err := a.feeds(ctx, p)
+		plan, fs, err := a.feeds(ctx, p)
 		if err != nil {
 			return fmt.Errorf("pipeline %s: %w", p.Name, err)
 		}
-		feeds = append(feeds, fs...)
+		plans[p.Name], feeds = plan, append(feeds, fs...)
+	}
+	for _, s := range shared {
+		f, err := a.pool(ctx, s, plans)
+		if err != nil {
+			return fmt.Errorf("source %s: %w", s.Name, err)
+		}
+		feeds = append(feeds, f)
 	}
 	if err := a.desk.open(feeds); err != nil {
 		return err
@@ -39,47 +48,58 @@ func (a *App) Serve(ctx context.Context, pipelines []*gantry.Pipeline) error {
 }
 
 // feeds declares a pipeline and opens its sources.
-func (a *App) feeds(ctx context.Context, p *gantry.Pipeline) ([]*feed, error) {
+func (a *App) feeds(ctx context.Context, p *gantry.Pipeline) (*engine.Plan, []*feed, error) {
 	plan, err := a.plans.Declare(ctx, p)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := a.publish(ctx, p); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	admit, err := a.Store.EnsureLimiter(ctx, "pipeline:"+p.Name, inProgress(p), true)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := a.Store.Served(ctx, plan.ID); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var feeds []*feed
 	for i, s := range p.Sources {
 		f := &feed{name: p.Name + "/" + s.Name, plan: plan, index: int16(i), local: local(targetOf(s.Config))}
 		if f.source, f.limiter, err = plan.Sources[i].Open(ctx); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if f.lane, err = a.Store.EnsureLane(ctx, p.Name, s.Name, admit, 0); err != nil {
-			return nil, err
-		}
-		if f.ledger, err = newLedger(a, f, s.Kind); err != nil {
-			return nil, err
-		}
-		if n, ok := f.source.(gantry.Noting); ok {
-			n.Note(a.noting(f))
+			return nil, nil, err
 		}
 		if c, ok := s.Config.(*httpdriver.SourceConfig); ok {
 			f.uploads = c.Limit()
 		} else {
 			f.collect = p.Collect // an upload is answered with its task
 		}
-		if c, ok := s.Config.(prefixed); ok {
-			f.prefix = c.KeyPrefix()
+		if s.When != nil {
+			f.routes = []route{{way{plan, f.lane, f.collect}, s.When}}
+		}
+		if err := a.equip(f, s); err != nil {
+			return nil, nil, err
 		}
 		feeds = append(feeds, f)
 	}
-	return feeds, nil
+	return plan, feeds, nil
+}
+
+// equip gives a feed its ledger, and its source somebody to tell what it hears.
+func (a *App) equip(f *feed, e gantry.Endpoint) (err error) {
+	if f.ledger, err = newLedger(a, f, e.Kind); err != nil {
+		return err
+	}
+	if n, ok := f.source.(gantry.Noting); ok {
+		n.Note(a.noting(f))
+	}
+	if c, ok := e.Config.(prefixed); ok {
+		f.prefix = c.KeyPrefix()
+	}
+	return nil
 }
 
 func inProgress(p *gantry.Pipeline) gantry.LimiterSpec {

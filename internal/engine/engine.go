@@ -93,6 +93,8 @@ type Options struct {
 	// Passage finds where tasks go that are moved to a pipeline; nil where none may go elsewhere. An error says
 	// why this task cannot.
 	Passage func(ctx context.Context, to string, task gantry.TaskID) (gantry.Passage, error)
+	// Shared finds a source that several pipelines share, by its version; nil where there is none.
+	Shared func(ctx context.Context, version int32) (Source, error)
 }
 
 // Engine runs the effects of one session. It may be used concurrently.

@@ -116,14 +116,20 @@ func (w *work) identifyAll(ctx context.Context, roots []gantry.Item) error {
 type inPlace struct {
 	mu       sync.Mutex
 	arrivals map[string]gantry.Arrival // by locator; nil before they are read
-	sources  map[string]located        // by name
-	open     map[int32]*remote         // by place among the originals
-	idle     []*remote                 // that nobody reads, the longest first
-	failed   error                     // the last failure of this step
-	gone     error                     // for good
+	sources  map[openedBy]located
+	open     map[int32]*remote // by place among the originals
+	idle     []*remote         // that nobody reads, the longest first
+	failed   error             // the last failure of this step
+	gone     error             // for good
 }
 
 // located is a source that reads in place.
+// openedBy is a source by its name, and by its version if pipelines share it.
+type openedBy struct {
+	name string
+	via  int32
+}
+
 type located struct {
 	gantry.InPlace
 	limiter int32
@@ -153,7 +159,7 @@ func (w *work) remote(ctx context.Context, x gantry.Item) (*remote, error) {
 	if a.Place == "" {
 		return nil, gantry.Errorf(gantry.NotFound, gantry.CodeSourceGone, "open %s: it was not copied, and nothing says where it is", w.path(x))
 	}
-	s, err := p.source(ctx, w, a.Source, w.path(x))
+	s, err := p.source(ctx, w, a, w.path(x))
 	if err != nil {
 		return nil, err
 	}
@@ -174,17 +180,20 @@ func (p *inPlace) know(list []gantry.Arrival) {
 	}
 }
 
-// source opens the driver of a source of the plan, or finds it open; mu is held.
-func (p *inPlace) source(ctx context.Context, w *work, of, path string) (located, error) {
-	name, ok := strings.CutPrefix(of, w.plan.Name+"/")
-	if s, known := p.sources[name]; ok && known {
+// source opens the driver of an arrival's source, or finds it open; mu is held.
+func (p *inPlace) source(ctx context.Context, w *work, a gantry.Arrival, path string) (located, error) {
+	of := openedBy{a.Source, 0}
+	if !strings.Contains(a.Source, "/") {
+		of.via = a.Via
+	}
+	if s, known := p.sources[of]; known {
 		return s, nil
 	}
-	i := slices.IndexFunc(w.plan.Sources, func(s Source) bool { return s.Name == name })
-	if !ok || i < 0 {
-		return located{}, gantry.Errorf(gantry.NotFound, gantry.CodeSourceGone, "open %s: it was not copied, and nothing says where it is", path)
+	s, err := w.sourceOf(ctx, a, path)
+	if err != nil {
+		return located{}, err
 	}
-	driver, limiter, err := w.plan.Sources[i].Open(ctx)
+	driver, limiter, err := s.Open(ctx)
 	if err != nil {
 		return located{}, err
 	}
@@ -192,8 +201,8 @@ func (p *inPlace) source(ctx context.Context, w *work, of, path string) (located
 	if !ok {
 		return located{}, gantry.Errorf(gantry.NotFound, gantry.CodeSourceGone, "open %s: its source reads nothing in place", path)
 	}
-	p.sources[name] = located{source, limiter, w.plan.Sources[i].Index}
-	return p.sources[name], nil
+	p.sources[of] = located{source, limiter, s.Index}
+	return p.sources[of], nil
 }
 
 // leave gives an original back. Of those that nobody reads a few keep their blocks.
@@ -218,7 +227,7 @@ func (w *work) inPlace() *inPlace {
 	w.opening.Lock()
 	defer w.opening.Unlock()
 	if w.reads == nil {
-		w.reads = &inPlace{sources: map[string]located{}, open: map[int32]*remote{}}
+		w.reads = &inPlace{sources: map[openedBy]located{}, open: map[int32]*remote{}}
 	}
 	return w.reads
 }

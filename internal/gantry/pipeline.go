@@ -83,6 +83,7 @@ type Endpoint struct {
 	Config any // the driver's own config type
 	Auth   *Credential
 	Rejoin Rejoin // of a sink
+	When   Rule   // of a source: which arrivals become tasks; nil: all
 }
 
 // Rejoin says in what container outputs are delivered.

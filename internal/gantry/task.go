@@ -107,7 +107,7 @@ type Object struct {
 // Arrival is one announced object, made durable. Its row is the dedupe record.
 type Arrival struct {
 	ID        int64
-	Source    string // pipeline/source
+	Source    string // pipeline/source; the name alone of a shared source
 	RefMAC    Digest
 	Version   string
 	Name      string // erasable
@@ -120,6 +120,7 @@ type Arrival struct {
 	Status    ArrivalStatus
 	Reason    Code   // of a status other than Accepted
 	Event     string // as of Object
+	Via       int32  // the row of pipeline_version of what its source was part of: a pipeline, or a shared source
 
 	Collection int64 // as an original of a task: the collection that the task is made of; 0: it is made of this arrival alone
 }

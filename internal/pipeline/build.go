@@ -97,7 +97,7 @@ func (d *decoder) checkNames(f *file) {
 		}
 	}
 	for _, name := range sorted(f.Sources) {
-		use(join("sources", name), f.Sources[name])
+		use(join("sources", name), f.Sources[name].endpoint)
 	}
 	for _, name := range sorted(f.Sinks) {
 		use(join("sinks", name), f.Sinks[name].endpoint)
@@ -169,7 +169,9 @@ func (d *decoder) build(f *file) *gantry.Pipeline {
 		OnError:    gantry.ErrorPolicy(f.OnError),
 	}
 	for _, name := range sorted(f.Sources) {
-		p.Sources = append(p.Sources, f.Sources[name].build(name, f.Auth))
+		source := f.Sources[name].build(name, f.Auth)
+		source.When = d.rule(join(join("sources", name), "when"))
+		p.Sources = append(p.Sources, source)
 	}
 	for _, name := range sorted(f.Sinks) {
 		sink := f.Sinks[name].build(name, f.Auth)

@@ -52,8 +52,10 @@ func (d *decoder) checkStage(path string, s stage) {
 
 // compileAll compiles every expression of a file and keeps the conditions by their paths.
 func (d *decoder) compileAll(f *file) {
-	d.conditions = map[string]*condition{}
 	d.compile("when", f.When, taskShape())
+	for _, name := range sorted(f.Sources) {
+		d.compileRule(join(join("sources", name), "when"), f.Sources[name].endpoint, f.Sources[name].When)
+	}
 	d.ranking = d.compileRanking(f.ordering)
 	var steps []step
 	for i, s := range f.Stages {

@@ -22,13 +22,15 @@ type decoder struct {
 	dir        string // the folder that paths are relative to
 	resolved   bool   // the text is a resolved pipeline: nothing is expanded, and rules were checked when it was written
 	places     map[string]place
-	conditions map[string]*condition // by their paths
-	ranking    *ranking              // of priority; nil if that is a word
-	meant      map[string]bool       // paths that an unknown key beside them was probably meant to be
+	conditions map[string]*condition   // by their paths
+	facts      map[string]gantry.Facts // of those that are rules
+	ranking    *ranking                // of priority; nil if that is a word
+	meant      map[string]bool         // paths that an unknown key beside them was probably meant to be
 }
 
 func newDecoder(r *report, k Kinds) *decoder {
-	return &decoder{report: r, kinds: kinds{k}, places: map[string]place{}, meant: map[string]bool{}}
+	return &decoder{report: r, kinds: kinds{k}, places: map[string]place{}, meant: map[string]bool{},
+		conditions: map[string]*condition{}, facts: map[string]gantry.Facts{}}
 }
 
 // value decodes one node into a field. A node that checkPlain refused is left alone.

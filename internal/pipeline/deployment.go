@@ -28,7 +28,11 @@ type Deployment struct {
 	Grace     time.Duration    `yaml:"grace" min:"1ms" max:"1h" doc:"How long calls under way may go on after a stop."`
 	Log       LogAs            `yaml:"log" doc:"What is logged, and how."`
 
-	_ struct{} `later:"sources processors sinks auth limits allow_pipeline_targets"`
+	Sources map[string]shared `yaml:"sources" names:"true" role:"source" doc:"Sources that feed several pipelines by rules; docs/routes.md."`
+	Auth    map[string]auth   `yaml:"auth" names:"true" role:"auth" doc:"What requests of these sources are signed with."`
+	Shared  []Shared          `yaml:"-"` // the sources, in the order of their names
+
+	_ struct{} `later:"processors sinks limits allow_pipeline_targets"`
 }
 
 // DatabaseAt says where a database is.
@@ -87,32 +91,53 @@ func CheckCallbackURL(raw string) error {
 }
 
 // LoadDeployment reads a deployment file. One that cannot be read, or with mistakes, gives Problems.
-func LoadDeployment(path string, env func(string) (string, bool)) (*Deployment, error) {
+func LoadDeployment(path string, k Kinds, env func(string) (string, bool)) (*Deployment, error) {
 	src, err := read(path)
 	if err != nil {
 		return nil, Problems{{File: path, Text: reason(err)}}
 	}
-	return ParseDeployment(path, src, env)
+	return ParseDeployment(path, src, k, env)
 }
 
 // ParseDeployment reads the text of a deployment file, as Parse does that of a pipeline.
-func ParseDeployment(file string, src []byte, env func(string) (string, bool)) (*Deployment, error) {
+func ParseDeployment(file string, src []byte, k Kinds, env func(string) (string, bool)) (*Deployment, error) {
+	x, problems, err := parseDeployment(file, src, k, env)
+	if len(problems) > 0 {
+		err = problems
+	}
+	if err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// CheckDeployment is LoadDeployment that gives, beside the mistakes, what the file names in spite of them: pipelines, and
+// shared sources with nothing but their routes. Those can be held to one another all the same.
+func CheckDeployment(path string, k Kinds, env func(string) (string, bool)) (*Deployment, Problems, error) {
+	src, err := read(path)
+	if err != nil {
+		return &Deployment{}, Problems{{File: path, Text: reason(err)}}, nil
+	}
+	return parseDeployment(path, src, k, env)
+}
+
+func parseDeployment(file string, src []byte, k Kinds, env func(string) (string, bool)) (*Deployment, Problems, error) {
 	abs, err := filepath.Abs(file)
 	if err != nil {
-		return nil, Problems{{File: file, Text: err.Error()}}
+		return &Deployment{}, Problems{{File: file, Text: err.Error()}}, nil
 	}
 	r := newReport(file, src)
-	d := newDecoder(r, nil)
+	d := newDecoder(r, k)
 	d.env, d.dir = env, filepath.Dir(abs)
 	var x Deployment
 	if r.tree(src, maxFile) != nil && d.checkVersion() {
 		hidePasswords(r)
 		d.object(r.root, "", reflect.ValueOf(&x).Elem(), "")
+		d.checkShared(&x)
 	}
-	if err := r.err(); err != nil {
-		return nil, err
-	}
-	return &x, nil
+	problems := r.problems()
+	x.Shared, err = d.shared(&x, len(problems) == 0)
+	return &x, problems, err
 }
 
 // hidePasswords keeps an address that holds a password, wherever it stands, out of the source lines that

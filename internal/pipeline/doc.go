@@ -3,7 +3,8 @@
 // load.go first, then grammar.go and values.go (the keys, types and defaults), decode.go, nodes.go,
 // fields.go and scalar.go (any tagged struct from YAML), build.go and check.go (what must fit
 // together), resolve.go (the canonical form that a version is the digest of), tree.go (what of YAML is
-// read) and problem.go. ordering.go says which tasks go first. Expressions are variables.go (what each field knows), expression.go (check
+// read) and problem.go. deployment.go is the deployment file, shared.go its sources with their routes, rule.go what
+// rules about arrivals speak of, served.go and flow.go what pipelines and sources must be to one another. ordering.go says which tasks go first. Expressions are variables.go (what each field knows), expression.go (check
 // and compile), rewrite.go, evaluate.go and functions.go (what operators and functions mean). schema.go, reference.go and
 // diagram.go say the same grammar, or one pipeline, in other forms.
 //
@@ -12,6 +13,9 @@
 // Whoever calls Holds of a condition passes these, as the Go types that encoding/json decodes to, but
 // for dicom. Any of them may be absent, and so may any field: it is nil then.
 //
+//	Endpoint.When      (Route.When knows the same; only what its Facts name has to be there)
+//	                   object   map[string]any     key, name, source, content_type string, size int64; metadata, tags map[string]any of strings
+//	                   dicom    map[string]string  by keyword; nil if the object is no DICOM file
 //	Pipeline.When      (Order.Ranking knows the same)
 //	                   dicom    map[string]string  by keyword, of the task's first DICOM file; nil if it has none
 //	                   object   map[string]any     size int64 in bytes, media string, source string; of a collection

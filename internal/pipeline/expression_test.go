@@ -228,7 +228,7 @@ func TestKnows(t *testing.T) {
 		paths = append(paths, f.Path)
 	}
 	if diff := cmp.Diff([]string{"when", "stages.find.when", "stages.find.keep_if", "stages.again.when", "stages.again.keep_if", "stages.side.when",
-		"stages.side.keep_if", "stages.last.when", "stages.last.keep_if", "priority"}, paths); diff != "" {
+		"stages.side.keep_if", "stages.last.when", "stages.last.keep_if", "priority", "sources.abroad.when", "sources.inbox.when"}, paths); diff != "" {
 		t.Error(diff)
 	}
 	var names []string

@@ -16,20 +16,20 @@ type file struct {
 	Name        string `yaml:"name" required:"true" doc:"The name in records, limits and output keys: 1 to 63 of a-z, 0-9 and -."`
 	Description string `yaml:"description" version:"no" doc:"What it is for, in a sentence."`
 	ordering
-	Sources    map[string]endpoint `yaml:"sources" names:"true" role:"source" doc:"Where objects come from. gantry run brings its own."`
-	Group      group               `yaml:"group" doc:"Which arrivals are one task together, and how the media of one archive are divided into tasks of their own. Without it, one arrival is one task."`
-	When       expression          `yaml:"when" doc:"Which tasks go on after ingesting; without it, all."`
-	Extract    extract             `yaml:"extract" doc:"What is unpacked, and how much of it, over all nesting."`
-	Limits     fileLimits          `yaml:"limits" version:"no" doc:"How much goes on at once, over all processes."`
-	Timeouts   timeouts            `yaml:"timeouts" doc:"How long a task may be in a state, with all tries and waits."`
-	Retry      retry               `yaml:"retry" doc:"How often, and after what pauses, a call is tried again."`
-	OnError    string              `yaml:"on_error" default:"fail" one:"fail skip" doc:"What a bad entry of an archive does to its task."`
-	Stages     []stage             `yaml:"stages" required:"true" doc:"The steps of inference in their order."`
-	Sinks      map[string]outlet   `yaml:"sinks" names:"true" role:"sink" doc:"Where results go. gantry run brings its own."`
-	Processors map[string]process  `yaml:"processors" names:"true" role:"processor" doc:"The inference services that stages call."`
-	MoveIf     []moveRule          `yaml:"move_if" doc:"Which tasks that would fail begin anew in another pipeline instead: the first rule that holds."`
-	Auth       map[string]auth     `yaml:"auth" names:"true" role:"auth" doc:"What requests are signed with."`
-	Tests      []test              `yaml:"tests" version:"no" doc:"What must come of samples, with answers in place of the processors': gantry test runs them."`
+	Sources    map[string]inlet   `yaml:"sources" names:"true" role:"source" doc:"Where objects come from. gantry run brings its own."`
+	Group      group              `yaml:"group" doc:"Which arrivals are one task together, and how the media of one archive are divided into tasks of their own. Without it, one arrival is one task."`
+	When       expression         `yaml:"when" doc:"Which tasks go on after ingesting; without it, all."`
+	Extract    extract            `yaml:"extract" doc:"What is unpacked, and how much of it, over all nesting."`
+	Limits     fileLimits         `yaml:"limits" version:"no" doc:"How much goes on at once, over all processes."`
+	Timeouts   timeouts           `yaml:"timeouts" doc:"How long a task may be in a state, with all tries and waits."`
+	Retry      retry              `yaml:"retry" doc:"How often, and after what pauses, a call is tried again."`
+	OnError    string             `yaml:"on_error" default:"fail" one:"fail skip" doc:"What a bad entry of an archive does to its task."`
+	Stages     []stage            `yaml:"stages" required:"true" doc:"The steps of inference in their order."`
+	Sinks      map[string]outlet  `yaml:"sinks" names:"true" role:"sink" doc:"Where results go. gantry run brings its own."`
+	Processors map[string]process `yaml:"processors" names:"true" role:"processor" doc:"The inference services that stages call."`
+	MoveIf     []moveRule         `yaml:"move_if" doc:"Which tasks that would fail begin anew in another pipeline instead: the first rule that holds."`
+	Auth       map[string]auth    `yaml:"auth" names:"true" role:"auth" doc:"What requests are signed with."`
+	Tests      []test             `yaml:"tests" version:"no" doc:"What must come of samples, with answers in place of the processors': gantry test runs them."`
 
 	_ struct{} `later:"deidentify keep_input notify"`
 }
@@ -41,6 +41,12 @@ type endpoint struct {
 	Config any    `yaml:",kind"`
 
 	_ struct{} `later:"send commit discover async await"`
+}
+
+// inlet is a source.
+type inlet struct {
+	endpoint
+	When expression `yaml:"when" doc:"Which arrivals become tasks, by what is known of an object before it is read; docs/routes.md. Without it, all."`
 }
 
 // outlet is a sink.

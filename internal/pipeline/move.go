@@ -3,23 +3,19 @@ package pipeline
 import (
 	"fmt"
 
+	"go.yaml.in/yaml/v4"
+
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
-// CheckAll is LoadAll for files that are all there is: where there are several, a rule of move_if that names a
-// pipeline which is not among them is a mistake too.
-func CheckAll(paths []string, k Kinds, env func(string) (string, bool)) ([]*gantry.Pipeline, error) {
-	all, places, err := loadAll(paths, k, env)
-	if err != nil || len(all) < 2 {
-		return all, err
-	}
+// strayMoves finds rules of move_if that lead to pipelines which are not among those that there are.
+func strayMoves(all []*gantry.Pipeline, places []spots) (problems Problems) {
 	var names []string
 	known := map[string]bool{}
 	for _, p := range all {
 		names = append(names, p.Name)
 		known[p.Name] = true
 	}
-	var problems Problems
 	for i, p := range all {
 		for j, r := range p.MoveIf {
 			if !known[r.To] {
@@ -29,10 +25,7 @@ func CheckAll(paths []string, k Kinds, env func(string) (string, bool)) ([]*gant
 			}
 		}
 	}
-	if len(problems) > 0 {
-		return nil, problems
-	}
-	return all, nil
+	return problems
 }
 
 // checkMoves looks at where the rules of move_if lead. Pipelines may move to one another: legs bounds how often.
@@ -50,8 +43,12 @@ func (d *decoder) checkMoves(f *file) {
 }
 
 // spot is where a value stands in a file without mistakes.
-func (d *decoder) spot(path string) Problem {
-	n := d.placeOf(path).value
+func (d *decoder) spot(path string) Problem { return d.spotAt(d.placeOf(path).value) }
+
+// keySpot is where a key stands.
+func (d *decoder) keySpot(path string) Problem { return d.spotAt(d.keyOf(path)) }
+
+func (d *decoder) spotAt(n *yaml.Node) Problem {
 	p := Problem{File: d.file, Line: n.Line, Col: n.Column}
 	p.Source, p.Caret = d.excerpt(n.Line, n.Column)
 	return p

@@ -72,8 +72,8 @@ func TestMoveIfMistakes(t *testing.T) {
 	}
 }
 
-// TestCheckAll holds the rules of several files against one another, and those of one alone to nothing.
-func TestCheckAll(t *testing.T) {
+// TestCheckServed holds the rules of several files against one another, and those of one alone to nothing.
+func TestCheckServed(t *testing.T) {
 	t.Parallel()
 	dir := folder(t, map[string]string{
 		"p/small.yaml": movesOn,
@@ -85,9 +85,11 @@ func TestCheckAll(t *testing.T) {
 		for i := range paths {
 			paths[i] = dir + "/" + paths[i]
 		}
-		all, err := CheckAll(paths, fake{}, os.LookupEnv)
-		for _, p := range all {
-			names = append(names, p.Name)
+		all, err := CheckServed(paths, nil, fake{}, os.LookupEnv)
+		if all != nil {
+			for _, p := range all.Pipelines {
+				names = append(names, p.Name)
+			}
 		}
 		if err != nil {
 			if _, ok := errors.AsType[Problems](err); !ok {

@@ -31,6 +31,7 @@ func Parse(file string, src []byte, k Kinds, env func(string) (string, bool)) (*
 type spots struct {
 	name  Problem
 	moves []Problem // where the rules of move_if say where to
+	sinks []Problem // the sinks, in the order of their names
 }
 
 // parse is Parse that also gives the file's spots.
@@ -58,6 +59,9 @@ func parse(name string, src []byte, k Kinds, env func(string) (string, bool)) (*
 	at := spots{name: d.spot("name")}
 	for i := range f.MoveIf {
 		at.moves = append(at.moves, d.spot(fmt.Sprintf("move_if[%d].to", i)))
+	}
+	for _, name := range sorted(f.Sinks) {
+		at.sinks = append(at.sinks, d.keySpot(join("sinks", name)))
 	}
 	return p, at, nil
 }
@@ -96,7 +100,11 @@ func Servable(p *gantry.Pipeline) error {
 		mistakes = append(mistakes, gantry.Errorf(gantry.Illegal, "", "pipeline %s has no sources to wait for", p.Name))
 	}
 	if len(p.Sinks) == 0 {
-		mistakes = append(mistakes, gantry.Errorf(gantry.Illegal, "", "pipeline %s has no sinks to deliver to", p.Name))
+		mistakes = append(mistakes, noSinks(p))
 	}
 	return errors.Join(mistakes...)
+}
+
+func noSinks(p *gantry.Pipeline) error {
+	return gantry.Errorf(gantry.Illegal, "", "pipeline %s has no sinks to deliver to", p.Name)
 }

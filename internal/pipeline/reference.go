@@ -15,7 +15,7 @@ func Reference(k Kinds) string {
 	r.section("`group`", reflect.ValueOf(new(group)).Elem(), "")
 	r.section("`extract`", reflect.ValueOf(new(extract)).Elem(), "")
 	r.section("An entry of `stages`", reflect.ValueOf(new(stage)).Elem(), "")
-	r.section("An entry of `sources`", reflect.ValueOf(new(endpoint)).Elem(), "source")
+	r.section("An entry of `sources`", reflect.ValueOf(new(inlet)).Elem(), "source")
 	r.section("An entry of `processors`", reflect.ValueOf(new(process)).Elem(), "processor")
 	r.section("`limits` of a processor", reflect.ValueOf(new(callLimits)).Elem(), "")
 	r.section("`breaker` of these", reflect.ValueOf(new(breaker)).Elem(), "")

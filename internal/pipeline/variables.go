@@ -27,7 +27,7 @@ type Field struct {
 // shape is what is known of a value before there is one: an object with fields, a list, or any
 // value at all.
 type shape struct {
-	kind   string           // text, number, bool, any, object, list, keywords
+	kind   string           // text, number, bool, any, object, list, keywords, texts
 	fields map[string]shape // of an object
 	elem   *shape           // of a list
 	doc    string
@@ -120,7 +120,7 @@ func (s shape) typ() types.Type {
 		return types.Int
 	case "bool":
 		return types.Bool
-	case "keywords":
+	case "keywords", "texts":
 		return types.TypeOf(map[string]string{})
 	case "list":
 		return types.Array(s.elem.typ())
@@ -165,6 +165,8 @@ func (s shape) variables(name string) []Variable {
 		return out
 	case "keywords":
 		return []Variable{{name + ".<Keyword>", "text", s.doc}}
+	case "texts":
+		return []Variable{{name + ".<name>", "text", s.doc}}
 	case "list":
 		return append([]Variable{{name, "list", s.doc}}, s.elem.variables(name+"[0]")...)
 	}
@@ -195,7 +197,13 @@ func Variables(p *gantry.Pipeline) []Field {
 	if len(p.MoveIf) > 0 {
 		fields = append(fields, Field{"move_if", failureShape().variables("")})
 	}
-	return append(fields, Field{"priority", taskShape().variables("")})
+	fields = append(fields, Field{"priority", taskShape().variables("")})
+	for _, e := range p.Sources {
+		if known, ok := factsOf(e.Config); ok {
+			fields = append(fields, Field{"sources." + e.Name + ".when", arrivalShape(e.Kind, known).variables("")})
+		}
+	}
+	return fields
 }
 
 //go:embed keywords.txt

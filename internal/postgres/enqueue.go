@@ -42,7 +42,7 @@ func (s *Store) Enqueue(ctx context.Context, list []gantry.Admission) (made int,
 		macs, shas                    [][]byte
 		locations, sequencers, public []string
 		places, events                []string
-		pipelines, lanes              []int32
+		pipelines, lanes, vias        []int32
 		runs                          []string
 		priorities                    []int16
 	)
@@ -54,27 +54,53 @@ func (s *Store) Enqueue(ctx context.Context, list []gantry.Admission) (made int,
 		locations, sequencers, places = append(locations, a.Location), append(sequencers, a.Sequencer), append(places, a.Place)
 		events = append(events, a.Event)
 		public, pipelines, lanes = append(public, x.PublicID), append(pipelines, x.Pipeline), append(lanes, x.Lane)
+		vias = append(vias, a.Via)
 		runs, priorities, within = append(runs, x.Run), append(priorities, x.Priority), append(within, micros(x.Within))
 	}
 	tag, err := s.pool.Exec(ctx, enqueueSQL, ids, sources, macs, versions, names, sizes, shas, locations, sequencers,
-		public, pipelines, lanes, runs, priorities, within, places, events)
+		public, pipelines, lanes, runs, priorities, within, places, events, vias)
 	if err != nil {
 		return 0, fmt.Errorf("enqueue: %w", err)
 	}
 	return int(tag.RowsAffected()), nil
 }
 
+// Decided tells whether nothing is to be done about an object that came through a version with this very sequencer: it
+// was accepted before, or turned away by the rules of this version. What these could not be asked about, and what
+// others turned away, is looked at again.
+func (s *Store) Decided(ctx context.Context, source string, ref gantry.Digest, sequencer string, via int32) (bool, error) {
+	var yes bool
+	err := s.pool.QueryRow(ctx, `select exists (select from arrival where source = $1 and ref_mac = $2 and sequencer = $3
+		and (status <> $5 or via = $4 and reason = $6))`, source, ref[:], sequencer, via, int16(gantry.Unmatched), string(gantry.CodeNoRoute)).Scan(&yes)
+	return yes, err
+}
+
 // TurnAway puts arrivals on record that no task is made from, all or none, with their status and reason. One
-// that is on record already stays as it is.
+// that is on record already stays as it is, but that one which is unmatched again is so for the last reason.
 func (s *Store) TurnAway(ctx context.Context, list []gantry.Arrival) error {
 	batch := &pgx.Batch{}
 	for _, a := range list {
-		batch.Queue(`insert into arrival(id, source, ref_mac, version, name, size, sha, sequencer, place, status, reason, event)
-			values ($1, $2, $3, $4, $5, $6, $7, $8, nullif($9, ''), $10, nullif($11, ''), nullif($12, '')) on conflict do nothing`,
-			a.ID, a.Source, a.RefMAC[:], a.Version, a.Name, a.Size, digestOrNull(a.SHA), a.Sequencer, a.Place, int16(a.Status), string(a.Reason), a.Event)
+		batch.Queue(`insert into arrival(id, source, ref_mac, version, name, size, sha, sequencer, place, status, reason, via, event)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, nullif($9, ''), $10, nullif($11, ''), nullif($12, 0), nullif($14, ''))
+			on conflict (source, ref_mac, version) do update set sequencer = excluded.sequencer, size = excluded.size,
+				status = excluded.status, reason = excluded.reason, via = excluded.via
+			where excluded.status = $13 and (arrival.status = $13 or arrival.version = '')`,
+			a.ID, a.Source, a.RefMAC[:], a.Version, a.Name, a.Size, digestOrNull(a.SHA), a.Sequencer, a.Place,
+			int16(a.Status), string(a.Reason), a.Via, int16(gantry.Unmatched), a.Event)
 	}
 	if err := s.pool.SendBatch(ctx, batch).Close(); err != nil {
 		return fmt.Errorf("turn arrivals away: %w", err)
+	}
+	return nil
+}
+
+// Matched is told that an object was accepted of which some state without a version was turned away before: that row says
+// now that a later state came.
+func (s *Store) Matched(ctx context.Context, source string, ref gantry.Digest) error {
+	_, err := s.pool.Exec(ctx, `update arrival set status = $3, reason = null where source = $1 and ref_mac = $2 and version = '' and status = $4`,
+		source, ref[:], int16(gantry.Superseded), int16(gantry.Unmatched))
+	if err != nil {
+		return fmt.Errorf("note what arrival was accepted: %w", err)
 	}
 	return nil
 }

@@ -41,7 +41,7 @@ func TestKnownAll(t *testing.T) {
 	sequencers := []string{"s2", "s1", "s3", "s1", "s1"}
 	check := func(want ...bool) {
 		t.Helper()
-		got := must(b.KnownAll(t.Context(), "p/in", refs, sequencers))(t)
+		got := must(b.KnownAll(t.Context(), "p/in", 0, refs, sequencers))(t)
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)
 		}
@@ -54,10 +54,10 @@ func TestKnownAll(t *testing.T) {
 	check(true, true, false, false, false)
 	b.exec(`update arrival set at = now() - interval '61 min' where status = 2`)
 	check(true, true, false, true, false)
-	if got := must(b.KnownAll(t.Context(), "p/other", refs, sequencers))(t); cmp.Diff(make([]bool, 5), got) != "" {
+	if got := must(b.KnownAll(t.Context(), "p/other", 0, refs, sequencers))(t); cmp.Diff(make([]bool, 5), got) != "" {
 		t.Errorf("another source: %v", got)
 	}
-	if got := must(b.KnownAll(t.Context(), "p/in", nil, nil))(t); len(got) != 0 {
+	if got := must(b.KnownAll(t.Context(), "p/in", 0, nil, nil))(t); len(got) != 0 {
 		t.Errorf("nothing: %v", got)
 	}
 }

@@ -12,7 +12,8 @@ import (
 // Originals reads the arrivals that a task was made from: one, or the members of its collection in the
 // order of their names.
 func (s *Store) Originals(ctx context.Context, task gantry.TaskID) ([]gantry.Arrival, error) {
-	rows, err := s.pool.Query(ctx, `select a.id, a.source, a.ref_mac, a.version, coalesce(a.name, ''), a.size, a.sha, coalesce(a.location, ''), coalesce(a.place, ''), coalesce((select collection from task where id = $1), 0)
+	rows, err := s.pool.Query(ctx, `select a.id, a.source, a.ref_mac, a.version, coalesce(a.name, ''), a.size, a.sha, coalesce(a.location, ''), coalesce(a.place, ''), coalesce(a.via, 0),
+			coalesce((select collection from task where id = $1), 0)
 		from arrival a where a.id = any(array(
 			select arrival from task where id = $1 and arrival is not null
 			union all
@@ -23,7 +24,7 @@ func (s *Store) Originals(ctx context.Context, task gantry.TaskID) ([]gantry.Arr
 	}
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (a gantry.Arrival, err error) {
 		var mac, sha []byte
-		err = row.Scan(&a.ID, &a.Source, &mac, &a.Version, &a.Name, &a.Size, &sha, &a.Location, &a.Place, &a.Collection)
+		err = row.Scan(&a.ID, &a.Source, &mac, &a.Version, &a.Name, &a.Size, &sha, &a.Location, &a.Place, &a.Via, &a.Collection)
 		copy(a.RefMAC[:], mac)
 		copy(a.SHA[:], sha)
 		return a, err

@@ -1,6 +1,6 @@
 // Package dir takes objects from a folder and lays results into one. Read source.go (what a
 // pipeline file may say, and reading an object), watch.go (the loop that announces), scan.go (how
-// it looks at the folder), candidate.go (what waits to be announced), then sink.go (one delivery)
+// it looks at the folder), describe.go (parts of files), candidate.go (what waits to be announced), then sink.go (one delivery)
 // and publish.go (how a file comes to lie there whole or not at all).
 package dir
 

@@ -49,21 +49,42 @@ func (c SourceConfig) Check() []gantry.FieldProblem {
 }
 
 // Takes tells whether results that a sink of a config lays down would be announced: its folder is this
-// one or below, and not hidden. A pattern that leaves out manifests was made for the inputs alone.
+// one or below, wherever links lead, and not hidden. A pattern that leaves out manifests was made for the inputs alone.
 func (c SourceConfig) Takes(sink any) bool {
 	x, ok := sink.(*SinkConfig)
 	if !ok {
 		return false
 	}
-	below, err := filepath.Rel(c.Path, x.Path)
+	from, to := resolved(c.Path), resolved(x.Path)
+	if above, err := filepath.Rel(to, from); err == nil && above != "." && filepath.IsLocal(above) {
+		return gantry.MayBegin(filepath.ToSlash(above)+"/") && taken(c.Pattern) // the folder is that of one task's results
+	}
+	below, err := filepath.Rel(from, to)
 	if err != nil || !filepath.IsLocal(below) {
 		return false
 	}
 	if below != "." && slices.ContainsFunc(strings.Split(filepath.ToSlash(below), "/"), ignored) {
 		return false
 	}
-	matches, err := path.Match(cmp.Or(c.Pattern, "*"), gantry.ManifestName)
+	return taken(c.Pattern)
+}
+
+// taken tells whether a pattern takes manifests.
+func taken(pattern string) bool {
+	matches, err := path.Match(cmp.Or(pattern, "*"), gantry.ManifestName)
 	return matches && err == nil
+}
+
+// resolved is a folder without links on the way to it, as far as it is there.
+func resolved(folder string) string {
+	for at, rest := filepath.Clean(folder), ""; ; at, rest = filepath.Dir(at), filepath.Join(filepath.Base(at), rest) {
+		if real, err := filepath.EvalSymlinks(at); err == nil {
+			return filepath.Join(real, rest)
+		}
+		if at == filepath.Dir(at) {
+			return filepath.Clean(folder)
+		}
+	}
 }
 
 // source is a folder. Its durations are fields for the tests.

@@ -99,6 +99,10 @@ func TestSourceConfig(t *testing.T) {
 // Results that lie where a source looks would be inputs again.
 func TestTakesOwnResults(t *testing.T) {
 	t.Parallel()
+	linked := t.TempDir()
+	if err := errors.Join(os.Mkdir(filepath.Join(linked, "real"), 0o700), os.Symlink("real", filepath.Join(linked, "link"))); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		from SourceConfig
 		to   any
@@ -113,6 +117,11 @@ func TestTakesOwnResults(t *testing.T) {
 		{SourceConfig{Path: "/x"}, &SinkConfig{Path: "/x/a.part/a"}, false},
 		{SourceConfig{Path: "/x", Pattern: "*.zip"}, &SinkConfig{Path: "/x/out"}, false},
 		{SourceConfig{Path: "/x"}, SourceConfig{Path: "/x"}, false},
+		{SourceConfig{Path: "/x/abcdefghijklmnopqrstuvwxyz/score"}, &SinkConfig{Path: "/x"}, true},
+		{SourceConfig{Path: "/x/abcdefghijklmnopqrstuvwxy/score"}, &SinkConfig{Path: "/x"}, false},
+		{SourceConfig{Path: filepath.Join(linked, "link")}, &SinkConfig{Path: filepath.Join(linked, "real", "out")}, true},
+		{SourceConfig{Path: filepath.Join(linked, "real")}, &SinkConfig{Path: filepath.Join(linked, "link")}, true},
+		{SourceConfig{Path: filepath.Join(linked, "other")}, &SinkConfig{Path: filepath.Join(linked, "link")}, false},
 	} {
 		if got := c.from.Takes(c.to); got != c.want {
 			t.Errorf("%+v takes %+v: %t", c.from, c.to, got)

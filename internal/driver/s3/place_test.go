@@ -120,6 +120,15 @@ func TestTakesOwnResults(t *testing.T) {
 		{SourceConfig{Bucket: "abc"}, &SinkConfig{Bucket: "abc", Endpoint: "http://127.0.0.1:9000"}, false},
 		{SourceConfig{Bucket: "abc", Pattern: "*.dcm"}, &SinkConfig{Bucket: "abc"}, false},
 		{SourceConfig{Bucket: "abc"}, nil, false},
+		{SourceConfig{Bucket: "abc", PathStyle: true}, &SinkConfig{Bucket: "abc"}, true},
+		{SourceConfig{Bucket: "abc", Region: "eu-west-1"}, &SinkConfig{Bucket: "abc", Endpoint: "https://s3.us-east-1.amazonaws.com"}, true},
+		{SourceConfig{Bucket: "abc", Region: "cn-north-1"}, &SinkConfig{Bucket: "abc"}, false},
+		{SourceConfig{Bucket: "abc", Endpoint: "http://Store.local"}, &SinkConfig{Bucket: "abc", Endpoint: "http://store.local:80/", PathStyle: true}, true},
+		{SourceConfig{Bucket: "abc", Endpoint: "http://store.local:81"}, &SinkConfig{Bucket: "abc", Endpoint: "http://store.local"}, false},
+		{SourceConfig{Bucket: "abc", Prefix: "out/a"}, &SinkConfig{Bucket: "abc", Prefix: "out/"}, true}, // ids that begin with a
+		{SourceConfig{Bucket: "abc", Prefix: "out/in/"}, &SinkConfig{Bucket: "abc", Prefix: "out/"}, false},
+		{SourceConfig{Bucket: "abc", Prefix: "in"}, &SinkConfig{Bucket: "abc"}, true},
+		{SourceConfig{Bucket: "abc", Prefix: "in", Exclude: []string{"i"}}, &SinkConfig{Bucket: "abc"}, false},
 	} {
 		if got := c.from.Takes(c.to); got != c.want {
 			t.Errorf("%+v takes %+v: %t", c.from, c.to, got)

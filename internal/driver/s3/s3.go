@@ -1,11 +1,12 @@
 // Package s3 takes objects from a bucket and lays results into one, on AWS or any server that speaks
 // its protocol. Read place.go (where a bucket is), client.go (the SDK without a client, retries and
 // credentials of its own), errors.go (what the answers mean), then source.go (what a pipeline file may
-// say, and reading an object), watch.go (the listing that announces), sink.go (one delivery),
+// say, and reading an object), watch.go (the listing that announces), describe.go (what else is known of an object), sink.go (one delivery),
 // upload.go (one in pieces) and body.go (bytes that are checked before their last one leaves).
 package s3
 
 import (
+	"net"
 	"net/netip"
 	"net/url"
 	"regexp"
@@ -48,6 +49,30 @@ func (p place) regionOr() string {
 		return p.region
 	}
 	return defaultRegion
+}
+
+// same tells whether two places are one bucket, as far as their settings tell: the server goes by its name, and all
+// regions of AWS know a bucket by one name.
+func (p place) same(q place) bool { return p.bucket == q.bucket && p.server() == q.server() }
+
+// server names the server, however the bucket is addressed there.
+func (p place) server() string {
+	u, err := url.Parse(p.base())
+	if err != nil {
+		return p.base()
+	}
+	host, port := strings.ToLower(u.Hostname()), u.Port()
+	switch {
+	case strings.HasSuffix(host, ".amazonaws.com.cn"):
+		return "aws-cn"
+	case strings.HasSuffix(host, ".amazonaws.com"):
+		return "aws"
+	case port == "" && u.Scheme == "http":
+		port = "80"
+	case port == "":
+		port = "443"
+	}
+	return net.JoinHostPort(host, port)
 }
 
 // inPath tells whether the bucket stands in the path. It has to where it cannot be the first label of

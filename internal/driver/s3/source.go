@@ -74,14 +74,20 @@ func (c SourceConfig) Check() []gantry.FieldProblem {
 }
 
 // Takes tells whether results that a sink of a config lays down would be announced: it is the same
-// bucket, its prefix begins with this one and is not excluded. A pattern that leaves out manifests was
+// bucket, keys may begin with both prefixes, and what they begin with is not excluded. A pattern that leaves out manifests was
 // made for the inputs alone.
 func (c SourceConfig) Takes(sink any) bool {
 	x, ok := sink.(*SinkConfig)
-	if !ok || c.place().target() != x.place().target() || !strings.HasPrefix(x.Prefix, c.Prefix) {
+	if !ok || !c.place().same(x.place()) {
 		return false
 	}
-	if slices.ContainsFunc(c.Exclude, func(p string) bool { return strings.HasPrefix(x.Prefix, p) }) {
+	common := x.Prefix // all that is announced of what the sink lays down begins so
+	if below, ok := strings.CutPrefix(c.Prefix, x.Prefix); ok && gantry.MayBegin(below) {
+		common = c.Prefix
+	} else if !strings.HasPrefix(x.Prefix, c.Prefix) {
+		return false
+	}
+	if slices.ContainsFunc(c.Exclude, func(p string) bool { return strings.HasPrefix(common, p) }) {
 		return false
 	}
 	matches, err := path.Match(cmp.Or(c.Pattern, "*"), gantry.ManifestName)
