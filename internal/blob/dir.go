@@ -51,6 +51,7 @@ type Options struct {
 	// MemoryLimit bounds the bytes that staged blobs over gantry.InlineLimit hold in memory; 0
 	// means 128 MiB. What finds no room goes to a file.
 	MemoryLimit int64
+	Ledger      Ledger // nil: nothing is noted, and garbage must not be collected
 }
 
 // Dir is a blob store in a folder, shared by any number of processes. It is safe for concurrent use.
@@ -61,6 +62,7 @@ type Dir struct {
 	mem      *memory
 	writer   *writer
 	handles  *handles
+	ledger   Ledger
 	env      env
 	temps    atomic.Uint64
 	kept     [shards]atomic.Bool // shards whose folder is durable
@@ -121,7 +123,7 @@ func open(ctx context.Context, o Options, e env) (*Dir, error) {
 		return nil, diskError("reclaim space of segments", err)
 	}
 	d := &Dir{
-		root: root, id: id, worker: o.Worker, env: e, stop: make(chan struct{}),
+		root: root, id: id, worker: o.Worker, ledger: o.Ledger, env: e, stop: make(chan struct{}),
 		mem: newMemory(o.MemoryLimit, e.patience), handles: newHandles(openSegments, root, id),
 	}
 	d.writer = newWriter(d, o.SegmentSize)

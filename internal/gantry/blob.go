@@ -1,0 +1,12 @@
+package gantry
+
+import "time"
+
+// KeptBlob is the row of a blob that is an object or a file of its own, and not part of a segment.
+type KeptBlob struct {
+	Location string    // as Staged.Commit gives it
+	Worker   WorkerID  // that committed it last; 0 if nobody knows
+	Size     int64     // bytes
+	SHA      Digest    // of its bytes
+	At       time.Time // of the last commit; where the row is being written, zero: now
+}
