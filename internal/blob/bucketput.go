@@ -101,21 +101,26 @@ func (p *part) stop() {
 	p.stopped = true
 }
 
-// put sends the whole with one request.
+// put sends the whole with one request. A key that is taken is looked at, and so is one whose answer was lost: a
+// server may refuse a body and break the connection before its answer is read, or may have kept it.
 func (s *putting) put(ctx context.Context) error {
 	err := s.send(ctx, aws.String("*"))
-	switch status(err) {
-	case http.StatusPreconditionFailed:
-		there, err := s.compare(ctx)
-		if there || err != nil {
-			return err
+	if err == nil {
+		return nil
+	}
+	code, class := status(err), s.judge(ctx, err)
+	switch {
+	case code == http.StatusNotImplemented: // If-None-Match
+		return s.judge(ctx, s.send(ctx, nil))
+	case code == http.StatusPreconditionFailed, code == 0 && worthAnother(class):
+		if there, cerr := s.compare(ctx); there || cerr != nil && code != 0 {
+			return cerr
 		}
-		err = s.send(ctx, nil) // whatever has the name has other bytes than its name says
-		return s.judge(ctx, err)
-	case http.StatusNotImplemented: // If-None-Match
+	}
+	if code == http.StatusPreconditionFailed { // what has the name has other bytes than its name says
 		return s.judge(ctx, s.send(ctx, nil))
 	}
-	return s.judge(ctx, err)
+	return class
 }
 
 func (s *putting) judge(ctx context.Context, err error) error {

@@ -270,7 +270,9 @@ func (o *object) judge(out *sdk.GetObjectOutput, from, to int64) error {
 	if to = min(to, size); head != fmt.Sprintf("bytes %d-%d", from, to-1) || out.ContentLength != nil && *out.ContentLength != to-from {
 		return malformed
 	}
-	o.size, o.etag = size, out.ETag
+	if o.size < 0 { // alone: afterwards several requests may be under way
+		o.size, o.etag = size, out.ETag
+	}
 	return nil
 }
 
