@@ -10,3 +10,10 @@ type KeptBlob struct {
 	SHA      Digest    // of its bytes
 	At       time.Time // of the last commit; where the row is being written, zero: now
 }
+
+// DoomedBlob is a blob that is being deleted. Until its row goes nobody may rely on it.
+type DoomedBlob struct {
+	Location string
+	Size     int64
+	Since    time.Time // names this deletion
+}
