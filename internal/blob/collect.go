@@ -111,19 +111,19 @@ func Collect(ctx context.Context, l GarbageLedger, g Garbage, c Collection) (don
 		done.Deleted, done.DeleteBytes, err = l.DueBlobs(ctx, c.Grace)
 		return done, err
 	}
-	return done, done.remove(ctx, l, g, c.Grace)
+	return done, done.remove(ctx, l, g, c)
 }
 
 // remove deletes what is due.
-func (done *Collected) remove(ctx context.Context, l GarbageLedger, g Garbage, grace time.Duration) error {
+func (done *Collected) remove(ctx context.Context, l GarbageLedger, g Garbage, c Collection) error {
 	for {
-		began := time.Now() // of a monotonic clock: a process that stood still must not send what was decided before
-		list, err := l.DoomBlobs(ctx, grace, doomBatch)
+		began := c.Now() // a process that stood still must not send what was decided before
+		list, err := l.DoomBlobs(ctx, c.Grace, doomBatch)
 		if err != nil || len(list) == 0 {
 			return err
 		}
 		for i, x := range list {
-			if time.Since(began) > time.Minute {
+			if c.Now().Sub(began) > time.Minute {
 				err = gantry.Errorf(gantry.Timeout, "", "collect garbage: the deletions take too long")
 			} else {
 				err = removeOne(ctx, l, g, x)

@@ -10,9 +10,9 @@ import (
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
-// blobLeaves is how long a deletion is taken to be under way. A signed request is refused by S3 once it is 15
-// minutes old (Signature Version 4), so that after this time none can be on its way any more.
-const blobLeaves = 20 * time.Minute
+// blobLeaves is how long a deletion is taken to be under way. S3 refuses a signed request whose time is 15 minutes
+// away from its own (Signature Version 4), so that after this time none can be on its way any more, whatever the clocks say.
+const blobLeaves = 40 * time.Minute
 
 // KeepBlob writes the row of a blob that is about to be committed, or revives it: its tombstone goes, and it counts as
 // new. leaving: it is being deleted, and the row stays as it is.
@@ -121,10 +121,14 @@ func (s *Store) SpareBlobs(ctx context.Context, list []gantry.DoomedBlob) error 
 	return nil
 }
 
-// BlobStore gives the identity of the blob store that the database belongs to: id, if it belonged to none yet.
-func (s *Store) BlobStore(ctx context.Context, id string) (known string, err error) {
-	if _, err = s.pool.Exec(ctx, `insert into blob_store (id) values ($1) on conflict do nothing`, id); err == nil {
-		err = s.pool.QueryRow(ctx, `select id from blob_store`).Scan(&known)
+// BlobStore gives the identity of the blob store in a bucket that the database belongs to; empty if there is none. With claim
+// a database that belongs to none belongs to id from then on.
+func (s *Store) BlobStore(ctx context.Context, id string, claim bool) (known string, err error) {
+	if claim {
+		_, err = s.pool.Exec(ctx, `insert into blob_store (id) values ($1) on conflict do nothing`, id)
+	}
+	if err == nil {
+		err = s.pool.QueryRow(ctx, `select coalesce((select id from blob_store), '')`).Scan(&known)
 	}
 	if err != nil {
 		return "", fmt.Errorf("read blob store's identity: %w", err)
