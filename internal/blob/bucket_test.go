@@ -333,3 +333,28 @@ func FuzzParsePlace(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkStores commits blobs of 100 KB to a folder, and to a bucket on this machine, 16 at once.
+func BenchmarkStores(b *testing.B) {
+	p := newPail(b, s3test.Start(b))
+	for name, s := range map[string]gantry.Blobs{"dir": openTest(b, testOptions(b.TempDir())), "bucket": p.open()} {
+		b.Run(name, func(b *testing.B) {
+			var g errgroup.Group
+			g.SetLimit(16)
+			b.SetBytes(benchBody)
+			for i := range b.N {
+				g.Go(func() error {
+					staged, err := s.Stage(b.Context(), bytes.NewReader(body(benchBody, uint64(i))), benchBody, benchBody)
+					if err == nil {
+						_, err = staged.Commit(b.Context())
+					}
+					return err
+				})
+			}
+			if err := g.Wait(); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "blobs/s")
+		})
+	}
+}
