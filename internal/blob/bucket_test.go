@@ -304,36 +304,6 @@ func TestBucketReads(t *testing.T) {
 	}
 }
 
-// TestParsePlace holds addresses of stores to their form.
-func TestParsePlace(t *testing.T) {
-	t.Parallel()
-	for text, want := range map[string]Place{
-		"s3://gantry":          {Bucket: "gantry"},
-		"s3://gantry/":         {Bucket: "gantry"},
-		"s3://gantry/prod/one": {Bucket: "gantry", Prefix: "prod/one"},
-	} {
-		if got, err := ParsePlace(text); got != want || err != nil {
-			t.Errorf("%s is %+v: %v", text, got, err)
-		}
-	}
-	for _, text := range []string{"", "/srv/blobs", "s3:/gantry", "s3://", "s3://UP", "s3://gantry/a//b", "s3://gantry/../x", "s3://gantry/a b", "s3://gantry//", "s3://user:pass@host/x"} {
-		if got, err := ParsePlace(text); err == nil {
-			t.Errorf("%q is %+v", text, got)
-		}
-	}
-}
-
-func FuzzParsePlace(f *testing.F) {
-	f.Add("s3://gantry/prod")
-	f.Add("s3://a.b.c/../..")
-	f.Fuzz(func(t *testing.T, text string) {
-		p, err := ParsePlace(text)
-		if err == nil && (p.Check() != nil || strings.Contains(p.Prefix, "..//") || strings.HasPrefix(p.Prefix, "/") || strings.HasSuffix(p.Prefix, "/") || p.Target().Key() == "") {
-			t.Errorf("%q is %+v", text, p)
-		}
-	})
-}
-
 // BenchmarkStores commits blobs of 100 KB to a folder, and to a bucket on this machine, 16 at once.
 func BenchmarkStores(b *testing.B) {
 	p := newPail(b, s3test.Start(b))

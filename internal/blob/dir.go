@@ -1,8 +1,11 @@
 // Package blob keeps bytes that nobody else keeps, in a folder: small blobs packed into segment
-// files by one writer, large ones as files named by their digest. It promises that a location
+// files by one writer, large ones as files named by their digest; or, for several machines, in a bucket, each
+// as an object named by its digest. It promises that a location
 // which Commit gave reads back after a crash. Read dir.go and identity.go first, then stage.go,
 // memory.go and staged.go (the way in), segment.go and writer.go (the pack), location.go, read.go
 // and handles.go (the way out). sys_linux.go and sys_other.go hold what differs between systems.
+// Of a bucket, read bucket.go, bucketclient.go (where it is, and what its answers mean), bucketput.go and
+// bucketread.go. ledger.go and collect.go are the collection of garbage, of both.
 package blob
 
 import (
