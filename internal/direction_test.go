@@ -66,8 +66,8 @@ var onlyIn = map[string][]string{
 	"github.com/prometheus":        {"internal/metrics"},
 	"go.opentelemetry.io":          {"internal/trace"},
 	"golang.org/x/sync":            {"internal/driver/dir", "internal/engine", "internal/scheduler", "internal/app", "internal/blob", "cmd/gantry", "test/benchmark"},
-	"github.com/aws/aws-sdk-go-v2": {"internal/auth", "internal/driver/s3"},
-	"github.com/aws/smithy-go":     {"internal/driver/s3"},
+	"github.com/aws/aws-sdk-go-v2": {"internal/auth", "internal/driver/s3", "internal/blob"},
+	"github.com/aws/smithy-go":     {"internal/driver/s3", "internal/blob"},
 	"golang.org/x/term":            {"cmd/gantry"},
 }
 

@@ -29,7 +29,7 @@ func (x *cli) settings(c console) (app.Settings, error) {
 	}
 	s := app.Settings{Home: cmp.Or(x.Home, d.Home), DatabaseURL: x.DatabaseURL, Blobs: d.Blobs, Key: x.Key, Drivers: all.Drivers(),
 		Log: newLog(c.err, cmp.Or(x.LogLevel, d.Log.Level), cmp.Or(x.LogFormat, d.Log.Format)), Tasks: d.Tasks, TTL: d.Lease, Grace: d.Grace,
-		CallbackURL: d.Callbacks, Signatures: app.CallbackSignatures}
+		CallbackURL: d.Callbacks, Signatures: app.CallbackSignatures, BlobBucket: blobBucket(d.Bucket), BlobGrace: d.BlobGrace}
 	if s.DatabaseURL == "" {
 		if s.DatabaseURL, err = databaseURL(d.Database); err != nil {
 			return s, usageError{err}

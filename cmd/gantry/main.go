@@ -58,6 +58,7 @@ type cli struct {
 	Doctor   doctorCmd   `cmd:"" help:"Look at the installation, and say what is wrong and what to do."`
 	Migrate  migrateCmd  `cmd:"" help:"Bring the database to this version's schema."`
 	Postgres postgresCmd `cmd:"" help:"The private Postgres."`
+	Blobs    blobsCmd    `cmd:"" help:"The blob store."`
 	Version  versionCmd  `cmd:"" help:"Say which version this is."`
 
 	Collection collectionCmd `cmd:"" help:"Look at files that are waited for together before they are a task."`

@@ -18,7 +18,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/gantry-imaging/gantry/internal/blob"
 	"github.com/gantry-imaging/gantry/internal/driver"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/gate"
@@ -33,7 +32,7 @@ import (
 type Settings struct {
 	Home        string // everything that belongs to it; empty: localpg.DefaultHome
 	DatabaseURL string // empty: a private cluster below Home
-	Blobs       string // folder of the blob store; empty: Home/blobs
+	Blobs       string // folder of the blob store, or s3://bucket/prefix; empty: Home/blobs
 	Key         string // deployment key in hexadecimal; empty: the blob store's own
 	Drivers     *driver.Register
 	Log         *slog.Logger
@@ -44,6 +43,9 @@ type Settings struct {
 
 	CallbackURL string     // where services reach this installation's /callbacks/; empty: they cannot
 	Signatures  Signatures // of callbacks; nil: none can be checked, so that none are taken
+
+	BlobBucket BlobBucket    // how the bucket is reached, if Blobs is s3://bucket/prefix
+	BlobGrace  time.Duration // how long garbage of the blob store is kept; 0: blob.DefaultGrace
 
 	Tasks int           // tasks in this process at once; 0: 64
 	TTL   time.Duration // lease; 0: 15 s
@@ -124,7 +126,7 @@ type App struct {
 	draining atomic.Bool
 
 	mu    sync.Mutex
-	blobs *blob.Dir // opened with the first worker id
+	blobs blobs // opened with the first worker id
 }
 
 // New opens an installation on a database that is open.
@@ -134,10 +136,7 @@ func New(s Settings, db *Database) (*App, error) {
 	if err != nil {
 		return nil, errors.New("deployment key: it is not hexadecimal")
 	}
-	if err := os.MkdirAll(s.Blobs, 0o700); err != nil {
-		return nil, fmt.Errorf("make blob store: %w", err)
-	}
-	key, err := blob.DeploymentKey(s.Blobs, want, rand.Reader)
+	key, err := s.deploymentKey(want)
 	if err != nil {
 		return nil, err
 	}
@@ -163,13 +162,13 @@ const segmentSize = 64 << 20
 
 // blobStore opens the blob store for this process. Its segment files are named by the first worker
 // id of the process, which nobody else ever uses.
-func (a *App) blobStore(ctx context.Context, w gantry.WorkerID) (*blob.Dir, error) {
+func (a *App) blobStore(ctx context.Context, w gantry.WorkerID) (blobs, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.blobs != nil {
 		return a.blobs, nil
 	}
-	b, err := blob.OpenDir(ctx, blob.Options{Dir: a.Blobs, Worker: w, Key: a.Key, SegmentSize: segmentSize})
+	b, err := a.openBlobs(ctx, w)
 	if err != nil {
 		return nil, err
 	}

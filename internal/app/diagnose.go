@@ -19,5 +19,9 @@ func Diagnose(ctx context.Context, s Settings, pipelines []*gantry.Pipeline) ([]
 	if err != nil {
 		return nil, errors.New("deployment key: it is not hexadecimal")
 	}
-	return doctor.Examine(ctx, doctor.Options{Home: s.Home, DatabaseURL: s.DatabaseURL, Blobs: s.Blobs, Key: key, Pipelines: pipelines, Now: time.Now}), nil
+	o := doctor.Options{Home: s.Home, DatabaseURL: s.DatabaseURL, Blobs: s.Blobs, Key: key, Pipelines: pipelines, Now: time.Now}
+	if s.inBucket() {
+		o.Blobs, o.Bucket = s.Home, func(ctx context.Context) (string, error) { return s.inspectBucket(ctx, key) }
+	}
+	return doctor.Examine(ctx, o), nil
 }

@@ -76,7 +76,7 @@ func (a *App) census() metrics.Census {
 		},
 		Free: func() (int64, error) {
 			var st unix.Statfs_t
-			err := unix.Statfs(a.Blobs, &st)
+			err := unix.Statfs(a.disk(), &st)
 			return int64(st.Bavail) * int64(st.Bsize), err
 		},
 		Now: time.Now,

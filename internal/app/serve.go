@@ -39,6 +39,7 @@ func (a *App) Serve(ctx context.Context, pipelines []*gantry.Pipeline, shared ..
 		a.desk.begin(ctx, in)
 		defer a.desk.end(in)
 		g, ctx := errgroup.WithContext(ctx)
+		g.Go(func() error { a.sweepBlobs(ctx); return nil })
 		for _, f := range feeds {
 			g.Go(func() error { f.ledger.run(ctx); return nil })
 			g.Go(func() error { return a.watch(ctx, in, f) })

@@ -1,8 +1,11 @@
 // Package blob keeps bytes that nobody else keeps, in a folder: small blobs packed into segment
-// files by one writer, large ones as files named by their digest. It promises that a location
+// files by one writer, large ones as files named by their digest; or, for several machines, in a bucket, each
+// as an object named by its digest. It promises that a location
 // which Commit gave reads back after a crash. Read dir.go and identity.go first, then stage.go,
 // memory.go and staged.go (the way in), segment.go and writer.go (the pack), location.go, read.go
 // and handles.go (the way out). sys_linux.go and sys_other.go hold what differs between systems.
+// Of a bucket, read bucket.go, bucketclient.go (where it is, and what its answers mean), bucketput.go and
+// bucketread.go. ledger.go and collect.go are the collection of garbage, of both.
 package blob
 
 import (
@@ -51,6 +54,7 @@ type Options struct {
 	// MemoryLimit bounds the bytes that staged blobs over gantry.InlineLimit hold in memory; 0
 	// means 128 MiB. What finds no room goes to a file.
 	MemoryLimit int64
+	Ledger      Ledger // nil: nothing is noted, and garbage must not be collected
 }
 
 // Dir is a blob store in a folder, shared by any number of processes. It is safe for concurrent use.
@@ -61,6 +65,7 @@ type Dir struct {
 	mem      *memory
 	writer   *writer
 	handles  *handles
+	ledger   Ledger
 	env      env
 	temps    atomic.Uint64
 	kept     [shards]atomic.Bool // shards whose folder is durable
@@ -121,7 +126,7 @@ func open(ctx context.Context, o Options, e env) (*Dir, error) {
 		return nil, diskError("reclaim space of segments", err)
 	}
 	d := &Dir{
-		root: root, id: id, worker: o.Worker, env: e, stop: make(chan struct{}),
+		root: root, id: id, worker: o.Worker, ledger: o.Ledger, env: e, stop: make(chan struct{}),
 		mem: newMemory(o.MemoryLimit, e.patience), handles: newHandles(openSegments, root, id),
 	}
 	d.writer = newWriter(d, o.SegmentSize)

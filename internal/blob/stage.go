@@ -29,8 +29,23 @@ func (d *Dir) Stage(ctx context.Context, r io.Reader, size, limit int64) (gantry
 	if err := d.checkOpen(); err != nil {
 		return nil, err
 	}
+	h, err := stageInto(ctx, room{d.mem, d.temp}, r, size, limit)
+	if err != nil {
+		return nil, err
+	}
+	return &staged{held: h, dir: d}, nil
+}
+
+// room is where blobs lie that are not yet durable.
+type room struct {
+	mem  *memory
+	temp func() (*os.File, error)
+}
+
+// stageInto reads r to its end into a room.
+func stageInto(ctx context.Context, in room, r io.Reader, size, limit int64) (*held, error) {
 	limit = max(limit, 0)
-	s := &stager{dir: d, from: r, src: &capped{r: r, left: limit, limit: limit}}
+	s := &stager{room: in, from: r, src: &capped{r: r, left: limit, limit: limit}}
 	if _, ok := r.(gantry.Digested); !ok {
 		s.hash = sha256.New()
 	}
@@ -46,7 +61,7 @@ func (d *Dir) Stage(ctx context.Context, r io.Reader, size, limit int64) (gantry
 
 // stager reads one blob. Until there is a file, buf holds all of it; then, what is not yet written.
 type stager struct {
-	dir  *Dir
+	room
 	from io.Reader
 	src  *capped
 	hash hash.Hash // nil: from has the digest at its end
@@ -66,7 +81,7 @@ func (s *stager) begin(ctx context.Context, size int64) error {
 		s.buf = make([]byte, 0, max(size, 1))
 	case size <= maxRecord:
 		s.most = unknownMost
-		buf, err := s.dir.mem.get(ctx, int(size))
+		buf, err := s.mem.get(ctx, int(size))
 		if err != nil {
 			return err
 		}
@@ -140,7 +155,7 @@ func (s *stager) makeRoom(ctx context.Context) error {
 		return nil
 	}
 	if cap(s.buf) < s.most {
-		larger, err := s.dir.mem.get(ctx, min(4*cap(s.buf), s.most))
+		larger, err := s.mem.get(ctx, min(4*cap(s.buf), s.most))
 		if err != nil {
 			return err
 		}
@@ -150,11 +165,11 @@ func (s *stager) makeRoom(ctx context.Context) error {
 		}
 	}
 	var err error
-	if s.file, err = s.dir.temp(); err != nil {
+	if s.file, err = s.temp(); err != nil {
 		return diskError("make temporary file", err)
 	}
 	if cap(s.buf) < chunk {
-		if larger := s.dir.mem.tryGet(chunk); larger != nil {
+		if larger := s.mem.tryGet(chunk); larger != nil {
 			s.replace(larger)
 			return nil
 		}
@@ -164,7 +179,7 @@ func (s *stager) makeRoom(ctx context.Context) error {
 
 func (s *stager) replace(larger []byte) {
 	larger = append(larger, s.buf...)
-	s.dir.mem.put(s.buf)
+	s.mem.put(s.buf)
 	s.buf = larger
 }
 
@@ -176,8 +191,8 @@ func (s *stager) flush() error {
 	return nil
 }
 
-func (s *stager) finish() (*staged, error) {
-	out := &staged{dir: s.dir, size: s.size}
+func (s *stager) finish() (*held, error) {
+	out := &held{mem: s.mem, size: s.size}
 	var err error
 	if out.sha, err = s.digest(); err != nil {
 		return nil, err
@@ -216,7 +231,7 @@ func (s *stager) digest() (gantry.Digest, error) {
 }
 
 func (s *stager) drop() {
-	s.dir.mem.put(s.buf)
+	s.mem.put(s.buf)
 	if s.file != nil {
 		dropFile(s.file)
 	}

@@ -9,9 +9,9 @@ import (
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
-// staged is a blob in memory (body) or in a temporary file.
-type staged struct {
-	dir  *Dir
+// held is a blob in memory (body) or in a temporary file.
+type held struct {
+	mem  *memory
 	size int64
 	sha  gantry.Digest
 	body []byte
@@ -19,15 +19,40 @@ type staged struct {
 	used atomic.Bool // committed or discarded: body and file belong to somebody else
 }
 
-func (s *staged) Size() int64        { return s.size }
-func (s *staged) SHA() gantry.Digest { return s.sha }
+// Size is that of the blob in bytes.
+func (s *held) Size() int64 { return s.size }
+
+// SHA is the digest of the blob's bytes.
+func (s *held) SHA() gantry.Digest { return s.sha }
 
 // Inline gives the bytes of a small blob, also after Commit and Discard.
-func (s *staged) Inline() []byte {
+func (s *held) Inline() []byte {
 	if s.size > gantry.InlineLimit {
 		return nil
 	}
 	return s.body
+}
+
+// Discard gives up a blob that was not committed.
+func (s *held) Discard() {
+	if s.used.CompareAndSwap(false, true) {
+		s.release()
+	}
+}
+
+// release gives up memory or file.
+func (s *held) release() {
+	if s.file != nil {
+		dropFile(s.file)
+		return
+	}
+	s.mem.put(s.body)
+}
+
+// staged is a blob on its way into a folder.
+type staged struct {
+	*held
+	dir *Dir
 }
 
 // Commit packs a blob in memory into the segment, or gives a file its name by digest. A commit
@@ -49,6 +74,9 @@ func (s *staged) commit(ctx context.Context) (string, error) {
 	err := ctx.Err()
 	if err == nil {
 		err = s.dir.checkOpen()
+	}
+	if err == nil {
+		err = note(ctx, s.dir.ledger, gantry.KeptBlob{Location: location{sha: s.sha}.String(), Worker: s.dir.worker, Size: s.size, SHA: s.sha})
 	}
 	if err == nil {
 		err = s.keepFile()
@@ -81,16 +109,4 @@ func (s *staged) keepFile() error {
 		return err
 	}
 	return s.file.Close()
-}
-
-// Discard gives up a blob that was not committed.
-func (s *staged) Discard() {
-	if !s.used.CompareAndSwap(false, true) {
-		return
-	}
-	if s.file != nil {
-		dropFile(s.file)
-		return
-	}
-	s.dir.mem.put(s.body)
 }

@@ -39,9 +39,12 @@ type Options struct {
 	Home        string
 	DatabaseURL string // empty: the private cluster below Home
 	Blobs       string // the folder of the blob store
-	Key         []byte // the configured deployment key; empty: the blob store's own
-	Pipelines   []*gantry.Pipeline
-	Now         func() time.Time
+	// Bucket, if the store lies in one, reads its identity and holds the key to it; Blobs is then a folder on the disk that
+	// work is done on.
+	Bucket    func(context.Context) (string, error)
+	Key       []byte // the configured deployment key; empty: the blob store's own
+	Pipelines []*gantry.Pipeline
+	Now       func() time.Time
 }
 
 // checkTime bounds each look at something that may not answer.
@@ -50,7 +53,11 @@ const checkTime = 5 * time.Second
 // Examine makes all checks.
 func Examine(ctx context.Context, o Options) []Finding {
 	found := database(ctx, o)
-	found = append(found, blobs(o)...)
+	if o.Bucket != nil {
+		found = append(found, bucket(ctx, o))
+	} else {
+		found = append(found, blobs(o)...)
+	}
 	found = append(found, disk(o), files())
 	found = append(found, programs(ctx)...)
 	return append(found, targets(ctx, o.Pipelines)...)

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/gantry-imaging/gantry/internal/blob"
+	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
 // blobs looks whether the blob store can be written, and whether it belongs to the deployment key.
@@ -33,6 +34,22 @@ func blobs(o Options) []Finding {
 		return append(found, bad("identity", err.Error(), "set --key (GANTRY_KEY) to the key that the store was made with, or restore the file key in it"))
 	}
 	return append(found, well("identity", "blob store "+id+" has this deployment's key"))
+}
+
+// bucket asks for the identity of a store in a bucket.
+func bucket(ctx context.Context, o Options) Finding {
+	ctx, cancel := context.WithTimeout(ctx, checkTime)
+	defer cancel()
+	id, err := o.Bucket(ctx)
+	switch {
+	case gantry.CodeOf(err) == blob.CodeMissing:
+		return well("blobs", "the bucket answers, and the blob store was never opened")
+	case gantry.CodeOf(err) == blob.CodeWrongKey:
+		return bad("blobs", err.Error(), "set key (GANTRY_KEY) to the key that the store was made with, or name another prefix")
+	case err != nil:
+		return bad("blobs", err.Error(), "look at blobs and bucket in the deployment file, and at the rights of its credentials")
+	}
+	return well("blobs", "blob store "+id+" is in a bucket and has this deployment's key")
 }
 
 // written writes a file to the disk and removes it.

@@ -99,7 +99,7 @@ func (d *decoder) set(f field, text string) error {
 	if err := checkOne(text, f.tag); err != nil {
 		return err
 	}
-	if f.tag.Get("path") == "true" && !d.resolved && text != "" {
+	if f.tag.Get("path") == "true" && !d.resolved && text != "" && !(f.tag.Get("bucket") == "true" && strings.HasPrefix(text, "s3://")) {
 		if text == "~" || strings.HasPrefix(text, "~/") {
 			return errors.New("~ is not expanded here; write the whole path or ${env:HOME}")
 		}

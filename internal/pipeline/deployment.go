@@ -18,7 +18,7 @@ type Deployment struct {
 	Gantry    string           `yaml:"gantry" one:"v1" doc:"The version of this grammar: v1. It is the first key."`
 	Home      string           `yaml:"home" path:"true" filled:"true" doc:"The folder of everything that belongs to the installation."`
 	Database  DatabaseAt       `yaml:"database" doc:"Postgres to use instead of a private one."`
-	Blobs     string           `yaml:"blobs" path:"true" filled:"true" doc:"The folder of the blob store; blobs in home without it."`
+	Blobs     string           `yaml:"blobs" path:"true" bucket:"true" filled:"true" doc:"The folder of the blob store, or s3://bucket/prefix; blobs in home without it."`
 	Key       gantry.SecretRef `yaml:"key" doc:"A reference to the deployment key, in hexadecimal. Without it the blob store's own is used."`
 	Listen    string           `yaml:"listen" filled:"true" doc:"The loopback address, host:port, of health checks and metrics."`
 	Callbacks string           `yaml:"callback_url" filled:"true" doc:"The address, http://host:port or https://host/path, at which services reach this installation to answer later; that of listen without it."`
@@ -31,6 +31,9 @@ type Deployment struct {
 	Sources map[string]shared `yaml:"sources" names:"true" role:"source" doc:"Sources that feed several pipelines by rules; docs/routes.md."`
 	Auth    map[string]auth   `yaml:"auth" names:"true" role:"auth" doc:"What requests of these sources are signed with."`
 	Shared  []Shared          `yaml:"-"` // the sources, in the order of their names
+
+	Bucket    BlobBucket    `yaml:"bucket" doc:"How the bucket of the blob store is reached, if blobs is s3://bucket/prefix."`
+	BlobGrace time.Duration `yaml:"blob_grace" min:"1h" max:"8760h" doc:"How long blobs that nothing refers to are kept before they are deleted; 168h without it."`
 
 	_ struct{} `later:"processors sinks limits allow_pipeline_targets"`
 }
@@ -78,7 +81,7 @@ func (d Deployment) Check() (found []gantry.FieldProblem) {
 	if err := CheckCallbackURL(d.Callbacks); err != nil && d.Callbacks != "" {
 		found = append(found, gantry.FieldProblem{Key: "callback_url", Text: err.Error()})
 	}
-	return found
+	return append(found, d.checkBlobs()...)
 }
 
 // CheckCallbackURL refuses what no service could be told to answer to.

@@ -20,6 +20,7 @@ import (
 //	later:"tar 7z"     names that a later release knows; on a blank field, keys
 //	soon:"true"        its key belongs to a later release, which lays down here what it will mean
 //	path:"true"        a path, relative to the folder of the pipeline file
+//	bucket:"true"      a path, or s3://bucket/prefix
 //	single:"true"      a list whose only entry may stand without brackets
 //	names:"true"       a map whose keys are names that other places refer to
 //	role:"source"      whose kinds the entries of a map are

@@ -2,7 +2,7 @@
 // acknowledges, and holds it to its promises. harness_test.go builds the binary, starts processes,
 // model_test.go plays the inference service, audit_test.go reads the database; kill_test.go kills and
 // freezes processes, shards_test.go and frames_test.go do so to tasks that are divided; limits_test.go
-// counts what several of them send at once.
+// counts what several of them send at once; hosts_test.go and ward_test.go have two machines share one installation.
 package e2e
 
 import (
