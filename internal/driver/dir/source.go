@@ -49,17 +49,17 @@ func (c SourceConfig) Check() []gantry.FieldProblem {
 }
 
 // Takes tells whether results that a sink of a config lays down would be announced: its folder is this
-// one or below, and not hidden. A pattern that leaves out manifests was made for the inputs alone.
+// one or below, and not hidden, or its key leads here. A pattern that leaves out manifests was made for the inputs alone.
 func (c SourceConfig) Takes(sink any) bool {
 	x, ok := sink.(*SinkConfig)
 	if !ok {
 		return false
 	}
 	below, err := filepath.Rel(c.Path, x.Path)
-	if err != nil || !filepath.IsLocal(below) {
+	if err != nil || !filepath.IsLocal(below) && !x.mayLay(c.Path) {
 		return false
 	}
-	if below != "." && slices.ContainsFunc(strings.Split(filepath.ToSlash(below), "/"), ignored) {
+	if below != "." && filepath.IsLocal(below) && slices.ContainsFunc(strings.Split(filepath.ToSlash(below), "/"), ignored) {
 		return false
 	}
 	matches, err := path.Match(cmp.Or(c.Pattern, "*"), gantry.ManifestName)

@@ -69,11 +69,11 @@ func (c SourceConfig) Check() []gantry.FieldProblem {
 }
 
 // Takes tells whether results that a sink of a config lays down would be announced: it is the same
-// bucket, its prefix begins with this one and is not excluded. A pattern that leaves out manifests was
+// bucket, and its keys may begin with this prefix and are not excluded. A pattern that leaves out manifests was
 // made for the inputs alone.
 func (c SourceConfig) Takes(sink any) bool {
 	x, ok := sink.(*SinkConfig)
-	if !ok || c.place().target() != x.place().target() || !strings.HasPrefix(x.Prefix, c.Prefix) {
+	if !ok || c.place().target() != x.place().target() || !x.mayLay(c.Prefix) {
 		return false
 	}
 	if slices.ContainsFunc(c.Exclude, func(p string) bool { return strings.HasPrefix(x.Prefix, p) }) {
