@@ -84,6 +84,9 @@ func (in *intake) take(ctx context.Context, f *feed, o offer, run string) (publi
 	if a.Version == "" {
 		a.Version = a.SHA.String()
 	}
+	if err := in.mind(ctx, f, o.Object, a, run); err != nil {
+		return "", sha, err
+	}
 	publicID = gantry.PublicID(in.app.Key, f.plan.Name, f.name, o.Ref, a.Version, run)
 	priority := firstPriority(f.plan.Pipeline, a)
 	err = in.admit(ctx, gantry.Admission{Arrival: a, PublicID: publicID, Pipeline: f.plan.ID, Lane: f.lane, Run: run,

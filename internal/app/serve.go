@@ -33,6 +33,7 @@ func (a *App) Serve(ctx context.Context, pipelines []*gantry.Pipeline) error {
 		for _, f := range feeds {
 			g.Go(func() error { return a.watch(ctx, in, f) })
 		}
+		a.tendAll(ctx, g, in, feeds)
 		return g.Wait()
 	})
 }

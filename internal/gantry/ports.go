@@ -39,6 +39,20 @@ type InPlace interface {
 	OpenRange(ctx context.Context, place string, from, n int64) (io.ReadCloser, error)
 }
 
+// Tidying is a Source that does something with objects whose tasks have all ended.
+type Tidying interface {
+	Source
+	// After says what it does with those whose tasks ended so, Done or Failed; false if nothing.
+	After(ended State) (op Op, ok bool)
+	// Mark says how Tidy finds these very bytes of an announced object later, in any process. What it says may hold
+	// names of people, so it is never logged.
+	Mark(o Object) string
+	// Tidy does it. It may be called again, also after it was done. Of an object that is gone or that another took the
+	// place of it is NotFound with code source_gone, and changes nothing. An error that is not Retryable
+	// will be the same the next time.
+	Tidy(ctx context.Context, mark string, ended State) error
+}
+
 // Processor is an inference service behind some protocol.
 type Processor interface {
 	// Process sends one request and hands each output to req.Receive before it returns. It makes

@@ -50,7 +50,7 @@ func (d door) Do(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	object := req.Method == http.MethodGet && !req.URL.Query().Has("list-type") && !req.URL.Query().Has("versioning") && resp.StatusCode < http.StatusMultipleChoices
+	object := req.Method == http.MethodGet && !req.URL.Query().Has("list-type") && !req.URL.Query().Has("versioning") && !req.URL.Query().Has("tagging") && resp.StatusCode < http.StatusMultipleChoices
 	if !object {
 		resp.Body = &capped{ReadCloser: resp.Body, left: maxAnswer}
 	}

@@ -19,11 +19,7 @@ import (
 // versioned switches the bucket's versions on.
 func (b *bucket) versioned() *bucket {
 	b.t.Helper()
-	_, err := b.PutBucketVersioning(b.t.Context(), &sdk.PutBucketVersioningInput{Bucket: &b.name,
-		VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatusEnabled}})
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	b.keepVersions(types.BucketVersioningStatusEnabled)
 	return b
 }
 

@@ -29,6 +29,11 @@ type SourceConfig struct {
 	Region    string        `yaml:"region" default:"us-east-1" doc:"The region of the bucket."`
 	Copy      string        `yaml:"copy" default:"auto" one:"auto always never" doc:"Whether objects are copied before their tasks begin: auto, unless the bucket keeps their versions; never, they are read in the bucket and must stay as they are until their tasks have ended."`
 	PathStyle bool          `yaml:"path_style" doc:"Whether the bucket stands in the path and not in the host name, as most servers that are not AWS want it."`
+
+	After       string `yaml:"after" default:"keep" one:"keep tag move delete" doc:"What becomes of an object once all its tasks are done: keep; tag, it gets gantry=done; move, it goes to move_to; delete."`
+	AfterFailed string `yaml:"after_failed" default:"keep" one:"keep tag move" doc:"What becomes of it if one of them failed: keep; tag, it gets gantry=failed; move, it goes to failed_to."`
+	MoveTo      string `yaml:"move_to" doc:"What keys begin with in place of prefix after a move, in the same bucket: done/."`
+	FailedTo    string `yaml:"failed_to" doc:"The same for after_failed."`
 }
 
 const (
@@ -65,7 +70,7 @@ func (c SourceConfig) Check() []gantry.FieldProblem {
 			found = append(found, gantry.FieldProblem{Key: d.key, Text: fmt.Sprintf("is not from 0 to %s", maxWait)})
 		}
 	}
-	return found
+	return append(found, c.checkAfter()...)
 }
 
 // Takes tells whether results that a sink of a config lays down would be announced: it is the same
@@ -104,6 +109,8 @@ type source struct {
 
 	asking sync.Mutex
 	keeps  keeping // guarded by asking
+
+	after map[gantry.State]after
 }
 
 // NewSource makes a source of a bucket. It makes no calls: whether the bucket is there shows when it
@@ -116,6 +123,7 @@ func NewSource(_ context.Context, c SourceConfig, egress gantry.Egress) (gantry.
 		client: newClient(c.place(), egress), bucket: c.Bucket, prefix: c.Prefix, exclude: c.Exclude, pattern: cmp.Or(c.Pattern, "*"),
 		poll: cmp.Or(c.Poll, defaultPoll), sweep: cmp.Or(c.Sweep, defaultSweep), settle: c.Settle,
 		pause: time.Second, page: 1000, few: 10, copy: cmp.Or(c.Copy, copyAuto), now: time.Now, etags: map[string]string{},
+		after: c.afters(),
 	}, nil
 }
 
