@@ -185,7 +185,9 @@ func (g gateway) wantManifestsLead(tasks []postgres.TaskRow, model *service) {
 			t.Errorf("no manifest below %s", folder)
 			continue
 		}
-		var m struct{ Outputs []struct{ Path, SHA256 string } }
+		var m struct {
+			Outputs []struct{ Path, SHA256 string }
+		}
 		if err := json.Unmarshal(g.read("results", folder+gantry.ManifestName), &m); err != nil || len(m.Outputs) != 1 {
 			t.Fatalf("%v %v", m, err)
 		}

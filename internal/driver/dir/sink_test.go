@@ -277,7 +277,9 @@ func TestSinkKey(t *testing.T) {
 	for n := range int16(2) {
 		body := []byte{'a' + byte(n)}
 		out := gantry.Delivery{Size: 1, SHA: sha256.Sum256(body), About: gantry.About{Pipeline: "echo", Task: "t", Delivery: n, Below: "find/1.json"},
-			Open: func(context.Context) (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(string(body))), nil }}
+			Open: func(context.Context) (io.ReadCloser, error) {
+				return io.NopCloser(strings.NewReader(string(body))), nil
+			}}
 		out.Path = out.About.Path()
 		want["echo/t/v"+string('0'+rune(n))+"/find/1.json"] = body
 		for range 2 {

@@ -68,7 +68,7 @@ func (c SourceConfig) checkAfter() (found []gantry.FieldProblem) {
 		case x.to == "":
 		case len(checkPrefix(x.key, x.to)) > 0 || strings.HasPrefix(x.to, "/"):
 			bad(x.key, "is no beginning of a key")
-		case strings.HasPrefix(x.to, c.Prefix) && !slices.ContainsFunc(c.Exclude, func(p string) bool { return strings.HasPrefix(x.to, p) }):
+		case c.takesBelow(x.to):
 			bad(x.key, "lies below prefix: what is moved there would be taken again; name it under exclude")
 		}
 	}

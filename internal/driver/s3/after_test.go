@@ -319,6 +319,7 @@ func TestSourceConfigAfter(t *testing.T) {
 		"to where it is":      {func(c *SourceConfig) { c.After, c.MoveTo = "move", "in/" }, "move_to", "taken again"},
 		"below where it is":   {func(c *SourceConfig) { c.After, c.MoveTo = "move", "in/moved/" }, "move_to", "taken again"},
 		"failed below it":     {func(c *SourceConfig) { c.AfterFailed, c.FailedTo = "move", "in/failed/" }, "failed_to", "taken again"},
+		"above where it is":   {func(c *SourceConfig) { c.After, c.MoveTo = "move", "i" }, "move_to", "taken again"},
 		"beginning with /":    {func(c *SourceConfig) { c.After, c.MoveTo = "move", "/done" }, "move_to", "no beginning"},
 		"below, left out":     {func(c *SourceConfig) { c.After, c.MoveTo = "move", "in/done/x/" }, "", ""},
 		"beside":              {func(c *SourceConfig) { c.After, c.MoveTo, c.AfterFailed = "move", "done/", "tag" }, "", ""},

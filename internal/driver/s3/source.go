@@ -73,19 +73,27 @@ func (c SourceConfig) Check() []gantry.FieldProblem {
 	return append(found, c.checkAfter()...)
 }
 
-// Takes tells whether results that a sink of a config lays down would be announced: it is the same
+// Takes tells whether what a sink or another source of a config lays down would be announced: it is the same
 // bucket, and its keys may begin with this prefix and are not excluded. A pattern that leaves out manifests was
 // made for the inputs alone.
-func (c SourceConfig) Takes(sink any) bool {
-	x, ok := sink.(*SinkConfig)
-	if !ok || c.place().target() != x.place().target() || !x.mayLay(c.Prefix) {
-		return false
+func (c SourceConfig) Takes(other any) bool {
+	switch x := other.(type) {
+	case *SinkConfig:
+		matches, err := path.Match(cmp.Or(c.Pattern, "*"), gantry.ManifestName)
+		return c.place().target() == x.place().target() && x.mayLay(c.Prefix) && !c.excludes(x.Prefix) && matches && err == nil
+	case *SourceConfig:
+		return c.place().target() == x.place().target() && slices.ContainsFunc([]string{x.MoveTo, x.FailedTo}, c.takesBelow)
 	}
-	if slices.ContainsFunc(c.Exclude, func(p string) bool { return strings.HasPrefix(x.Prefix, p) }) {
-		return false
-	}
-	matches, err := path.Match(cmp.Or(c.Pattern, "*"), gantry.ManifestName)
-	return matches && err == nil
+	return false
+}
+
+// takesBelow tells whether objects that are moved to a prefix would be announced.
+func (c SourceConfig) takesBelow(to string) bool {
+	return to != "" && (strings.HasPrefix(to, c.Prefix) || strings.HasPrefix(c.Prefix, to)) && !c.excludes(to)
+}
+
+func (c SourceConfig) excludes(prefix string) bool {
+	return slices.ContainsFunc(c.Exclude, func(p string) bool { return strings.HasPrefix(prefix, p) })
 }
 
 // source is a bucket. Its numbers are fields for the tests.
