@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -183,7 +184,12 @@ func (t *tender) tend(ctx context.Context, x postgres.Aftercare) error {
 	}
 	spec := gantry.CallSpec{Timeout: careTime, Intent: gantry.Intent{Boundary: gantry.AtSource, Op: op, Limiter: t.feed.limiter, Arrival: x.Arrival,
 		Pipeline: t.feed.plan.ID, Part: gantry.PartKey{Processor: t.feed.index}, Try: x.Tries + 1}}
-	err := t.gate.Call(ctx, spec, func(ctx context.Context) error { return t.source.Tidy(ctx, x.Mark, x.Ended) }, nil)
+	err := t.gate.Call(ctx, spec, func(ctx context.Context) error {
+		if t.feed.local {
+			gate.Local(ctx, http.NoBody, true) // it leaves by no socket that would say so
+		}
+		return t.source.Tidy(ctx, x.Mark, x.Ended)
+	}, nil)
 	if ctx.Err() != nil {
 		return nil // it is given again
 	}

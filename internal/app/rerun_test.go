@@ -6,6 +6,8 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -99,5 +101,51 @@ auth: {gateway: {kind: aws, access_key_id: "${env:ID}", secret_access_key: "${en
 	calls, err := r.Store.Calls(t.Context(), postgres.Filter{Boundary: "sink"})
 	if err != nil || len(calls) != 4 {
 		t.Errorf("%d deliveries on record, %v", len(calls), err)
+	}
+}
+
+// Files of a folder go where their tasks' ends say.
+func TestFilesMoveAfter(t *testing.T) {
+	t.Parallel()
+	bad := noise(20, [32]byte{1})
+	v := &versioned{refuse: func(_, sum string) bool { return sum == digest(bad) }}
+	model := serve(t, v.serve)
+	r := newRig(t, nil)
+	folder := t.TempDir()
+	inbox := filepath.Join(folder, "in")
+	if err := os.Mkdir(inbox, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	drop(t, inbox, "good.png", noise(20, [32]byte{2}))
+	drop(t, inbox, "bad.png", bad)
+	p, err := pipeline.Parse("test.yaml", fmt.Appendf([]byte(head("files")), `
+sources: {inbox: {kind: dir, path: %q, settle: 10ms, after: move, move_to: %q, after_failed: move, failed_to: %q}}
+sinks: {out: {kind: dir, path: %q, key: "{date}/{task}/{path}"}}
+stages: [{name: enhance, call: a}]
+processors: {a: {kind: http, url: "%s/a"}}
+`, inbox, filepath.Join(folder, "done"), filepath.Join(inbox, ".failed"), r.out, model.URL), all.Drivers(), r.Lookup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- r.Serve(ctx, []*gantry.Pipeline{p}) }()
+	for _, name := range []string{"done/good.png", "in/.failed/bad.png"} {
+		r.eventually(name+" is not there", func() bool { _, err := os.Stat(filepath.Join(folder, name)); return err == nil })
+	}
+	moved := func() (n int) {
+		calls, err := r.Store.Calls(t.Context(), postgres.Filter{Boundary: "source"})
+		for _, c := range calls {
+			if err == nil && c.Operation == "move" && c.Outcome == "ok" {
+				n++
+			}
+		}
+		return n
+	}
+	r.eventually("the moves are not on record", func() bool { return moved() == 2 })
+	cancel()
+	<-done
+	if left, err := filepath.Glob(filepath.Join(inbox, "*.png")); len(left) != 0 || err != nil || len(r.tasks()) != 2 {
+		t.Errorf("%d files, %d tasks, %v", len(left), len(r.tasks()), err)
 	}
 }
