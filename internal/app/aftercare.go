@@ -16,11 +16,11 @@ import (
 )
 
 const (
-	careEvery = 2 * time.Second        // between two looks for objects that are done with, if nobody calls
-	careBatch = 64                     // of them that are taken at a time
-	careSide  = 8                      // of them side by side
-	careTime  = 10 * time.Minute       // at most, for one
-	careLease = careTime + time.Minute // after that another process takes one up
+	careEvery = 2 * time.Second  // between two looks for objects that are done with, if nobody calls
+	careBatch = 64               // of them that are taken at a time
+	careSide  = 8                // of them side by side
+	careTime  = 10 * time.Minute // at most, for one
+	careLease = time.Minute      // after that another process takes one up; two at once do no harm
 	careTries = 20
 	hintEvery = 50 * time.Millisecond // between two hints, which may be of many tasks
 	maxHints  = 4096                  // tasks that ended and wait for the next one; of others the looks find out
