@@ -79,6 +79,36 @@ func (g gateway) read(bucket, key string) []byte {
 	return body
 }
 
+// tidyPipeline takes from two buckets, of which it may only read one. Its arguments are the gateway and the model.
+const tidyPipeline = `gantry: v1
+name: tidy
+sources:
+  inbox: {kind: s3, bucket: inbox, prefix: in/, endpoint: %[1]q, path_style: true, poll: 50ms, auth: gateway, after: move, move_to: done/, after_failed: tag}
+  archive: {kind: s3, bucket: archive, endpoint: %[1]q, path_style: true, poll: 50ms, after: delete}
+sinks:
+  results: {kind: s3, bucket: results, endpoint: %[1]q, path_style: true, auth: gateway, key: "{pipeline}/{source}/{date}/{task}/{path}",
+    metadata: {gantry-task: "{task}"}, tags: {stage: "{stage}", source: "{source}"}}
+stages: [{name: enhance, call: model}]
+processors: {model: {kind: http, url: %[2]q}}
+auth: {gateway: {kind: aws, access_key_id: "${env:ID}", secret_access_key: "${env:SECRET}"}}
+`
+
+// atSource counts the calls at sources that read nothing, by operation, outcome and code.
+func (r *rig) atSource() map[string]int {
+	r.t.Helper()
+	calls, err := r.Store.Calls(r.t.Context(), postgres.Filter{Boundary: "source"})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	seen := map[string]int{}
+	for _, c := range calls {
+		if c.Operation != "get" {
+			seen[c.Operation+" "+c.Outcome+" "+c.ErrorCode]++
+		}
+	}
+	return seen
+}
+
 // What is done goes to done/, what failed stays with a tag, what may not be touched stays as it is: each after its task,
 // once, and on record. The results lie where the sink's template says, and each manifest leads to its outputs.
 func TestAfterAndKeys(t *testing.T) {
@@ -102,18 +132,7 @@ func TestAfterAndKeys(t *testing.T) {
 		answerPNG(w, body)
 	})
 	r := newRig(t, map[string]string{"ID": g.AccessKey, "SECRET": g.SecretKey})
-	p, err := pipeline.Parse("test.yaml", fmt.Appendf(nil, `gantry: v1
-name: tidy
-sources:
-  inbox: {kind: s3, bucket: inbox, prefix: in/, endpoint: %[1]q, path_style: true, poll: 50ms, auth: gateway, after: move, move_to: done/, after_failed: tag}
-  archive: {kind: s3, bucket: archive, endpoint: %[1]q, path_style: true, poll: 50ms, after: delete}
-sinks:
-  results: {kind: s3, bucket: results, endpoint: %[1]q, path_style: true, auth: gateway, key: "{pipeline}/{source}/{date}/{task}/{path}",
-    metadata: {gantry-task: "{task}"}, tags: {stage: "{stage}", source: "{source}"}}
-stages: [{name: enhance, call: model}]
-processors: {model: {kind: http, url: %[2]q}}
-auth: {gateway: {kind: aws, access_key_id: "${env:ID}", secret_access_key: "${env:SECRET}"}}
-`, g.Endpoint, model.URL), all.Drivers(), r.Lookup)
+	p, err := pipeline.Parse("test.yaml", fmt.Appendf(nil, tidyPipeline, g.Endpoint, model.URL), all.Drivers(), r.Lookup)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,20 +140,13 @@ auth: {gateway: {kind: aws, access_key_id: "${env:ID}", secret_access_key: "${en
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- r.Serve(ctx, []*gantry.Pipeline{p}) }()
-	seen := map[string]int{}
-	for ; ctx.Err() == nil && seen["move ok "] < 4 || seen["tag ok "] < 1 || seen["delete failed access_denied"] < 4; time.Sleep(50 * time.Millisecond) {
-		seen = map[string]int{}
-		calls, err := r.Store.Calls(t.Context(), postgres.Filter{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, c := range calls {
-			if c.Boundary == "source" && c.Operation != "get" {
-				seen[c.Operation+" "+c.Outcome+" "+c.ErrorCode]++
-			}
-		}
-	}
+	var seen map[string]int
+	r.eventually("not all is done with", func() bool {
+		seen = r.atSource()
+		return seen["move ok "] >= 4 && seen["tag ok "] >= 1 && seen["delete failed access_denied"] >= 4
+	})
 	time.Sleep(300 * time.Millisecond) // for what must not come: another try, another announcement
+	seen = r.atSource()
 	cancel()
 	if err := <-done; err != nil && !strings.Contains(err.Error(), "context") {
 		t.Fatal(err)
@@ -145,6 +157,17 @@ auth: {gateway: {kind: aws, access_key_id: "${env:ID}", secret_access_key: "${en
 	if got := g.keys("inbox"); !slices.Equal(got, []string{"done/DOE^JANE 0.png", "done/DOE^JANE 1.png", "done/DOE^JANE 2.png", "done/DOE^JANE 3.png", "in/bad.png"}) {
 		t.Errorf("inbox: %q", got)
 	}
+	tasks := g.wantTended(r)
+	if n := strings.Count(r.log.text(), "some stay as they are"); n != 1 || strings.Contains(r.log.text(), "DOE^JANE") {
+		t.Errorf("%d warnings\n%s", n, r.log.text())
+	}
+	g.wantManifestsLead(tasks, model)
+}
+
+// wantTended looks at what failed and at what may only be read, and gives the tasks.
+func (g gateway) wantTended(r *rig) []postgres.TaskRow {
+	t := g.t
+	t.Helper()
 	tags, err := g.GetObjectTagging(t.Context(), &s3.GetObjectTaggingInput{Bucket: aws.String("inbox"), Key: aws.String("in/bad.png")})
 	if err != nil || len(tags.TagSet) != 1 || aws.ToString(tags.TagSet[0].Value) != "failed" {
 		t.Errorf("%v, %v", tags, err)
@@ -160,10 +183,7 @@ auth: {gateway: {kind: aws, access_key_id: "${env:ID}", secret_access_key: "${en
 	if err != nil || !maps.Equal(states, map[string]int{"done": 8, "failed": 1}) {
 		t.Errorf("%v, %v", states, err)
 	}
-	if n := strings.Count(r.log.text(), "some stay as they are"); n != 1 || strings.Contains(r.log.text(), "DOE^JANE") {
-		t.Errorf("%d warnings\n%s", n, r.log.text())
-	}
-	g.wantManifestsLead(tasks, model)
+	return tasks
 }
 
 // wantManifestsLead holds the results to their manifests, and keys and labels to the sink's template.
