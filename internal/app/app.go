@@ -119,6 +119,7 @@ type App struct {
 	rand  func() float64
 	ids   *gantry.IDs
 	desk  desk
+	care  care
 
 	control *gate.Control // what sources and polls ask without a call
 

@@ -106,6 +106,9 @@ func (in *intake) take(ctx context.Context, f *feed, o offer, run string) (publi
 	if a.Version == "" {
 		a.Version = a.SHA.String()
 	}
+	if err := in.mind(ctx, f, o.Object, a, run); err != nil {
+		return "", sha, err
+	}
 	var list []gantry.Admission
 	var lanes []int32
 	for _, w := range ways {

@@ -115,6 +115,7 @@ func (p *plans) build(ctx context.Context, id int32, x *gantry.Pipeline, declare
 		if p.sinks != nil {
 			sink.Index = -1
 		}
+		p.prove(&sink, id)
 		plan.Sinks = append(plan.Sinks, sink)
 	}
 	return plan, nil

@@ -44,6 +44,7 @@ func (a *App) Serve(ctx context.Context, pipelines []*gantry.Pipeline, shared ..
 			g.Go(func() error { f.ledger.run(ctx); return nil })
 			g.Go(func() error { return a.watch(ctx, in, f) })
 		}
+		a.tendAll(ctx, g, in, feeds)
 		return g.Wait()
 	})
 }

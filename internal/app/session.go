@@ -22,7 +22,7 @@ type life func(ctx context.Context, s *scheduler.Session, in *intake) error
 // work holds one lease: it registers the process, runs tasks and what lives beside them, until
 // ctx ends or the lease is lost.
 func (a *App) work(ctx context.Context, opts scheduler.Options, beside life) error {
-	opts = a.observe(opts)
+	opts = a.care.hear(a.observe(opts))
 	a.draining.Store(false)
 	defer a.watchStop(ctx)()
 	opts.Tasks, opts.TTL, opts.Grace, opts.Log, opts.Rand = a.Tasks, a.TTL, a.Grace, a.Log, a.rand

@@ -65,7 +65,7 @@ func (w *work) respond(ctx context.Context) (gantry.Event, error) {
 
 // seal delivers the manifest, after n outputs.
 func (w *work) seal(ctx context.Context, sink int16, n int, manifest []byte) error {
-	d := gantry.Delivery{Path: w.prefix() + gantry.ManifestName, Media: gantry.MediaJSON, Size: int64(len(manifest)),
+	d := gantry.Delivery{Path: w.prefix() + gantry.ManifestName, About: w.aboutTask(gantry.ManifestName), Media: gantry.MediaJSON, Size: int64(len(manifest)),
 		SHA: sha256.Sum256(manifest), Manifest: true, Open: func(context.Context) (body, error) { return bytesBody(manifest), nil }}
 	fail.Point("before_manifest")
 	err := w.deliver(ctx, sink, gantry.OpManifest, int32(n), nil, d)
@@ -213,7 +213,7 @@ func (w *work) deliverAll(ctx context.Context, sink int16, outputs []delivered) 
 			break // what is under way goes on
 		}
 		g.Go(func() error {
-			d := gantry.Delivery{Path: x.path, Media: x.Media, Size: x.Size, SHA: x.SHA,
+			d := gantry.Delivery{Path: x.path, About: w.aboutOutput(x), Media: x.Media, Size: x.Size, SHA: x.SHA,
 				Open: func(ctx context.Context) (body, error) { return w.open(ctx, x.Item) }}
 			fail.Point("before_put")
 			err := w.deliver(ctx, sink, gantry.OpPut, int32(i), []gantry.Item{x.Item}, d)

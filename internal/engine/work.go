@@ -52,6 +52,8 @@ type work struct {
 	members  []gantry.ChildTask                  // that it was divided into
 
 	generation int16 // of its last redrive; 0: there was none
+
+	source func(context.Context) (string, error) // the name of its original's source
 }
 
 // load reads what earlier steps, in whatever process, left.

@@ -29,9 +29,12 @@ const (
 	OpSubmit   // a request that is answered later
 	OpCollect  // fetches the answer of a ticket
 	OpCallback // an answer that the service sent on its own
+	OpTag      // marks an object whose tasks have ended, at its source
+	OpMove     // puts it elsewhere there
+	OpDelete   // deletes it there
 )
 
-var opNames = [...]string{"get", "process", "put", "manifest", "submit", "collect", "callback"}
+var opNames = [...]string{"get", "process", "put", "manifest", "submit", "collect", "callback", "tag", "move", "delete"}
 
 // String gives the operation's name.
 func (o Op) String() string { return opNames[o] }

@@ -66,8 +66,9 @@ const (
 	CodePaused            Code = "paused"
 	CodeMoved             Code = "moved"
 	CodeTooManyLegs       Code = "too_many_legs" // a rule of move_if holds, and the task has moved often enough
-	CodeHeld              Code = "held"          // no failure: the pipeline was paused before the call left
-	CodeFiltered          Code = "filtered"      // no failure: the pipeline's when does not hold
+	CodeBadTemplate       Code = "bad_template"
+	CodeHeld              Code = "held"     // no failure: the pipeline was paused before the call left
+	CodeFiltered          Code = "filtered" // no failure: the pipeline's when does not hold
 )
 
 // Error is an error with a kind and a reason code. Its text must hold no patient data: no file

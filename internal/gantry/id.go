@@ -101,15 +101,6 @@ func PublicID(key []byte, parts ...string) string {
 // publicLength is how long a public id is.
 const publicLength = 26
 
-// MayBegin tells whether a path that begins with a task's public id may begin so, or is the beginning of one.
-func MayBegin(path string) bool {
-	id, below, _ := strings.Cut(path, "/")
-	if strings.Trim(id, "abcdefghijklmnopqrstuvwxyz234567") != "" {
-		return false
-	}
-	return len(id) == publicLength || len(id) < publicLength && len(path) == len(id) && below == ""
-}
-
 // MAC is HMAC-SHA256 over the parts, each with its length before it so that no two lists collide.
 func MAC(key []byte, parts ...string) Digest {
 	m := hmac.New(sha256.New, key)

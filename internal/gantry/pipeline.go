@@ -330,9 +330,10 @@ type Checked interface {
 const ManifestName = "_manifest.json"
 
 // Taker is a source's config that can tell whether the source would take what a sink of some config
-// lays down: results would then be inputs again, without end.
+// lays down: results would then be inputs again, without end. It is also asked about other sources, whose
+// inputs may be moved.
 type Taker interface {
-	Takes(sink any) bool
+	Takes(other any) bool
 }
 
 // FieldProblem is a mistake in one field of a config. Key is the field's YAML key; "" is the whole.

@@ -39,6 +39,20 @@ type InPlace interface {
 	OpenRange(ctx context.Context, place string, from, n int64) (io.ReadCloser, error)
 }
 
+// Tidying is a Source that does something with objects whose tasks have all ended.
+type Tidying interface {
+	Source
+	// After says what it does with those whose tasks ended so, Done or Failed; false if nothing.
+	After(ended State) (op Op, ok bool)
+	// Mark says how Tidy finds these very bytes of an announced object later, in any process. What it says may hold
+	// names of people, so it is never logged.
+	Mark(o Object) string
+	// Tidy does it. It may be called again, also after it was done. Of an object that is gone or that another took the
+	// place of it is NotFound with code source_gone, and changes nothing. An error that is not Retryable
+	// will be the same the next time.
+	Tidy(ctx context.Context, mark string, ended State) error
+}
+
 // Processor is an inference service behind some protocol.
 type Processor interface {
 	// Process sends one request and hands each output to req.Receive before it returns. It makes
@@ -65,6 +79,30 @@ type Sink interface {
 	Deliver(ctx context.Context, out Delivery) error
 }
 
+// Proving is a Sink that depends on what its server keeps to, and can find that out.
+type Proving interface {
+	Sink
+	// Prove finds it out if it is not known and something was delivered to find it out with. It is called after
+	// each delivery, its requests are control traffic, and it costs nothing once all is known. An error
+	// says, once, that the server does not keep to it, and that the sink makes up for that.
+	Prove(ctx context.Context) error
+}
+
+// Probed is a Sink that can look whether its server does what will be asked of it.
+type Probed interface {
+	Sink
+	// Probe tries it out and takes away again what it laid down, if it may.
+	Probe(ctx context.Context) []Probe
+}
+
+// Probe is something that was looked at. Its texts hold no secrets.
+type Probe struct {
+	Check  string
+	Text   string // what was found
+	Advice string // what to do about it; empty if all is well
+	Bad    bool   // nothing can be delivered so; else, with advice, gantry makes up for it
+}
+
 // Delivery is one file for a sink.
 type Delivery struct {
 	Path     string // slash-separated, below the task's own prefix; made by gantry, safe as it is
@@ -73,6 +111,7 @@ type Delivery struct {
 	SHA      Digest
 	Manifest bool
 	Open     func(ctx context.Context) (io.ReadCloser, error)
+	About    About // for sinks that make keys, metadata or tags of it; Path is the default one
 }
 
 // Digested is a stream whose bytes were digested on their way here. A reader that passes on exactly

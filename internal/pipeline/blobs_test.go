@@ -23,14 +23,14 @@ bucket:
   access_key_id: "${env:ID}"
   secret_access_key: "${file:/run/secrets/s3}"
 `
-	got, err := ParseDeployment("/etc/gantry/gantry.yaml", []byte(src), variables("BUCKET", "kept"))
+	got, err := ParseDeployment("/etc/gantry/gantry.yaml", []byte(src), fake{}, variables("BUCKET", "kept"))
 	want := &Deployment{Gantry: "v1", Blobs: "s3://kept/prod/one", BlobGrace: 72 * time.Hour, Bucket: BlobBucket{Endpoint: "https://store.local:9000", Region: "eu-central-1",
 		PathStyle: true, AccessKeyID: "${env:ID}", SecretAccessKey: "${file:/run/secrets/s3}"}}
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
 	for _, src := range []string{"gantry: v1\nblobs: s3://kept\n", "gantry: v1\nblobs: s3://kept/\nbucket: {profile: gantry, role_arn: \"arn:aws:iam::1:role/x\"}\n"} {
-		if _, err := ParseDeployment("gantry.yaml", []byte(src), variables()); err != nil {
+		if _, err := ParseDeployment("gantry.yaml", []byte(src), fake{}, variables()); err != nil {
 			t.Errorf("%q: %v", src, err)
 		}
 	}
@@ -50,7 +50,7 @@ func TestBlobBucketMistakes(t *testing.T) {
 		"blobs: s3://kept\nbucket: {profile: p, access_key_id: \"${env:ID}\", secret_access_key: \"${env:S}\"}\n": "3:10: profile: profile and keys exclude one another",
 		"blob_grace: 1m\n": "2:13: blob_grace: it must be at least 1h",
 	} {
-		_, err := ParseDeployment("/etc/gantry/gantry.yaml", []byte("gantry: v1\n"+src), variables())
+		_, err := ParseDeployment("/etc/gantry/gantry.yaml", []byte("gantry: v1\n"+src), fake{}, variables())
 		problems, ok := errors.AsType[Problems](err)
 		if !ok || len(problems) != 1 {
 			t.Errorf("%q: %v", src, err)

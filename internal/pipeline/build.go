@@ -113,13 +113,19 @@ func (d *decoder) checkNames(f *file) {
 	d.checkMarker(f)
 }
 
-// checkLoops refuses a sink whose results a source of the same pipeline would take.
+// checkLoops refuses a sink whose results a source of the same pipeline would take, and a source whose inputs
+// another would take once they are moved.
 func (d *decoder) checkLoops(f *file) {
 	for _, from := range sorted(f.Sources) {
 		source, ok := f.Sources[from].Config.(gantry.Taker)
 		for _, to := range sorted(f.Sinks) {
 			if ok && source.Takes(f.Sinks[to].Config) {
 				d.at(d.keyOf(join("sinks", to)), "source %s would take what sink %s lays down, again and again", short(from), short(to))
+			}
+		}
+		for _, to := range sorted(f.Sources) {
+			if ok && to != from && source.Takes(f.Sources[to].Config) {
+				d.at(d.keyOf(join("sources", to)), "source %s would take what source %s moves, a second time", short(from), short(to))
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package dir
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -17,16 +18,35 @@ import (
 // SinkConfig is what a pipeline file says about a sink of kind dir.
 type SinkConfig struct {
 	Path string `yaml:"path" required:"true" path:"true" doc:"The folder for the results; it is made if it is not there."`
+	Key  string `yaml:"key" default:"{task}/{path}" doc:"Where results lie below it, with {pipeline}, {source}, {task}, {date}, {year}, {month}, {day}, {leg}, {delivery}; it ends in /{path}."`
 }
 
 // Target is the folder.
 func (c SinkConfig) Target() gantry.Target { return target(c.Path) }
 
 // Check lists what is wrong with the config.
-func (c SinkConfig) Check() []gantry.FieldProblem { return checkPath(c.Path) }
+func (c SinkConfig) Check() []gantry.FieldProblem {
+	found := checkPath(c.Path)
+	if _, err := gantry.ParseKey(c.key()); err != nil {
+		found = append(found, gantry.FieldProblem{Key: "key", Text: err.Error()})
+	}
+	return found
+}
+
+// mayLay tells whether results may lie below a folder that is below the sink's.
+func (c SinkConfig) mayLay(folder string) bool {
+	rest, err := filepath.Rel(c.Path, folder)
+	t, terr := gantry.ParseKey(c.key())
+	return err == nil && terr == nil && filepath.IsLocal(rest) && t.MayBegin(filepath.ToSlash(rest)+"/")
+}
+
+func (c SinkConfig) key() string { return cmp.Or(c.Key, gantry.DefaultKey) }
 
 // sink is a folder for results.
-type sink struct{ path string }
+type sink struct {
+	path string
+	key  gantry.Template // empty: as deliveries say
+}
 
 // NewSink makes a sink of a folder, and the folder if it is not there. Something else in its place
 // is Illegal with code not_a_folder. It makes no calls, so egress is not used.
@@ -37,7 +57,11 @@ func NewSink(_ context.Context, c SinkConfig, _ gantry.Egress) (gantry.Sink, err
 	if err := makeFolder(filepath.Clean(c.Path)); err != nil {
 		return nil, err
 	}
-	return &sink{path: filepath.Clean(c.Path)}, nil
+	s := &sink{path: filepath.Clean(c.Path)}
+	if c.key() != gantry.DefaultKey {
+		s.key, _ = gantry.ParseKey(c.Key) // it was checked
+	}
+	return s, nil
 }
 
 // makeFolder makes a folder and what is above it, durably.
@@ -70,6 +94,13 @@ func makeFolder(name string) error {
 func (s *sink) Deliver(ctx context.Context, out gantry.Delivery) error {
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if !s.key.Empty() {
+		path, err := s.key.Fill(ctx, out)
+		if err != nil {
+			return err
+		}
+		out.Path = path
 	}
 	name := filepath.FromSlash(out.Path)
 	if !fs.ValidPath(out.Path) || out.Path == "." || !filepath.IsLocal(name) {

@@ -264,3 +264,43 @@ func TestDeliverLongNames(t *testing.T) {
 	want(t, folder, map[string]string{name: "x"})
 	wantNoDrafts(t, folder)
 }
+
+// A key of one's own leads each task to a folder of its own, and a source that it leads to would take the results.
+func TestSinkKey(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	s, err := NewSink(t.Context(), SinkConfig{Path: folder, Key: "{pipeline}/{task}/v{delivery}/{path}"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string][]byte{}
+	for n := range int16(2) {
+		body := []byte{'a' + byte(n)}
+		out := gantry.Delivery{Size: 1, SHA: sha256.Sum256(body), About: gantry.About{Pipeline: "echo", Task: "t", Delivery: n, Below: "find/1.json"},
+			Open: func(context.Context) (io.ReadCloser, error) {
+				return io.NopCloser(strings.NewReader(string(body))), nil
+			}}
+		out.Path = out.About.Path()
+		want["echo/t/v"+string('0'+rune(n))+"/find/1.json"] = body
+		for range 2 {
+			if err := s.Deliver(t.Context(), out); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	got, err := files(folder, false)
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("%v\n%s", err, diff)
+	}
+	if found := (SinkConfig{Path: "/x", Key: "{path}"}).Check(); len(found) != 1 || found[0].Key != "key" {
+		t.Errorf("%v", found)
+	}
+	for key, want := range map[string]bool{"in/{task}/{path}": true, "{pipeline}/{task}/{path}": true, "out/{task}/{path}": false, "": false} {
+		if got := (SourceConfig{Path: "/x/in"}).Takes(&SinkConfig{Path: "/x", Key: key}); got != want {
+			t.Errorf("%q: %v", key, got)
+		}
+	}
+	if (SourceConfig{Path: "/y"}).Takes(&SinkConfig{Path: "/x", Key: "{pipeline}/{task}/{path}"}) {
+		t.Error("a folder elsewhere")
+	}
+}

@@ -10,8 +10,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -24,6 +22,11 @@ type SourceConfig struct {
 	Path    string        `yaml:"path" required:"true" path:"true" doc:"The folder to watch, with its subfolders. It must be there."`
 	Pattern string        `yaml:"pattern" default:"*" doc:"Which names of files are taken, as in a shell: *.dcm, [0-9]*.zip."`
 	Settle  time.Duration `yaml:"settle" default:"1s" doc:"How long a file must not change before it is taken."`
+
+	After       string `yaml:"after" default:"keep" one:"keep move delete" doc:"What becomes of a file once all its tasks are done: keep; move, it goes to move_to; delete."`
+	AfterFailed string `yaml:"after_failed" default:"keep" one:"keep move" doc:"What becomes of it if one of them failed: keep; move, it goes to failed_to."`
+	MoveTo      string `yaml:"move_to" path:"true" doc:"The folder that files are moved to with their subfolders, on the same file system; it is made if it is not there."`
+	FailedTo    string `yaml:"failed_to" path:"true" doc:"The same for after_failed."`
 }
 
 const (
@@ -45,28 +48,27 @@ func (c SourceConfig) Check() []gantry.FieldProblem {
 	if c.Settle < 0 || c.Settle > maxSettle {
 		found = append(found, gantry.FieldProblem{Key: "settle", Text: fmt.Sprintf("is not from 0 to %s", maxSettle)})
 	}
-	return found
+	return append(found, c.checkAfter()...)
 }
 
-// Takes tells whether results that a sink of a config lays down would be announced: its folder is this
-// one or below, wherever links lead, and not hidden. A pattern that leaves out manifests was made for the inputs alone.
-func (c SourceConfig) Takes(sink any) bool {
-	x, ok := sink.(*SinkConfig)
-	if !ok {
-		return false
+// Takes tells whether what a sink or another source of a config lays down would be announced: its folder is this one or
+// below, wherever links lead, and not hidden, or its key leads here. A pattern that leaves out manifests was made for the
+// inputs alone.
+func (c SourceConfig) Takes(other any) bool {
+	c.Path = resolved(c.Path)
+	switch x := other.(type) {
+	case *SinkConfig:
+		to := *x
+		to.Path = resolved(to.Path)
+		below, err := filepath.Rel(c.Path, to.Path)
+		if err != nil || !(filepath.IsLocal(below) && c.sees(to.Path)) && !(!filepath.IsLocal(below) && to.mayLay(c.Path)) {
+			return false
+		}
+		return taken(c.Pattern)
+	case *SourceConfig:
+		return x.MoveTo != "" && c.sees(resolved(x.MoveTo)) || x.FailedTo != "" && c.sees(resolved(x.FailedTo))
 	}
-	from, to := resolved(c.Path), resolved(x.Path)
-	if above, err := filepath.Rel(to, from); err == nil && above != "." && filepath.IsLocal(above) {
-		return gantry.MayBegin(filepath.ToSlash(above)+"/") && taken(c.Pattern) // the folder is that of one task's results
-	}
-	below, err := filepath.Rel(from, to)
-	if err != nil || !filepath.IsLocal(below) {
-		return false
-	}
-	if below != "." && slices.ContainsFunc(strings.Split(filepath.ToSlash(below), "/"), ignored) {
-		return false
-	}
-	return taken(c.Pattern)
+	return false
 }
 
 // taken tells whether a pattern takes manifests.
@@ -97,6 +99,7 @@ type source struct {
 	pause   time.Duration // after the first failed announcement; doubles up to rescan
 	now     func() time.Time
 	listen  func() (notes, error)
+	after   map[gantry.State]after
 }
 
 // NewSource makes a source of a folder that is there: else it is NotFound with code
@@ -111,6 +114,7 @@ func NewSource(_ context.Context, c SourceConfig, _ gantry.Egress) (gantry.Sourc
 	return &source{
 		path: filepath.Clean(c.Path), pattern: cmp.Or(c.Pattern, "*"), settle: cmp.Or(c.Settle, defaultSettle),
 		rescan: 30 * time.Second, poll: 5 * time.Second, pause: time.Second, now: time.Now, listen: listen,
+		after: c.afters(),
 	}, nil
 }
 

@@ -120,6 +120,14 @@ func isAPI(err error) bool {
 	return ok
 }
 
+// errorCode is the code of the protocol that an operation failed with.
+func errorCode(err error) string {
+	if api, ok := errors.AsType[smithy.APIError](err); ok {
+		return api.ErrorCode()
+	}
+	return ""
+}
+
 // byStatus reads an HTTP status (RFC 9110 section 15) as S3 uses it.
 func byStatus(code int) (gantry.Kind, gantry.Code) {
 	switch code {

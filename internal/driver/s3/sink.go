@@ -25,6 +25,14 @@ type SinkConfig struct {
 	Region    string `yaml:"region" default:"us-east-1" doc:"The region of the bucket."`
 	PathStyle bool   `yaml:"path_style" doc:"Whether the bucket stands in the path and not in the host name, as most servers that are not AWS want it."`
 	Checksums string `yaml:"checksums" default:"sha256" one:"sha256 none" doc:"Whether the server keeps and checks a SHA-256 of each object; none for servers that know no checksums."`
+
+	Key          string            `yaml:"key" default:"{task}/{path}" doc:"What follows prefix in all keys, with {pipeline}, {source}, {task}, {date}, {year}, {month}, {day}, {leg}, {delivery}; it ends in /{path}."`
+	Metadata     map[string]string `yaml:"metadata" doc:"Metadata of each object, whose values may have the variables of key and {stage}, {processor}, {call}, {sha256}."`
+	Tags         map[string]string `yaml:"tags" doc:"Tags of each object, with the same variables."`
+	StorageClass string            `yaml:"storage_class" doc:"The class that objects are stored in, such as STANDARD_IA; empty: the bucket's own."`
+	ACL          string            `yaml:"acl" one:"private bucket-owner-full-control" doc:"The access control list of each object, for buckets that have them."`
+	Encryption   Encryption        `yaml:"encryption" doc:"How the server encrypts."`
+	Conditional  string            `yaml:"conditional" default:"auto" one:"auto off" doc:"Whether puts are refused by the server where a key is taken: auto, what it does is found out; off, it is never relied upon."`
 }
 
 func (c SinkConfig) place() place { return place{c.Bucket, c.Endpoint, c.Region, c.PathStyle} }
@@ -41,8 +49,20 @@ func (c SinkConfig) Check() []gantry.FieldProblem {
 	if c.Checksums != "" && c.Checksums != "sha256" && c.Checksums != "none" {
 		found = append(found, gantry.FieldProblem{Key: "checksums", Text: "is neither sha256 nor none"})
 	}
-	return found
+	if _, err := gantry.ParseKey(c.key()); err != nil {
+		found = append(found, gantry.FieldProblem{Key: "key", Text: err.Error()})
+	}
+	return append(found, c.checkLabels()...)
 }
+
+// mayLay tells whether keys of the sink may begin with a prefix.
+func (c SinkConfig) mayLay(prefix string) bool {
+	rest, below := strings.CutPrefix(prefix, c.Prefix)
+	t, err := gantry.ParseKey(c.key())
+	return strings.HasPrefix(c.Prefix, prefix) || below && err == nil && t.MayBegin(rest)
+}
+
+func (c SinkConfig) key() string { return cmp.Or(c.Key, gantry.DefaultKey) }
 
 const (
 	pieceSize = 64 << 20 // bytes of a piece of an upload; what is not larger goes in one
@@ -59,6 +79,10 @@ type sink struct {
 	sums   bool
 	piece  int64
 	guard  *string // If-None-Match
+
+	key    gantry.Template // empty: as deliveries say
+	labels labels
+	server server
 }
 
 // NewSink makes a sink of a bucket. It makes no calls.
@@ -66,8 +90,15 @@ func NewSink(_ context.Context, c SinkConfig, egress gantry.Egress) (gantry.Sink
 	for _, p := range c.Check() {
 		return nil, gantry.Errorf(gantry.Illegal, "bad_config", "open sink: %s: %s", p.Key, p.Text)
 	}
-	return &sink{client: newClient(c.place(), egress), bucket: c.Bucket, prefix: c.Prefix, sums: cmp.Or(c.Checksums, "sha256") == "sha256",
-		piece: pieceSize, guard: aws.String("*")}, nil
+	s := &sink{client: newClient(c.place(), egress), bucket: c.Bucket, prefix: c.Prefix, sums: cmp.Or(c.Checksums, "sha256") == "sha256",
+		piece: pieceSize, guard: aws.String("*"), labels: newLabels(c)}
+	if c.key() != gantry.DefaultKey {
+		s.key, _ = gantry.ParseKey(c.Key) // it was checked
+	}
+	if c.Conditional == "off" {
+		s.server.learn(wordRefused)
+	}
+	return s, nil
 }
 
 // Deliver puts one output under its key, whole or not at all, and never in the place of another: the
@@ -82,7 +113,10 @@ func (s *sink) Deliver(ctx context.Context, out gantry.Delivery) error {
 	if !fs.ValidPath(out.Path) || out.Path == "." {
 		return gantry.Errorf(gantry.Illegal, CodeBadPath, "deliver: the path is not below the prefix")
 	}
-	key := s.prefix + out.Path
+	key, err := s.keyOf(ctx, out)
+	if err != nil {
+		return err
+	}
 	if len(key) > maxKey {
 		return gantry.Errorf(gantry.Permanent, CodeNameTooLong, "deliver: the key is longer than %d bytes", maxKey)
 	}
@@ -92,26 +126,62 @@ func (s *sink) Deliver(ctx context.Context, out gantry.Delivery) error {
 	return s.deliverWhole(ctx, key, out, piece{out.Size, out.SHA})
 }
 
-// deliverWhole puts an output with one request.
+// keyOf gives the key of a delivery.
+func (s *sink) keyOf(ctx context.Context, out gantry.Delivery) (string, error) {
+	if s.key.Empty() {
+		return s.prefix + out.Path, nil
+	}
+	path, err := s.key.Fill(ctx, out)
+	return s.prefix + path, err
+}
+
+// deliverWhole puts an output with one request, and once more if the first was refused for its condition.
 func (s *sink) deliverWhole(ctx context.Context, key string, out gantry.Delivery, p piece) error {
+	if there, err := s.before(ctx, key, p); there || err != nil {
+		return err
+	}
+	err := s.put(ctx, key, out, p)
+	if errors.Is(err, errAgain) {
+		err = s.put(ctx, key, out, p)
+	}
+	if err != nil {
+		return err
+	}
+	return s.after(ctx, key, p)
+}
+
+func (s *sink) put(ctx context.Context, key string, out gantry.Delivery, p piece) error {
+	condition := s.condition()
+	out.SHA = p.sum
+	along, err := s.labels.fill(ctx, out)
+	if err != nil {
+		return err
+	}
 	r, err := out.Open(ctx)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
 	b := newBody(ctx, r, p, true)
-	in := &sdk.PutObjectInput{Bucket: &s.bucket, Key: &key, Body: b, ContentLength: &p.size, ContentType: mediaOf(out), IfNoneMatch: s.guard,
-		Metadata: map[string]string{ownSum: p.sum.String()}, ChecksumSHA256: s.checksum(p.sum)}
+	in := &sdk.PutObjectInput{Bucket: &s.bucket, Key: &key, Body: b, ContentLength: &p.size, ContentType: mediaOf(out), IfNoneMatch: condition,
+		ChecksumSHA256: s.checksum(p.sum)}
+	along.put(in)
+	var small string
 	if p.size <= inMemory { // and one of no bytes, of which nothing would be read
-		small, err := readSmall(b, p.size)
-		if err != nil {
+		if small, err = readSmall(b, p.size); err != nil {
 			return err
 		}
-		in.Body = small
+		in.Body = strings.NewReader(small)
 	}
 	_, err = s.client.PutObject(ctx, in, signedBody(p.sum))
 	if wrong := b.stop(); wrong != nil {
 		return wrong
+	}
+	if s.putAgain(err, condition) {
+		return errAgain
+	}
+	if err == nil {
+		s.keepSample(in, small, p.sum)
 	}
 	return s.judge(ctx, key, p, err)
 }
@@ -128,16 +198,13 @@ func (s *sink) checksum(sum gantry.Digest) *string {
 }
 
 // readSmall reads a body of at most inMemory bytes.
-func readSmall(b *body, size int64) (io.Reader, error) {
-	buf := make([]byte, size)
+func readSmall(b *body, size int64) (string, error) {
 	if size == 0 {
-		if err := b.whole(); err != nil {
-			return nil, err
-		}
-	} else if _, err := io.ReadFull(b, buf); err != nil {
-		return nil, err
+		return "", b.whole()
 	}
-	return strings.NewReader(string(buf)), nil
+	buf := make([]byte, size)
+	_, err := io.ReadFull(b, buf)
+	return string(buf), err
 }
 
 // judge says what the end of a put means. A key that was taken is looked at; so is one whose answer was
@@ -148,6 +215,9 @@ func (s *sink) judge(ctx context.Context, key string, p piece, err error) error 
 		return nil
 	}
 	class, code := plain(ctx, "deliver", err), status(err)
+	if code == http.StatusPreconditionFailed {
+		s.server.learn(wordKept)
+	}
 	taken := (code == http.StatusPreconditionFailed || code == http.StatusConflict) && gantry.CodeOf(class) != gantry.CodeConflict
 	lost := code == 0 && gantry.KindOf(class) == gantry.Transient && ctx.Err() == nil
 	if !taken && !lost {

@@ -34,6 +34,11 @@ type SourceConfig struct {
 	QueueURL      string           `yaml:"queue_url" filled:"true" doc:"Of sqs, the URL of the queue."`
 	QueueEndpoint string           `yaml:"queue_endpoint" doc:"Of sqs, the server, if it is not that of queue_url."`
 	Token         gantry.SecretRef `yaml:"token" doc:"Of webhook, a reference to what the sender has to know: Authorization: Bearer TOKEN."`
+
+	After       string `yaml:"after" default:"keep" one:"keep tag move delete" doc:"What becomes of an object once all its tasks are done: keep; tag, it gets gantry=done; move, it goes to move_to; delete."`
+	AfterFailed string `yaml:"after_failed" default:"keep" one:"keep tag move" doc:"What becomes of it if one of them failed: keep; tag, it gets gantry=failed; move, it goes to failed_to."`
+	MoveTo      string `yaml:"move_to" doc:"What keys begin with in place of prefix after a move, in the same bucket: done/."`
+	FailedTo    string `yaml:"failed_to" doc:"The same for after_failed."`
 }
 
 const (
@@ -70,28 +75,34 @@ func (c SourceConfig) Check() []gantry.FieldProblem {
 			found = append(found, gantry.FieldProblem{Key: d.key, Text: fmt.Sprintf("is not from 0 to %s", maxWait)})
 		}
 	}
-	return append(found, c.checkDiscover()...)
+	return append(append(found, c.checkDiscover()...), c.checkAfter()...)
 }
 
-// Takes tells whether results that a sink of a config lays down would be announced: it is the same
-// bucket, keys may begin with both prefixes, and what they begin with is not excluded. A pattern that leaves out manifests was
+// Takes tells whether what a sink or another source of a config lays down would be announced: it is the same
+// bucket, and its keys may begin with this prefix and are not excluded. A pattern that leaves out manifests was
 // made for the inputs alone.
-func (c SourceConfig) Takes(sink any) bool {
-	x, ok := sink.(*SinkConfig)
-	if !ok || !c.place().same(x.place()) {
-		return false
+func (c SourceConfig) Takes(other any) bool {
+	switch x := other.(type) {
+	case *SinkConfig:
+		common := x.Prefix // all that is announced of what the sink lays down begins so
+		if strings.HasPrefix(c.Prefix, x.Prefix) {
+			common = c.Prefix
+		}
+		matches, err := path.Match(cmp.Or(c.Pattern, "*"), gantry.ManifestName)
+		return c.place().same(x.place()) && x.mayLay(c.Prefix) && !c.excludes(common) && matches && err == nil
+	case *SourceConfig:
+		return c.place().same(x.place()) && slices.ContainsFunc([]string{x.MoveTo, x.FailedTo}, c.takesBelow)
 	}
-	common := x.Prefix // all that is announced of what the sink lays down begins so
-	if below, ok := strings.CutPrefix(c.Prefix, x.Prefix); ok && gantry.MayBegin(below) {
-		common = c.Prefix
-	} else if !strings.HasPrefix(x.Prefix, c.Prefix) {
-		return false
-	}
-	if slices.ContainsFunc(c.Exclude, func(p string) bool { return strings.HasPrefix(common, p) }) {
-		return false
-	}
-	matches, err := path.Match(cmp.Or(c.Pattern, "*"), gantry.ManifestName)
-	return matches && err == nil
+	return false
+}
+
+// takesBelow tells whether objects that are moved to a prefix would be announced.
+func (c SourceConfig) takesBelow(to string) bool {
+	return to != "" && (strings.HasPrefix(to, c.Prefix) || strings.HasPrefix(c.Prefix, to)) && !c.excludes(to)
+}
+
+func (c SourceConfig) excludes(prefix string) bool {
+	return slices.ContainsFunc(c.Exclude, func(p string) bool { return strings.HasPrefix(prefix, p) })
 }
 
 // source is a bucket. Its numbers are fields for the tests.
@@ -117,6 +128,8 @@ type source struct {
 	keeps  keeping // guarded by asking
 
 	*hearing
+
+	after map[gantry.State]after
 }
 
 // NewSource makes a source of a bucket. It makes no calls: whether the bucket is there shows when it
@@ -133,6 +146,7 @@ func NewSource(_ context.Context, c SourceConfig, egress gantry.Egress) (gantry.
 		client: newClient(c.place(), egress), bucket: c.Bucket, prefix: c.Prefix, exclude: c.Exclude, pattern: cmp.Or(c.Pattern, "*"),
 		poll: cmp.Or(c.Poll, defaultPoll), sweep: cmp.Or(c.Sweep, defaultSweep), settle: c.Settle,
 		pause: time.Second, page: 1000, few: 10, copy: cmp.Or(c.Copy, copyAuto), now: time.Now, etags: map[string]string{}, hearing: heard,
+		after: c.afters(),
 	}, nil
 }
 

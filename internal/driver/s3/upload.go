@@ -52,7 +52,13 @@ func (s *sink) measure(ctx context.Context, out gantry.Delivery, size int64) (pi
 // upload begins an upload, sends the pieces one after the other and completes it; an upload that
 // cannot be completed is given up. One whose process died remains: a rule of the bucket has to end it.
 func (s *sink) upload(ctx context.Context, key string, out gantry.Delivery, whole piece, pieces []piece) error {
-	in := &sdk.CreateMultipartUploadInput{Bucket: &s.bucket, Key: &key, ContentType: mediaOf(out), Metadata: map[string]string{ownSum: whole.sum.String()}}
+	out.SHA = whole.sum
+	along, err := s.labels.fill(ctx, out)
+	if err != nil {
+		return err
+	}
+	in := &sdk.CreateMultipartUploadInput{Bucket: &s.bucket, Key: &key, ContentType: mediaOf(out)}
+	along.create(in)
 	if s.sums {
 		in.ChecksumAlgorithm = types.ChecksumAlgorithmSha256
 	}
@@ -65,12 +71,19 @@ func (s *sink) upload(ctx context.Context, key string, out gantry.Delivery, whol
 		s.abort(ctx, key, begun.UploadId)
 		return err
 	}
+	condition := s.condition()
 	_, err = s.client.CompleteMultipartUpload(ctx, &sdk.CompleteMultipartUploadInput{Bucket: &s.bucket, Key: &key, UploadId: begun.UploadId,
-		IfNoneMatch: s.guard, MultipartUpload: &types.CompletedMultipartUpload{Parts: parts}})
+		IfNoneMatch: condition, MultipartUpload: &types.CompletedMultipartUpload{Parts: parts}})
 	if err != nil {
 		s.abort(ctx, key, begun.UploadId)
 	}
-	return s.judge(ctx, key, whole, err)
+	if s.putAgain(err, condition) {
+		return s.upload(ctx, key, out, whole, pieces)
+	}
+	if err = s.judge(ctx, key, whole, err); err != nil {
+		return err
+	}
+	return s.after(ctx, key, whole)
 }
 
 // send sends the pieces.

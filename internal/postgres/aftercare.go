@@ -1,0 +1,95 @@
+package postgres
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+//go:embed aftercare.sql
+var aftercareSQL string
+
+// Aftercare is an object with which something is to be done at its source, since all its tasks have ended.
+type Aftercare struct {
+	ID      int64
+	Arrival int64
+	Mark    string // how the source finds it; may hold names of people
+	Ended   gantry.State
+	Tries   int16 // that failed
+}
+
+// KeepInMind lays down that something is to be done with an object once its tasks have ended. It comes before the
+// arrival, so that no crash in between forgets it. An object that is put again is minded again.
+func (s *Store) KeepInMind(ctx context.Context, a gantry.Arrival, mark string) error {
+	_, err := s.pool.Exec(ctx, `insert into aftercare(source, ref_mac, version, mark, due) values ($1, $2, $3, $4, clock_timestamp() + interval '1 s')
+		on conflict (source, ref_mac, version) do update set mark = excluded.mark, due = excluded.due, at = clock_timestamp(), ended = null, tries = 0, code = null`,
+		a.Source, a.RefMAC[:], a.Version, mark)
+	if err != nil {
+		return fmt.Errorf("keep object in mind: %w", err)
+	}
+	return nil
+}
+
+// DueAftercare takes up to n objects of a source all of whose tasks have ended: of those made from it alone, and of
+// those whose collection it belongs to. They are the caller's for a time; then they are given again. more tells that others
+// may be due.
+func (s *Store) DueAftercare(ctx context.Context, source string, n int, within time.Duration) (list []Aftercare, more bool, err error) {
+	rows, err := s.pool.Query(ctx, aftercareSQL, source, n, micros(within))
+	if err != nil {
+		return nil, false, fmt.Errorf("find objects that are done with: %w", err)
+	}
+	var x Aftercare
+	var state int16
+	var ready bool
+	looked := 0
+	_, err = pgx.ForEachRow(rows, []any{&x.ID, &x.Arrival, &x.Mark, &state, &x.Tries, &ready}, func() error {
+		if looked++; ready {
+			x.Ended = gantry.State(state)
+			list = append(list, x)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, false, fmt.Errorf("find objects that are done with: %w", err)
+	}
+	return list, looked == n, nil
+}
+
+// Tended puts down what came of it. With a code it was not done; again says after what time to try once more, 0 never. Where
+// tasks are done, or a refusal stands, nothing more will be; where one failed, it may be done with after all.
+func (s *Store) Tended(ctx context.Context, x Aftercare, code gantry.Code, again time.Duration) error {
+	over := again == 0 && (code != "" || x.Ended == gantry.Done)
+	_, err := s.pool.Exec(ctx, `update aftercare set code = nullif($2, ''),
+		ended = case when $4::bigint = 0 then $3::smallint else ended end, tries = case when $2 = '' then 0 else tries + 1 end,
+		mark = case when not $5::bool then mark end,
+		due = case when $5::bool then null when $4::bigint > 0 then clock_timestamp() + $4::bigint * interval '1 us'
+			else clock_timestamp() + least(greatest((clock_timestamp() - at) / 4, interval '1 min'), interval '1 d') end
+		where id = $1`, x.ID, string(code), int16(x.Ended), micros(again), over)
+	if err != nil {
+		return fmt.Errorf("put down what came of an object: %w", err)
+	}
+	return nil
+}
+
+// TasksEnded has the objects that tasks were made of looked at now.
+func (s *Store) TasksEnded(ctx context.Context, tasks []gantry.TaskID) error {
+	ids := make([]int64, len(tasks))
+	for i, t := range tasks {
+		ids[i] = int64(t)
+	}
+	_, err := s.pool.Exec(ctx, `update aftercare c set due = clock_timestamp() from arrival a
+		where a.id = any(array(
+			select arrival from task where id = any($1) and arrival is not null
+			union all
+			select m.arrival from task t join collection_member m on m.collection = t.collection where t.id = any($1)))
+		and c.source = a.source and c.ref_mac = a.ref_mac and c.version = a.version and c.due > clock_timestamp()`, ids)
+	if err != nil {
+		return fmt.Errorf("note ended tasks: %w", err)
+	}
+	return nil
+}

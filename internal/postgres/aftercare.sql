@@ -1,0 +1,27 @@
+-- Takes objects of a source that are to be looked at, $2 at most, and says of which all tasks have ended, another way than
+-- at the last time something was done. Those are this caller's for $3 (us). The others are looked at again the later the longer
+-- they wait already. $1 source.
+with d as materialized (
+  select id, source, ref_mac, version, at, ended from aftercare
+  where source = $1 and due <= clock_timestamp() order by due limit $2 for update skip locked),
+x as materialized (
+  select d.id, d.at, d.ended, a.id as arrival, t.tasks, t.open,
+    case when t.failed > 0 then 6 when t.cancelled > 0 then 7 else 5 end as state
+  from d
+  left join lateral (select id from arrival a where a.source = d.source and a.ref_mac = d.ref_mac and a.version = d.version offset 0) a on true
+  cross join lateral (
+    select count(*) as tasks, count(*) filter (where final_state is null) as open,
+      count(*) filter (where parent is null and final_state = 6) as failed,
+      count(*) filter (where parent is null and final_state = 7) as cancelled
+    from task where task.id = any(array(
+      select id from task where arrival = a.id
+      union all
+      select t.id from collection_member m join task t on t.collection = m.collection where m.arrival = a.id))) t),
+r as materialized (
+  select x.*, tasks > 0 and open = 0 and state <> 7 and state is distinct from ended as ready from x),
+u as (
+  update aftercare c set due = clock_timestamp() + case when r.ready then $3::bigint * interval '1 us'
+    else least(greatest((clock_timestamp() - r.at) / 4, interval '1 s'), case when r.open > 0 then interval '15 min' else interval '1 d' end) end
+  from r where c.id = r.id
+  returning c.id, c.mark, c.tries)
+select u.id, coalesce(r.arrival, 0), coalesce(u.mark, ''), r.state, u.tries, r.ready from u join r using (id) order by u.id
