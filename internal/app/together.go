@@ -127,7 +127,7 @@ func closeAll(ctx context.Context, c *closer) error {
 		if err != nil || next != 0 {
 			return err
 		}
-		if err := c.close(ctx); err != nil {
+		if _, err := c.close(ctx); err != nil {
 			return err
 		}
 		select {

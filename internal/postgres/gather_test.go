@@ -343,8 +343,8 @@ func TestGatherAway(t *testing.T) {
 		"away": func() error { _, err := w.Gather(gone, []gantry.Gathering{w.file("a/1")}); return err },
 		"bad":  func() error { _, err := w.Gather(t.Context(), []gantry.Gathering{w.file("a/1"), bad}); return err },
 	} {
-		if err := f(); err == nil {
-			t.Errorf("%s: no error", name)
+		if err := f(); err == nil || (gantry.KindOf(err) == gantry.Illegal) != (name == "bad") {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 	if _, err := w.CloseDue(gone, 1, publicID); err == nil {
