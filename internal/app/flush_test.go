@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -49,5 +50,45 @@ func TestFlushBisects(t *testing.T) {
 		if err := <-j.done; err == nil {
 			t.Errorf("arrival %d was written", i)
 		}
+	}
+}
+
+// TestCloserAway: a database that is away is asked again after a while, and one without collections now and then.
+func TestCloserAway(t *testing.T) {
+	t.Parallel()
+	store := postgrestest.New(t)
+	c := newCloser(&App{Settings: Settings{Log: slog.New(slog.DiscardHandler)}, Store: store, rand: func() float64 { return 0.5 }}, func(...int32) {})
+	if again := c.look(t.Context()); again != closeIdle {
+		t.Errorf("without collections it looks again after %s", again)
+	}
+	store.Close()
+	if again := c.look(t.Context()); again != closeLook {
+		t.Errorf("without a database it looks again after %s", again)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { c.run(ctx); close(ended) }()
+	c.due(time.Millisecond) // it is told while it waits
+	cancel()
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Error("it does not end")
+	}
+}
+
+// TestCloserIsTold: what is due earlier than the next look is looked for then, and what is due later changes nothing.
+func TestCloserIsTold(t *testing.T) {
+	t.Parallel()
+	c := newCloser(&App{}, nil)
+	c.next = time.Now().Add(time.Hour)
+	c.due(2 * time.Hour)
+	if len(c.kick) != 0 || c.wait() < 59*time.Minute {
+		t.Error("a later end woke it")
+	}
+	c.due(time.Minute)
+	c.due(time.Second)
+	if len(c.kick) != 1 || c.wait() > time.Second {
+		t.Errorf("it waits %s", c.wait())
 	}
 }

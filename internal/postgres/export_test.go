@@ -61,4 +61,6 @@ const (
 	CopySQL      = copyMembersSQL
 	LeaveSQL     = leaveSQL
 	SupersedeSQL = supersedeSQL
+	AgainSQL     = arriveAgainSQL
+	ReviveSQL    = reviveSQL
 )
