@@ -64,7 +64,7 @@ func (r *run) together(ctx context.Context, in *intake, feeds map[string]*feed) 
 // is neither.
 func (r *run) member(ctx context.Context, in *intake, f *feed, i int, below string) (*gantry.Gathering, string, error) {
 	input, token := r.opts.Inputs[i], fmt.Sprintf("%s/%d", r.token, i)
-	group, name, ok := folderOf(below, f.collect.Depth)
+	group, name, _ := folderOf(below, f.collect.Depth)
 	if is, err := path.Match(f.collect.Marker, name); f.collect.Marker != "" && is && err == nil {
 		return nil, "", nil
 	}
@@ -86,8 +86,8 @@ func (r *run) member(ctx context.Context, in *intake, f *feed, i int, below stri
 		if err != nil && gantry.KindOf(err) != gantry.Illegal {
 			return nil, "", err
 		}
-		group, a.Name, ok = tags[keyword], clean(below), err == nil && tags[keyword] != ""
-		if !ok {
+		group, a.Name = tags[keyword], clean(below)
+		if err != nil || group == "" {
 			id, err := in.accept(ctx, f, o, token)
 			return nil, id, err
 		}
