@@ -15,6 +15,7 @@ const (
 	closeLook  = time.Second     // at most between two looks while collections are open: other processes open some too
 	closeIdle  = 5 * time.Second // while none is
 	closeSoon  = time.Millisecond
+	closeHeld  = 20 * time.Millisecond // while what is due is held by another, who closes it or adds to it
 )
 
 // closer closes collections when they are due, beside all other processes that do.
@@ -74,8 +75,11 @@ func (c *closer) run(ctx context.Context) {
 func (c *closer) look(ctx context.Context) time.Duration {
 	next, err := c.app.Store.NextDue(ctx)
 	if err == nil && next == 0 {
-		err = c.close(ctx)
 		next = closeSoon
+		var n int
+		if n, err = c.close(ctx); n == 0 {
+			next = closeHeld
+		}
 	}
 	switch {
 	case err != nil:
@@ -89,13 +93,13 @@ func (c *closer) look(ctx context.Context) time.Duration {
 	return min(max(next, closeSoon), closeLook)
 }
 
-// close closes one batch and makes its tasks.
-func (c *closer) close(ctx context.Context) error {
+// close closes one batch, makes its tasks, and says how many collections that were.
+func (c *closer) close(ctx context.Context) (int, error) {
 	fail.Point("before_close")
 	list, err := c.app.Store.CloseDue(context.WithoutCancel(ctx), closeBatch, c.app.collectionID)
 	fail.Point("after_close")
 	if err != nil {
-		return err
+		return 0, err
 	}
 	var lanes []int32
 	for _, x := range list {
@@ -107,7 +111,7 @@ func (c *closer) close(ctx context.Context) error {
 	if len(lanes) > 0 {
 		c.wake(lanes...)
 	}
-	return nil
+	return len(list), nil
 }
 
 // collectionID is the public id of the task of a group's revision.

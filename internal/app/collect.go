@@ -264,7 +264,7 @@ func (c *collected) run(ctx context.Context) {
 	}
 }
 
-// flush writes a batch; where that fails, its halves, so that one arrival that cannot be written fails alone.
+// flush writes a batch; where that fails for what is in it, its halves, so that one arrival that cannot be written fails alone.
 func (c *collected) flush(ctx context.Context, batch []*joining) {
 	list := make([]gantry.Gathering, len(batch))
 	for i, j := range batch {
@@ -273,7 +273,7 @@ func (c *collected) flush(ctx context.Context, batch []*joining) {
 	fail.Point("before_member")
 	got, err := c.app.Store.Gather(ctx, list)
 	fail.Point("after_member")
-	if err != nil && len(batch) > 1 {
+	if err != nil && gantry.KindOf(err) == gantry.Illegal && len(batch) > 1 {
 		half := len(batch) / 2
 		c.flush(ctx, batch[:half])
 		c.flush(ctx, batch[half:])

@@ -153,6 +153,10 @@ func TestStudiesAreTasks(t *testing.T) {
 	put(t, inbox, "a/empty.dcm", nil)
 	r.arrived(7)
 	r.wantSets("0/0.dcm 1/1.dcm 2/2.dcm", "picture.png", "broken.dcm", "empty.dcm")
+	ms := r.number(`select (extract(epoch from t.created_at - c.last_at) * 1000)::int from task t join collection c on c.id = t.collection`)
+	if t.Logf("from the last file to the task: %d ms", ms); ms > 2000 {
+		t.Error("nobody was told that a collection is due")
+	}
 	if n := r.number(`select count(*) from collection where not closed and arrivals = 1`); n != 1 {
 		t.Errorf("%d wait", n)
 	}

@@ -114,3 +114,18 @@ func TestRanges(t *testing.T) {
 		}
 	}
 }
+
+func TestCommonFolder(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		files []string
+		want  string
+	}{
+		{nil, ""}, {[]string{"/a/b/1"}, "/a/b"}, {[]string{"/a/b/1", "/a/b/2"}, "/a/b"}, {[]string{"/a/b/1", "/a/bc/2"}, "/a"},
+		{[]string{"/a/b/1", "/a/b/c/2"}, "/a/b"}, {[]string{"/a/b/c/1", "/a/b/2"}, "/a/b"}, {[]string{"/a/1", "/b/2"}, "/"}, {[]string{"/1", "/b/2"}, "/"},
+	} {
+		if got := commonFolder(c.files); got != c.want {
+			t.Errorf("%v: %s, want %s", c.files, got, c.want)
+		}
+	}
+}

@@ -23,7 +23,7 @@ import (
 // RunOptions are those of a one-shot run.
 type RunOptions struct {
 	Pipeline *gantry.Pipeline
-	Inputs   []string // files; each becomes a task
+	Inputs   []string // files; each becomes a task, or a member of one if the pipeline collects
 	Out      string   // folder for the results, in place of the pipeline's sinks
 	Rejoin   bool     // put together what was taken apart; so it is too if a sink of the pipeline asks for it
 	Progress func(Progress)
@@ -127,6 +127,23 @@ func (r *run) drive(ctx context.Context, s *scheduler.Session, in *intake) error
 	if err != nil {
 		return err
 	}
+	put := r.each
+	if r.plan.Collect != nil {
+		put = r.together
+	}
+	if err := put(ctx, in, feeds); err != nil {
+		return err
+	}
+	select {
+	case <-r.all:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// each makes a task of every input.
+func (r *run) each(ctx context.Context, in *intake, feeds map[string]*feed) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(8)
 	for i, input := range r.opts.Inputs {
@@ -145,15 +162,7 @@ func (r *run) drive(ctx context.Context, s *scheduler.Session, in *intake) error
 			return nil
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	select {
-	case <-r.all:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return g.Wait()
 }
 
 // runTarget stands on record for every folder that inputs lie in: their names may be those of patients.

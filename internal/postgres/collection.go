@@ -2,18 +2,23 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
+// CodeBadRow is the reason of what the database refuses whenever it is written (SQLSTATE classes 22, 23 and 54).
+const CodeBadRow gantry.Code = "bad_row"
+
 // Gather makes arrivals durable as members of the open collections of their groups, all or none, and says what became
 // of each. Where a group has no collection, or only one that is closed, one is opened, or what came is late, as the
-// rules have it. The same arrivals may be given again; then nothing changes. Of an object that comes again with other
+// rules have it. The same arrivals may be given again; then nothing changes. Where one row can never be written the error is Illegal. Of an object that comes again with other
 // bytes, only the last is a member. A collection is due so long after now as its rules say, on the database's clock.
 func (s *Store) Gather(ctx context.Context, list []gantry.Gathering) ([]gantry.Gathered, error) {
 	out := make([]gantry.Gathered, len(list))
@@ -24,13 +29,23 @@ func (s *Store) Gather(ctx context.Context, list []gantry.Gathering) ([]gantry.G
 		}
 		got, err := s.gatherRound(ctx, part)
 		if err != nil {
-			return nil, fmt.Errorf("gather arrivals: %w", err)
+			return nil, refused("gather arrivals", err)
 		}
 		for i, n := range round {
 			out[n] = got[i]
 		}
 	}
 	return out, nil
+}
+
+// refused tells rows that the database will never take, Illegal with code bad_row, from a database that cannot take any now. Its
+// own text may hold values.
+func refused(verb string, err error) error {
+	pe, ok := errors.AsType[*pgconn.PgError](err)
+	if ok && len(pe.Code) == 5 && slices.Contains([]string{"22", "23", "54"}, pe.Code[:2]) {
+		return gantry.Errorf(gantry.Illegal, CodeBadRow, "%s: the database refuses a row, %s", verb, pe.Code)
+	}
+	return fmt.Errorf("%s: %w", verb, err)
 }
 
 // gatherRound is Gather for arrivals of different objects. Those that are on record get their ids in list.

@@ -61,6 +61,8 @@ const (
 	CopySQL      = copyMembersSQL
 	LeaveSQL     = leaveSQL
 	SupersedeSQL = supersedeSQL
+	AgainSQL     = arriveAgainSQL
+	ReviveSQL    = reviveSQL
 )
 
 // The statements about sources. $1 source, $2 ref_mac; $1 lane, $2 tasks.

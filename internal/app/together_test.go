@@ -1,0 +1,75 @@
+package app_test
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/gantry-imaging/gantry/internal/app"
+	"github.com/gantry-imaging/gantry/internal/driver/all"
+	"github.com/gantry-imaging/gantry/internal/pipeline"
+)
+
+// runAll takes the files of a folder through a pipeline, however many tasks they become.
+func (r *rig) runAll(src string, inputs ...string) []app.Outcome {
+	r.t.Helper()
+	p, err := pipeline.Parse("test.yaml", []byte(src), all.Drivers(), r.Lookup)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	got, err := r.RunOnce(r.t.Context(), app.RunOptions{Pipeline: p, Inputs: inputs, Out: r.out})
+	if err != nil {
+		r.t.Fatalf("run: %v\n%s", err, r.log.text())
+	}
+	return got
+}
+
+// TestRunTogether: the inputs of a run become the tasks that they would become if they arrived, without a wait; a second run of
+// them makes tasks of its own.
+func TestRunTogether(t *testing.T) {
+	t.Parallel()
+	s := serve(t, scoring)
+	files := study(t, 4)
+	for name, c := range map[string]struct {
+		group string
+		want  []string
+		tasks int
+	}{
+		"folders":  {"{by: prefix, quiet: 1h}", []string{"0.dcm 1.dcm", "2.dcm", "a.png"}, 3},
+		"by depth": {"{by: prefix, depth: 1, marker: '*/_done', cap: 2h}", []string{"0.dcm 1.dcm deep/2.dcm", "a.png"}, 2},
+		"studies":  {"{by: study, count: 50}", []string{"a.png", "ct/0.dcm ct/1.dcm ct/deep/2.dcm", "_done"}, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, nil)
+			in := t.TempDir()
+			inputs := []string{"ct/0.dcm", "ct/1.dcm", "ct/deep/2.dcm", "a.png"}
+			for i, f := range inputs[:3] {
+				put(t, in, f, files[i])
+			}
+			put(t, in, "a.png", noise(30, [32]byte{1}))
+			if strings.Contains(c.group, "_done") || name == "studies" {
+				put(t, in, "ct/deep/_done", nil)
+				inputs = append(inputs, "ct/deep/_done")
+			}
+			for i := range inputs {
+				inputs[i] = filepath.Join(in, filepath.FromSlash(inputs[i]))
+			}
+			for run := range 2 {
+				got := r.runAll(collecting(s.URL, c.group), inputs...)
+				var ids []string
+				for _, o := range got {
+					ids = append(ids, o.ID)
+					if o.State != "done" && !strings.HasSuffix(o.Input, "_done") || !slices.Contains(inputs, o.Input) {
+						t.Errorf("%+v", o)
+					}
+				}
+				if slices.Sort(ids); len(slices.Compact(ids)) != c.tasks || len(got) != c.tasks {
+					t.Errorf("run %d: %d outcomes of %d tasks", run, len(got), c.tasks)
+				}
+			}
+			r.wantSets(append(c.want, c.want...)...)
+		})
+	}
+}
