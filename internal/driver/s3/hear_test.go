@@ -354,8 +354,8 @@ func TestAtOnceButInTurn(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	var wg sync.WaitGroup
-	wg.Go(func() { s.Watch(ctx, d.announce) })
+	var watch, wg sync.WaitGroup
+	watch.Go(func() { s.Watch(ctx, d.announce) })
 	for i := range 30 {
 		wg.Go(func() {
 			etag := ""
@@ -365,13 +365,11 @@ func TestAtOnceButInTurn(t *testing.T) {
 			if err := s.Hook(ctx, nil, said(b.name, etag, keys...), d.announce); err != nil {
 				t.Error(err)
 			}
-			if i == 29 {
-				time.Sleep(100 * time.Millisecond)
-				cancel()
-			}
 		})
 	}
 	wg.Wait()
+	cancel()
+	watch.Wait()
 	if overlaps.Load() > 0 || sideBySide.Load() == 0 {
 		t.Errorf("%d announcements of one object at once; %d of different ones", overlaps.Load(), sideBySide.Load())
 	}

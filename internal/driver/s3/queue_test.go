@@ -304,6 +304,39 @@ func TestQueueOverABadServer(t *testing.T) {
 	}
 }
 
+// Where the bucket cannot be listed, the queue goes on beside, and the journal is told.
+func TestQueueWithoutAListing(t *testing.T) {
+	t.Parallel()
+	b := newBucket(t, s3test.Start(t))
+	l := newLine(t, s3test.StartQueues(t))
+	behind, _ := url.Parse(b.server.Endpoint)
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(behind)
+		r.Out.Host = r.In.Host // it is signed
+	}}
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Has("list-type") {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	t.Cleanup(front.Close)
+	s, d := b.queued(l, l.endpoint, func(c *SourceConfig) { c.Discover, c.Endpoint = []string{"poll", "sqs"}, front.URL })
+	s.pause = 10 * time.Millisecond
+	watching(t, s, d)
+	until(t, "the journal is told twice", func() bool {
+		told := d.told()
+		return len(told) > 1 && told[1].Channel == gantry.ChannelPoll && gantry.CodeOf(told[1].Err) == CodeAccessDenied
+	})
+	if err := b.put("a", nil); err != nil {
+		t.Fatal(err)
+	}
+	l.send(string(said(b.name, "", "a")))
+	l.emptied()
+	want(t, d.take(), "accepted a")
+}
+
 // Every request to the queue carries the digest of its body in a signature for SQS, and leaves once.
 func TestQueueIsSigned(t *testing.T) {
 	t.Parallel()
