@@ -62,8 +62,8 @@ func (a *App) Hook(ctx context.Context, kind, source string, h http.Header, body
 		ctx, announce = living, a.announcing(in, f)
 	}
 	err = driver.Hook(ctx, h, b, announce)
-	if err != nil && gantry.KindOf(err) != gantry.Illegal {
-		a.Log.Warn("hook", "source", f.name, "code", string(gantry.CodeOf(err)))
+	if code := gantry.CodeOf(err); err != nil && gantry.KindOf(err) != gantry.Illegal && code != CodeNoLease {
+		a.Log.Warn("hook", "source", f.name, "code", string(code))
 	}
 	return err
 }

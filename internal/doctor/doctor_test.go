@@ -150,6 +150,21 @@ type at gantry.Target
 // Target gives it.
 func (a at) Target() gantry.Target { return gantry.Target(a) }
 
+// telling is a config with a queue beside its own target.
+type telling struct{ at }
+
+// Further gives the queue.
+func (telling) Further() []gantry.FurtherTarget {
+	return []gantry.FurtherTarget{{Target: gantry.Target{Scheme: "http", Host: "127.0.0.1", Port: "1", Model: "1/queue"}}}
+}
+
+// TestFurtherTargets looks at the queue of a source too.
+func TestFurtherTargets(t *testing.T) {
+	dir := t.TempDir()
+	p := &gantry.Pipeline{Name: "one", Sources: []gantry.Endpoint{{Name: "e", Config: telling{at{Scheme: "dir", Host: dir}}}}}
+	mustBe(t, targets(t.Context(), []*gantry.Pipeline{p}), map[string]Level{"target dir:" + dir: OK, "target http://127.0.0.1:1/1/queue": Problem})
+}
+
 // TestTargets knocks at servers with and without TLS, at a closed port, at an address that no target
 // may have, and looks at folders.
 func TestTargets(t *testing.T) {

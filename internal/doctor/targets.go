@@ -40,14 +40,21 @@ func uses(pipelines []*gantry.Pipeline) []use {
 		if !ok || t.Target().Scheme == "upload" { // the process itself is asked there
 			return
 		}
-		at := t.Target()
-		u := by[at.Key()]
-		if u == nil {
-			u = &use{Target: at}
-			by[at.Key()] = u
+		all := []gantry.Target{t.Target()}
+		if r, ok := e.Config.(gantry.Reaching); ok {
+			for _, x := range r.Further() {
+				all = append(all, x.Target)
+			}
 		}
-		u.names = append(u.names, role+" "+e.Name+" of "+p.Name)
-		u.writable = u.writable || role == "sink"
+		for _, at := range all {
+			u := by[at.Key()]
+			if u == nil {
+				u = &use{Target: at}
+				by[at.Key()] = u
+			}
+			u.names = append(u.names, role+" "+e.Name+" of "+p.Name)
+			u.writable = u.writable || role == "sink"
+		}
 	}
 	for _, p := range pipelines {
 		for _, e := range p.Sources {

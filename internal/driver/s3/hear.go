@@ -106,8 +106,8 @@ func (s *source) Watch(ctx context.Context, announce func(context.Context, gantr
 }
 
 // WatchFrom announces objects in each way that the config says, until ctx ends: it lists the bucket, and takes
-// messages from the queue. What a server sends by itself comes through Hook. An error is that of the listing, as
-// watchListing says; a queue that fails is asked again and again, and the journal is told.
+// messages from the queue. What a server sends by itself comes through Hook. An error is that of the listing alone, as
+// watchListing says. Of the listing and a queue each goes on while the other fails; the journal is told.
 func (s *source) WatchFrom(ctx context.Context, l gantry.Ledger, announce func(context.Context, gantry.Object) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
@@ -116,11 +116,31 @@ func (s *source) WatchFrom(ctx context.Context, l gantry.Ledger, announce func(c
 	if s.queue != nil {
 		wg.Go(func() { s.watchQueue(ctx, announce) })
 	}
-	if s.by(gantry.ChannelPoll) {
+	switch {
+	case !s.by(gantry.ChannelPoll):
+		<-ctx.Done()
+		return nil
+	case s.queue == nil:
 		return s.watchListing(ctx, l, announce)
 	}
-	<-ctx.Done()
+	s.keepListing(ctx, l, announce)
 	return nil
+}
+
+// keepListing lists beside a queue, which goes on where the bucket cannot be listed.
+func (s *source) keepListing(ctx context.Context, l gantry.Ledger, announce func(context.Context, gantry.Object) error) {
+	for pause := s.pause; ; pause = min(2*pause, maxBackoff) {
+		err := s.watchListing(ctx, l, announce)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		s.note(ctx, gantry.Notice{Channel: gantry.ChannelPoll, Err: err})
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+	}
 }
 
 // HookToken refers to what a sender of notifications has to know; empty if none are taken.

@@ -23,7 +23,7 @@ const (
 	queueSide     = 128 // messages under way at once
 	removeTimeout = 5 * time.Second
 	queueWait     = 20 * time.Second // for the first message, as long as SQS waits
-	queueHidden   = time.Minute      // how long a message is nobody else's; prolonged while it is being taken
+	queueHidden   = 30 * time.Second // how long a message is nobody else's; prolonged while it is being taken
 	queueTimeout  = 10 * time.Second // of a request beside the wait
 	maxHidden     = 15 * time.Minute // until a message that could not be taken comes again
 )
@@ -103,9 +103,12 @@ func (t *taker) poll(ctx context.Context) {
 		for range n - len(list) {
 			<-t.slots
 		}
-		if err != nil && ctx.Err() == nil {
+		switch {
+		case err != nil && ctx.Err() == nil:
 			t.tire(err)
 			t.note(ctx, gantry.Notice{Channel: gantry.ChannelSQS, Err: err})
+		case err == nil && len(list) == 0: // what failed is hidden for a time of its own
+			t.refresh()
 		}
 		for _, m := range list {
 			t.under.Go(func() {

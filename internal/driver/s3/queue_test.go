@@ -7,12 +7,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -235,64 +231,6 @@ func TestQueueOfALargeObject(t *testing.T) {
 	}
 }
 
-// While the queue is away or answers nonsense, the listing goes on, the journal is told, and what waits in the
-// queue is taken afterwards.
-func TestQueueOverABadServer(t *testing.T) {
-	t.Parallel()
-	b := newBucket(t, s3test.Start(t))
-	l := newLine(t, s3test.StartQueues(t))
-	behind, _ := url.Parse(l.endpoint)
-	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(behind) }}
-	var bad atomic.Int64
-	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !strings.HasSuffix(r.Header.Get("X-Amz-Target"), "ReceiveMessage") || bad.Load() >= 6 {
-			proxy.ServeHTTP(w, r)
-			return
-		}
-		switch bad.Add(1) {
-		case 1:
-			w.WriteHeader(http.StatusServiceUnavailable)
-		case 2:
-			w.Header().Set("Content-Type", "application/x-amz-json-1.0")
-			io.WriteString(w, `{"Messages":[{"Body":`)
-		case 3:
-			w.WriteHeader(http.StatusBadRequest)
-			io.WriteString(w, `{"__type":"com.amazonaws.sqs#QueueDoesNotExist","message":"DOE^JANE"}`)
-		case 4:
-			panic(http.ErrAbortHandler)
-		case 5:
-			io.Copy(w, io.LimitReader(zeros{}, 2*maxAnswer))
-		case 6: // a body that is not the one its sum is of
-			w.Header().Set("Content-Type", "application/x-amz-json-1.0")
-			io.WriteString(w, `{"Messages":[{"Body":"{}","MD5OfBody":"0123","MessageId":"m","ReceiptHandle":"r"}]}`)
-		}
-	}))
-	t.Cleanup(front.Close)
-	s, d := b.queued(l, front.URL, func(c *SourceConfig) { c.Discover = []string{"poll", "sqs"} })
-	s.queue.pollers = 1
-	watching(t, s, d)
-	if err := b.put("listed", nil); err != nil {
-		t.Fatal(err)
-	}
-	until(t, "the listing goes on", func() bool { return len(d.take()) == 1 })
-	l.send(string(said(b.name, "0123", "gone")))
-	l.emptied()
-	want(t, d.take(), "source_gone gone")
-	var kinds []string
-	for _, n := range d.told() {
-		if n.Err == nil {
-			continue
-		}
-		if strings.Contains(n.Err.Error(), "DOE") {
-			t.Errorf("%v", n.Err)
-		}
-		kinds = append(kinds, fmt.Sprintf("%s/%s", gantry.KindOf(n.Err), gantry.CodeOf(n.Err)))
-	}
-	if got := strings.Join(kinds[:min(3, len(kinds))], " "); got != "unavailable/slow_down transient/transient not_found/queue_missing" && got != "unavailable/slow_down bad_response/malformed_answer not_found/queue_missing" || len(kinds) != 6 {
-		t.Errorf("%q", kinds)
-	}
-}
-
 // Every request to the queue carries the digest of its body in a signature for SQS, and leaves once.
 func TestQueueIsSigned(t *testing.T) {
 	t.Parallel()
@@ -349,11 +287,3 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 // RoundTrip sends a request.
 func (r roundTrip) RoundTrip(req *http.Request) (*http.Response, error) { return r(req) }
-
-// zeros never end.
-type zeros struct{}
-
-func (zeros) Read(p []byte) (int, error) {
-	clear(p)
-	return len(p), nil
-}
