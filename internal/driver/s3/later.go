@@ -59,9 +59,12 @@ func (w *watcher) drop(x sight) {
 	delete(w.later, idOf(x.Ref, x.Sequencer))
 }
 
+// announceOne announces an object. If another channel was at its key just now, the ledger has to be asked again.
 func (w *watcher) announceOne(ctx context.Context, o gantry.Object) error {
 	if o.Version != "" {
-		w.expect(o.Ref, `"`+o.Version+`"`)
+		if w.expect(o.Ref, `"`+o.Version+`"`) {
+			o.New = false
+		}
 		defer w.forget(o.Ref)
 	}
 	return w.announce(ctx, o)

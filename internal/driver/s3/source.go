@@ -101,6 +101,7 @@ type source struct {
 
 	mu    sync.Mutex
 	etags map[string]string // of the objects being announced, by ref
+	freed *sync.Cond        // on mu: one of etags was forgotten
 
 	asking sync.Mutex
 	keeps  keeping // guarded by asking
@@ -112,23 +113,33 @@ func NewSource(_ context.Context, c SourceConfig, egress gantry.Egress) (gantry.
 	for _, p := range c.Check() {
 		return nil, gantry.Errorf(gantry.Illegal, "bad_config", "open source: %s: %s", p.Key, p.Text)
 	}
-	return &source{
+	out := &source{
 		client: newClient(c.place(), egress), bucket: c.Bucket, prefix: c.Prefix, exclude: c.Exclude, pattern: cmp.Or(c.Pattern, "*"),
 		poll: cmp.Or(c.Poll, defaultPoll), sweep: cmp.Or(c.Sweep, defaultSweep), settle: c.Settle,
 		pause: time.Second, page: 1000, few: 10, copy: cmp.Or(c.Copy, copyAuto), now: time.Now, etags: map[string]string{},
-	}, nil
+	}
+	out.freed = sync.NewCond(&out.mu)
+	return out, nil
 }
 
-func (s *source) expect(ref, etag string) {
+// expect binds the readings of ref to an ETag until forget. It waits while ref is bound already, so that of two channels
+// that tell of one key none reads what the other was told of, and says whether it did.
+func (s *source) expect(ref, etag string) (waited bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for s.etags[ref] != "" {
+		waited = true
+		s.freed.Wait()
+	}
 	s.etags[ref] = etag
+	return waited
 }
 
 func (s *source) forget(ref string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.etags, ref)
+	s.freed.Broadcast()
 }
 
 func (s *source) expected(ref string) string {

@@ -248,6 +248,34 @@ func TestSideBySide(t *testing.T) {
 	}
 }
 
+// Two channels that tell of two states of one key take turns: each reads what it was told of, or nothing.
+func TestTurnsAtOneKey(t *testing.T) {
+	t.Parallel()
+	_, s := hall(t, 0)
+	var mu sync.Mutex
+	var seen []string
+	w := newWatcher(s, newMemory(), func(_ context.Context, o gantry.Object) error {
+		if got := s.expected(o.Ref); got != `"`+o.Version+`"` {
+			t.Errorf("%s is read as %s", o.Version, got)
+		}
+		time.Sleep(5 * time.Millisecond)
+		mu.Lock()
+		defer mu.Unlock()
+		seen = append(seen, fmt.Sprint(o.New))
+		return nil
+	})
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			w.announceOne(t.Context(), gantry.Object{Ref: "a", Version: fmt.Sprint("v", i), New: true})
+		})
+	}
+	wg.Wait()
+	if strings.Join(seen, " ") != "true false false false" || len(s.etags) != 0 {
+		t.Errorf("announced as new: %v; %d left bound", seen, len(s.etags))
+	}
+}
+
 // A ledger that does not answer is a failure of the listing, and leaves no key behind that nobody is at.
 func TestLedgerAway(t *testing.T) {
 	t.Parallel()
