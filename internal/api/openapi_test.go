@@ -42,18 +42,10 @@ func TestOpenAPI(t *testing.T) {
 			served = append(served, pattern)
 		}
 	}
-	for pattern := range newCallbacks(nil).routes() {
-		served = append(served, pattern)
-	}
-	for pattern := range sourceRoutes(nil) {
-		served = append(served, pattern)
-	}
-	for pattern := range newHooks(nil).routes() {
-		served = append(served, pattern)
-	}
-	for pattern := range collectionRoutes(nil) {
-		served = append(served, pattern)
-	}
+	served = slices.AppendSeq(served, maps.Keys(newCallbacks(nil).routes()))
+	served = slices.AppendSeq(served, maps.Keys(sourceRoutes(nil)))
+	served = slices.AppendSeq(served, maps.Keys(newHooks(nil).routes()))
+	served = slices.AppendSeq(served, maps.Keys(collectionRoutes(nil)))
 	if diff := cmp.Diff(slices.Sorted(slices.Values(served)), slices.Sorted(slices.Values(said))); diff != "" {
 		t.Errorf("routes (-served +said):\n%s", diff)
 	}

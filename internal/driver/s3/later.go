@@ -59,6 +59,7 @@ func (w *watcher) drop(x sight) {
 	delete(w.later, idOf(x.Ref, x.Sequencer))
 }
 
+// announceOne announces an object in its turn. If another channel was at its key just now, the ledger has to be asked again.
 func (w *watcher) announceOne(ctx context.Context, o gantry.Object) error {
 	return w.tell(ctx, o, w.announce)
 }

@@ -13,127 +13,6 @@ import (
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
-// book is a ledger that several watches have one after the other.
-type book struct {
-	*memory
-	mu     sync.Mutex
-	up     gantry.TakeUp
-	sweeps []gantry.Sweep
-	failed []error
-	times  map[string]int // that an object was announced and taken
-}
-
-func newBook() *book { return &book{memory: newMemory(), times: map[string]int{}} }
-
-func (b *book) Progress(context.Context) (gantry.TakeUp, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.up, nil
-}
-
-func (b *book) Keep(p gantry.TakeUp) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.up = p
-}
-
-func (b *book) Swept(s gantry.Sweep) { // nothing is forgotten: it has a database
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.sweeps = append(b.sweeps, s)
-}
-
-func (b *book) Failed(err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.failed = append(b.failed, err)
-}
-
-func (b *book) missed() (n int64) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, s := range b.sweeps {
-		n += s.Missed
-	}
-	return n
-}
-
-// announcing makes an announce that counts what was taken.
-func (b *book) announcing(take func(context.Context, gantry.Object) error) func(context.Context, gantry.Object) error {
-	return b.noting(func(ctx context.Context, o gantry.Object) error {
-		if take != nil {
-			if err := take(ctx, o); err != nil {
-				return err
-			}
-		}
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		b.times[o.Ref]++
-		return nil
-	})
-}
-
-func (b *book) taken() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return len(b.times)
-}
-
-func (b *book) has(key string) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.times[key] > 0
-}
-
-func (b *book) done() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.up.Taken && !b.up.Backlog
-}
-
-// hall makes a bucket of n old keys on a server, and a source of it that is listed in pages of 100.
-func hall(t *testing.T, n int) (*shelf, *source) {
-	t.Helper()
-	sh := &shelf{young: map[string]bool{}}
-	for i := range n {
-		sh.keys = append(sh.keys, fmt.Sprintf("k%05d", i))
-	}
-	s := serveSource(t, sh.ServeHTTP)
-	s.page, s.few, s.sweep, s.poll = 100, 2, time.Hour, 5*time.Millisecond
-	return sh, s
-}
-
-// insert puts a key in its place.
-func (s *shelf) insert(key string, young bool) {
-	s.set(func() {
-		at, _ := slices.BinarySearch(s.keys, key)
-		s.keys, s.young[key] = slices.Insert(s.keys, at, key), young
-	})
-}
-
-// during runs a watch until f returns.
-func during(t *testing.T, s *source, b *book, take func(context.Context, gantry.Object) error, f func()) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- s.WatchFrom(ctx, b, b.announcing(take)) }()
-	f()
-	cancel()
-	if err := <-done; err != nil {
-		t.Errorf("watch: %v", err)
-	}
-}
-
-// until waits for something.
-func until(t testing.TB, what string, f func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !f(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%s did not come", what)
-		}
-	}
-}
-
 // A bucket of old objects is taken up where the last watch stopped, and each object once.
 func TestTakeUpResumes(t *testing.T) {
 	t.Parallel()
@@ -366,6 +245,34 @@ func TestSideBySide(t *testing.T) {
 	}
 	if b.taken() != 900 || len(w.busy) != 0 {
 		t.Errorf("%d taken, %d left busy", b.taken(), len(w.busy))
+	}
+}
+
+// Two channels that tell of two states of one key take turns: each reads what it was told of, or nothing.
+func TestTurnsAtOneKey(t *testing.T) {
+	t.Parallel()
+	_, s := hall(t, 0)
+	var mu sync.Mutex
+	var seen []string
+	w := newWatcher(s, newMemory(), func(_ context.Context, o gantry.Object) error {
+		if got := s.expected(o.Ref); got != `"`+o.Version+`"` {
+			t.Errorf("%s is read as %s", o.Version, got)
+		}
+		time.Sleep(5 * time.Millisecond)
+		mu.Lock()
+		defer mu.Unlock()
+		seen = append(seen, fmt.Sprint(o.New))
+		return nil
+	})
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			w.announceOne(t.Context(), gantry.Object{Ref: "a", Version: fmt.Sprint("v", i), New: true})
+		})
+	}
+	wg.Wait()
+	if strings.Join(seen, " ") != "true false false false" || len(s.etags) != 0 {
+		t.Errorf("announced as new: %v; %d left bound", seen, len(s.etags))
 	}
 }
 
