@@ -55,9 +55,10 @@ type intake struct {
 	ids []int64 // numbers of arrivals taken from the database ahead
 }
 
-// admission is an arrival with all that is made of it, in one commit.
+// admission is an arrival with all that is made of it, in one commit, or one that goes nowhere.
 type admission struct {
 	list []gantry.Admission
+	away *gantry.Arrival // nil where list is not empty
 	done chan error
 }
 
@@ -126,7 +127,7 @@ func (in *intake) take(ctx context.Context, f *feed, o offer, run string) (publi
 	if len(list) == 0 {
 		return "", a.SHA, in.matched(ctx, f, o, a)
 	}
-	if err := in.admit(ctx, list); err != nil {
+	if err := in.admit(ctx, &admission{list: list}); err != nil {
 		return "", a.SHA, err
 	}
 	in.wake(lanes...)
@@ -203,9 +204,9 @@ func (in *intake) nextID(ctx context.Context) (int64, error) {
 	return id, nil
 }
 
-// admit makes the tasks of an arrival durable, together with whatever else arrives at that moment.
-func (in *intake) admit(ctx context.Context, list []gantry.Admission) error {
-	a := &admission{list: list, done: make(chan error, 1)}
+// admit makes the tasks of an arrival durable, or that it has none, together with whatever else arrives at that moment.
+func (in *intake) admit(ctx context.Context, a *admission) error {
+	a.done = make(chan error, 1)
 	select {
 	case in.queue <- a:
 	case <-ctx.Done():
@@ -255,7 +256,10 @@ func (in *intake) flush(ctx context.Context, batch []*admission) {
 		}
 	}
 	fail.Point("before_arrival")
-	_, err := in.app.Store.Enqueue(ctx, rows)
+	err := in.flushAway(ctx, batch)
+	if err == nil && len(rows) > 0 {
+		_, err = in.app.Store.Enqueue(ctx, rows)
+	}
 	fail.Point("after_arrival")
 	if err != nil && len(batch) > 1 {
 		half := len(batch) / 2

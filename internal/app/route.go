@@ -92,12 +92,26 @@ func (in *intake) become(w way, f *feed, o offer, a gantry.Arrival, run string) 
 // row stands for whatever state of the object was looked at last.
 func (in *intake) unmatched(ctx context.Context, f *feed, o offer, a gantry.Arrival, reason gantry.Code) error {
 	a.Status, a.Reason, a.Size = gantry.Unmatched, reason, o.Size
-	if err := in.app.Store.TurnAway(ctx, []gantry.Arrival{a}); err != nil {
+	if err := in.admit(ctx, &admission{away: &a}); err != nil {
 		return err
 	}
 	in.app.Metrics.Arrived(f.name, a.Status)
 	in.app.Log.Info("unmatched", "source", f.name, "arrival", a.ID, "code", string(reason))
 	return nil
+}
+
+// flushAway writes what goes nowhere among what arrived at a moment.
+func (in *intake) flushAway(ctx context.Context, batch []*admission) error {
+	var list []gantry.Arrival
+	for _, a := range batch {
+		if a.away != nil {
+			list = append(list, *a.away)
+		}
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	return in.app.Store.TurnAway(ctx, list)
 }
 
 // matched is told of an arrival that was accepted: that a state of it which has no version was turned away, does not

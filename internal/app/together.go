@@ -92,7 +92,7 @@ func (r *run) member(ctx context.Context, in *intake, f *feed, i int, below stri
 			return nil, id, err
 		}
 	}
-	x := in.gathering(f, a, group)
+	x := in.gathering(way{f.plan, f.lane, f.collect}, f, a, group)
 	x.Group = gantry.MAC(in.app.Key, "group", f.name, r.token, group)
 	return &x, "", nil
 }

@@ -20,12 +20,15 @@ type arrivalRows struct {
 	macs, shas                          [][]byte
 	locations, sequencers, places, whys []string
 	statuses                            []int16
+	events                              []string
+	vias                                []int32
 }
 
 func (r *arrivalRows) add(a *gantry.Arrival, status gantry.ArrivalStatus, why gantry.Code) {
 	r.ids, r.sources, r.macs, r.versions = append(r.ids, a.ID), append(r.sources, a.Source), append(r.macs, a.RefMAC[:]), append(r.versions, a.Version)
 	r.names, r.sizes, r.shas = append(r.names, a.Name), append(r.sizes, a.Size), append(r.shas, digestOrNull(a.SHA))
 	r.locations, r.sequencers, r.places = append(r.locations, a.Location), append(r.sequencers, a.Sequencer), append(r.places, a.Place)
+	r.events, r.vias = append(r.events, a.Event), append(r.vias, a.Via)
 	r.statuses, r.whys = append(r.statuses, int16(status)), append(r.whys, string(why))
 }
 
@@ -52,13 +55,14 @@ func queueArrivals(b *pgx.Batch, list []gantry.Gathering, seen []sight, out []ga
 	}
 	n := &inserted{want: len(fresh.ids)}
 	if r := fresh; len(r.ids) > 0 {
-		b.Queue(arriveSQL, r.ids, r.sources, r.macs, r.versions, r.names, r.sizes, r.shas, r.locations, r.sequencers, r.places, r.statuses, r.whys).Exec(func(tag pgconn.CommandTag) error {
+		b.Queue(arriveSQL, r.ids, r.sources, r.macs, r.versions, r.names, r.sizes, r.shas, r.locations, r.sequencers, r.places, r.statuses, r.whys,
+			r.events, r.vias).Exec(func(tag pgconn.CommandTag) error {
 			n.made = int(tag.RowsAffected())
 			return nil
 		})
 	}
 	if r := known; len(r.ids) > 0 {
-		b.Queue(arriveAgainSQL, r.ids, r.sequencers, r.places)
+		b.Queue(arriveAgainSQL, r.ids, r.sequencers, r.places, r.events, r.vias)
 	}
 	if r := revived; len(r.ids) > 0 {
 		b.Queue(reviveSQL, r.ids, r.sizes, r.shas, r.locations, r.sequencers, r.places, r.names, r.statuses, r.whys)

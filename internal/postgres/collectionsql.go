@@ -36,18 +36,21 @@ insert into collection(pipeline, key_mac, revision, source, name)
 select pipeline, key_mac, revision, source, name from unnest($1::text[], $2::bytea[], $3::int[], $4::text[], $5::text[]) r(pipeline, key_mac, revision, source, name)
 returning pipeline, key_mac, id`
 
-// By arrival: $1 id, $2 source, $3 ref_mac, $4 version, $5 name, $6 size, $7 sha, $8 location, $9 sequencer, $10 place, $11 status, $12 reason.
+// By arrival: $1 id, $2 source, $3 ref_mac, $4 version, $5 name, $6 size, $7 sha, $8 location, $9 sequencer, $10 place, $11 status, $12 reason,
+// $13 event, $14 via.
 const arriveSQL = `
-insert into arrival(id, source, ref_mac, version, name, size, sha, location, sequencer, place, status, reason)
-select id, source, ref_mac, version, name, size, sha, location, sequencer, nullif(place, ''), status, nullif(reason, '')
-from unnest($1::bigint[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::bigint[], $7::bytea[], $8::text[], $9::text[], $10::text[], $11::smallint[], $12::text[])
-  as r(id, source, ref_mac, version, name, size, sha, location, sequencer, place, status, reason)
+insert into arrival(id, source, ref_mac, version, name, size, sha, location, sequencer, place, status, reason, event, via)
+select id, source, ref_mac, version, name, size, sha, location, sequencer, nullif(place, ''), status, nullif(reason, ''), nullif(event, ''), nullif(via, 0)
+from unnest($1::bigint[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::bigint[], $7::bytea[], $8::text[], $9::text[], $10::text[], $11::smallint[], $12::text[],
+    $13::text[], $14::int[]) as r(id, source, ref_mac, version, name, size, sha, location, sequencer, place, status, reason, event, via)
 on conflict do nothing`
 
-// arriveAgainSQL does what enqueue.sql does about bytes that came before. By arrival: $1 id, $2 sequencer, $3 place.
+// arriveAgainSQL does what enqueue.sql does about bytes that came before. By arrival: $1 id, $2 sequencer, $3 place,
+// $4 event, $5 via.
 const arriveAgainSQL = `
-update arrival a set sequencer = r.sequencer, place = case when a.place is not null then coalesce(nullif(r.place, ''), a.place) end
-from unnest($1::bigint[], $2::text[], $3::text[]) r(id, sequencer, place) where a.id = r.id`
+update arrival a set sequencer = r.sequencer, place = case when a.place is not null then coalesce(nullif(r.place, ''), a.place) end,
+  event = greatest(a.event, nullif(r.event, '')), via = coalesce(nullif(r.via, 0), a.via)
+from unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::int[]) r(id, sequencer, place, event, via) where a.id = r.id`
 
 // reviveSQL accepts arrivals that are on record and were not, or whose bytes nobody wanted. By arrival: $1 id, $2 size, $3 sha, $4 location,
 // $5 sequencer, $6 place, $7 name, $8 status, $9 reason.

@@ -78,21 +78,38 @@ func (s *Store) Decided(ctx context.Context, source string, ref gantry.Digest, s
 // TurnAway puts arrivals on record that no task is made from, all or none, with their status and reason. One
 // that is on record already stays as it is, but that one which is unmatched again is so for the last reason.
 func (s *Store) TurnAway(ctx context.Context, list []gantry.Arrival) error {
-	batch := &pgx.Batch{}
+	var (
+		ids, sizes                                            []int64
+		sources, versions, names, sequencers, places, reasons []string
+		events                                                []string
+		macs, shas                                            [][]byte
+		statuses                                              []int16
+		vias                                                  []int32
+	)
 	for _, a := range list {
-		batch.Queue(`insert into arrival(id, source, ref_mac, version, name, size, sha, sequencer, place, status, reason, via, event)
-			values ($1, $2, $3, $4, $5, $6, $7, $8, nullif($9, ''), $10, nullif($11, ''), nullif($12, 0), nullif($14, ''))
-			on conflict (source, ref_mac, version) do update set sequencer = excluded.sequencer, size = excluded.size,
-				status = excluded.status, reason = excluded.reason, via = excluded.via
-			where excluded.status = $13 and (arrival.status = $13 or arrival.version = '')`,
-			a.ID, a.Source, a.RefMAC[:], a.Version, a.Name, a.Size, digestOrNull(a.SHA), a.Sequencer, a.Place,
-			int16(a.Status), string(a.Reason), a.Via, int16(gantry.Unmatched), a.Event)
+		ids, sources, macs, versions = append(ids, a.ID), append(sources, a.Source), append(macs, a.RefMAC[:]), append(versions, a.Version)
+		names, sizes, shas, sequencers = append(names, a.Name), append(sizes, a.Size), append(shas, digestOrNull(a.SHA)), append(sequencers, a.Sequencer)
+		places, statuses, reasons, vias = append(places, a.Place), append(statuses, int16(a.Status)), append(reasons, string(a.Reason)), append(vias, a.Via)
+		events = append(events, a.Event)
 	}
-	if err := s.pool.SendBatch(ctx, batch).Close(); err != nil {
+	if _, err := s.pool.Exec(ctx, turnAwaySQL, ids, sources, macs, versions, names, sizes, shas, sequencers, places, statuses, reasons, vias, int16(gantry.Unmatched), events); err != nil {
 		return fmt.Errorf("turn arrivals away: %w", err)
 	}
 	return nil
 }
+
+// turnAwaySQL makes the rows of arrivals that no task is made from. By arrival: $1 id, $2 source, $3 ref_mac, $4 version, $5 name, $6 size,
+// $7 sha, $8 sequencer, $9 place, $10 status, $11 reason, $12 via; $13 the status of those that no rule takes; $14
+// event.
+const turnAwaySQL = `
+insert into arrival as a (id, source, ref_mac, version, name, size, sha, sequencer, place, status, reason, via, event)
+select distinct on (source, ref_mac, version) id, source, ref_mac, version, name, size, sha, sequencer, nullif(place, ''), status, nullif(reason, ''), nullif(via, 0), nullif(event, '')
+from unnest($1::bigint[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::bigint[], $7::bytea[], $8::text[], $9::text[], $10::smallint[], $11::text[], $12::int[], $14::text[])
+  as r(id, source, ref_mac, version, name, size, sha, sequencer, place, status, reason, via, event)
+order by source, ref_mac, version, id
+on conflict (source, ref_mac, version) do update set sequencer = excluded.sequencer, size = excluded.size, status = excluded.status,
+  reason = excluded.reason, via = excluded.via
+where excluded.status = $13 and (a.status = $13 or a.version = '')`
 
 // Matched is told that an object was accepted of which some state without a version was turned away before: that row says
 // now that a later state came.
