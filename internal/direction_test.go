@@ -42,7 +42,7 @@ var mayImport = map[string][]string{
 	"internal/metrics":                    {"internal/gantry"},
 	"internal/doctor":                     {"internal/gantry", "internal/postgres", "internal/blob", "internal/localpg", "internal/gate"},
 	"internal/audit":                      {"internal/gantry", "internal/postgres"},
-	"internal/postgres/postgrestest":      {"internal/postgres", "internal/localpg", "migrations"},
+	"internal/postgres/postgrestest":      {"internal/gantry", "internal/postgres", "internal/localpg", "migrations"},
 	"internal/postgres/postgrestest/stop": {"internal/localpg"},
 	"internal/models":                     {"internal/gantry", "internal/dicom", "internal/auth"},
 	"internal/sample":                     {"internal/gantry", "internal/dicom"},
@@ -66,7 +66,7 @@ var onlyIn = map[string][]string{
 	"github.com/prometheus":        {"internal/metrics"},
 	"go.opentelemetry.io":          {"internal/trace"},
 	"golang.org/x/sync":            {"internal/driver/dir", "internal/engine", "internal/scheduler", "internal/app", "internal/blob", "cmd/gantry", "test/benchmark"},
-	"github.com/aws/aws-sdk-go-v2": {"internal/auth", "internal/driver/s3", "internal/blob"},
+	"github.com/aws/aws-sdk-go-v2": {"internal/auth", "internal/driver/s3", "internal/blob", "test/benchmark"},
 	"github.com/aws/smithy-go":     {"internal/driver/s3", "internal/blob"},
 	"golang.org/x/term":            {"cmd/gantry"},
 }

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -64,8 +63,9 @@ func (b *bridge) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// newTellingPail is a pail whose pipeline is told of objects in each way at once, on an address of its own.
-func newTellingPail(t *testing.T) (p *pail, listen string) {
+// newTellingPail is a pail whose pipeline is told of objects in each way at once, on an address of its own, and sees the
+// server's worst side.
+func newTellingPail(t *testing.T, worst s3test.Faults) (p *pail, u *s3test.Unruly, listen string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -95,6 +95,7 @@ func newTellingPail(t *testing.T) (p *pail, listen string) {
 			t.Fatal(err)
 		}
 	}
+	u = server.Unruly(t, 1, worst)
 	text := fmt.Sprintf(`gantry: v1
 name: kill-channels
 sources:
@@ -104,57 +105,10 @@ sinks: {results: {kind: s3, bucket: results, prefix: out/, endpoint: %[1]q, path
 stages: [{name: enhance, call: model}]
 processors: {model: {kind: http, url: %[2]q, timeout: 2s, limits: {concurrency: 8}}}
 auth: {gateway: {kind: aws, access_key_id: "${env:E2E_S3_ID}", secret_access_key: "${env:E2E_S3_SECRET}"}}
-retry: {attempts: 5, initial: 100ms}
-`, server.Endpoint, p.model.URL+"/v1/enhance", b.queue, queues.Endpoint)
+retry: {attempts: 30, initial: 100ms, max: 1s}
+`, u.Endpoint, p.model.URL+"/v1/enhance", b.queue, queues.Endpoint)
 	if err := os.WriteFile(p.pipeline, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	return p, listen
-}
-
-// TestChannelsKilled drops objects that are told of by webhook, by queue and in listings at once, while the process is
-// killed again and again: each object is one arrival, one task and one manifest, whatever was lost, doubled or late.
-func TestChannelsKilled(t *testing.T) {
-	const deaths, each = 5, 40
-	p, listen := newTellingPail(t)
-	i := install(t)
-	l := openLedger(t, i)
-	serve := func() *process {
-		g := i.start(t, "serve", "--pipelines", p.pipeline, "--listen", listen, "--lease", lease)
-		eventually(t, 20*time.Second, "gantry serve to begin", func() bool { return len(g.log.tail(1)) > 0 })
-		return g
-	}
-	g := serve()
-	for n := range deaths {
-		all := make(chan error, 1)
-		go func() { all <- p.put(t.Context(), n*each, (n+1)*each) }()
-		eventually(t, 20*time.Second, "some objects to be taken", func() bool { return l.count(t, `select count(*) from arrival`) > n*each+each/4 })
-		g.kill()
-		if err := <-all; err != nil {
-			t.Fatal(err)
-		}
-		t.Logf("kill %d: %d of %d taken", n+1, l.count(t, `select count(*) from arrival`), (n+1)*each)
-		g = serve()
-	}
-	l.finished(t, deaths*each)
-	time.Sleep(35 * time.Second) // what a dead process had received comes again
-	g.stop(t)
-	if n := l.count(t, `select count(*) from task`); n != deaths*each {
-		t.Errorf("%d tasks of %d objects", n, deaths*each)
-	}
-	if n := l.count(t, `select count(*) from arrival`); n != deaths*each {
-		t.Errorf("%d arrivals", n)
-	}
-	manifests := 0
-	for key := range p.tree(t) {
-		if path.Base(key) == "_manifest.json" {
-			manifests++
-		}
-	}
-	if manifests != deaths*each {
-		t.Errorf("%d manifests", manifests)
-	}
-	if n := l.count(t, `select count(*) from source_event`); n != 0 {
-		t.Errorf("%d messages were not understood", n)
-	}
+	return p, u, listen
 }
