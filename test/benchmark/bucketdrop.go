@@ -61,13 +61,18 @@ func measureBucketDrop(ctx context.Context, b *bed, s settings, r *report) error
 	}
 	defer stop()
 	round := 0
+	var used []spent
+	var copied time.Duration // of the S3 server, in the last copy
 	own := func(ctx context.Context) (time.Duration, error) {
 		round++
-		return b.drop(ctx, s, g, service, fmt.Sprintf("drop_%d", round))
+		took, cpu, err := b.drop(ctx, s, g, service, fmt.Sprintf("drop_%d", round))
+		used = append(used, cpu)
+		return took, err
 	}
 	peer := func(ctx context.Context) (time.Duration, error) {
 		round++
-		began := time.Now()
+		began, before := time.Now(), g.time()
+		defer func() { copied = g.time() - before }()
 		c := exec.CommandContext(ctx, "rclone", "copy", "gw:inbox/drop", fmt.Sprintf("gw:results/rclone-%d", round))
 		c.Env = slices.DeleteFunc(append(os.Environ(), g.environment()...), func(v string) bool { return strings.HasPrefix(v, "AWS_") })
 		if out, err := c.CombinedOutput(); err != nil {
@@ -79,8 +84,9 @@ func measureBucketDrop(ctx context.Context, b *bed, s settings, r *report) error
 	if err != nil {
 		return err
 	}
-	r.add("objects_vs_rclone", race.ratio(), "ratio", atLeast(0.5), "%d archives of two pictures, from the start of the process to the last manifest, beside a copy from bucket to bucket on the server, 4 transfers at once; %.0f objects/s; %s",
-		s.objects, float64(s.objects)/quantile(race.own, 0.5).Seconds(), race.note("gantry", "rclone"))
+	last, each := used[len(used)-1], func(d time.Duration) float64 { return float64(d.Microseconds()) / float64(s.objects) }
+	r.add("objects_vs_rclone", race.ratio(), "ratio", atLeast(0.5), "%d archives of two pictures, from the start of the process to the last manifest, beside a copy from bucket to bucket on the server, 4 transfers at once; %.0f objects/s; processor time of an object in us: the process %.0f, Postgres %.0f, the S3 server %.0f, which copies one in %.0f; %s",
+		s.objects, float64(s.objects)/quantile(race.own, 0.5).Seconds(), each(last.process), each(last.database), each(last.server), each(copied), race.note("gantry", "rclone"))
 	return nil
 }
 
@@ -122,42 +128,59 @@ func pair(n int, pictures [][]byte) ([]byte, error) {
 	return b.Bytes(), err
 }
 
+// spent is processor time by who used it.
+type spent struct{ process, database, server time.Duration }
+
+// time is the processor time of the S3 server so far.
+func (g *gateway) time() time.Duration {
+	_, own, _, err := procStat(g.pid)
+	if err != nil {
+		return 0
+	}
+	return own
+}
+
 // drop serves a pipeline of its own until every object is done, and counts the manifests.
-func (b *bed) drop(ctx context.Context, s settings, g *gateway, service, name string) (time.Duration, error) {
+func (b *bed) drop(ctx context.Context, s settings, g *gateway, service, name string) (took time.Duration, cpu spent, err error) {
 	if _, err := b.admin.Exec(ctx, `create database `+name); err != nil {
-		return 0, err
+		return 0, cpu, err
 	}
 	if _, err := postgres.Migrate(ctx, b.dsn(name)); err != nil {
-		return 0, err
+		return 0, cpu, err
 	}
 	db, err := pgx.Connect(ctx, b.dsn(name))
 	if err != nil {
-		return 0, err
+		return 0, cpu, err
 	}
 	defer db.Close(ctx)
-	began := time.Now()
+	began, database, server := time.Now(), serverTime(b.postmaster), g.time()
 	product, err := b.serve(ctx, s.binary, name, strings.ReplaceAll(fmt.Sprintf(bucketPipeline, "drop/", g.endpoint, service+"/json"), "gantry/", name+"/"), g.environment()...)
 	if err != nil {
-		return 0, err
+		return 0, cpu, err
 	}
 	defer product.stop()
 	for done := 0; done < s.objects; pause(ctx, 100*time.Millisecond) {
 		if err := ctx.Err(); err != nil {
-			return 0, err
+			return 0, cpu, err
 		}
 		var failed int
 		if err := db.QueryRow(ctx, `select count(*) filter (where final_state = 5), count(*) filter (where final_state > 5) from gantry.task`).Scan(&done, &failed); err != nil {
-			return 0, err
+			return 0, cpu, err
 		}
 		if failed > 0 {
-			return 0, fmt.Errorf("%d tasks failed", failed)
+			return 0, cpu, fmt.Errorf("%d tasks failed", failed)
 		}
 		if time.Since(began) > 30*time.Minute {
-			return 0, fmt.Errorf("%d of %d objects are done after half an hour", done, s.objects)
+			return 0, cpu, fmt.Errorf("%d of %d objects are done after half an hour", done, s.objects)
 		}
 	}
-	took := time.Since(began)
-	return took, g.manifests(ctx, name+"/", s.objects)
+	took = time.Since(began)
+	_, own, _, err := procStat(product.pid)
+	if err != nil {
+		return 0, cpu, err
+	}
+	cpu = spent{own, serverTime(b.postmaster) - database, g.time() - server}
+	return took, cpu, g.manifests(ctx, name+"/", s.objects)
 }
 
 // manifests wants n of them below a prefix.
