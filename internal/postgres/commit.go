@@ -50,7 +50,7 @@ func (s *Store) Commit(ctx context.Context, w gantry.WorkerID, writes []*gantry.
 	if c := newLeaveColumns(writes, gantry.Pause); !c.empty() {
 		b.Queue(pauseSQL, c.pauseArgs(w)...).Query(collectKeys(moved))
 	}
-	if err := s.pool.SendBatch(ctx, &b).Close(); err != nil {
+	if err := s.write.SendBatch(ctx, &b).Close(); err != nil {
 		return nil, fmt.Errorf("commit: %w", err)
 	}
 	for i, x := range writes {
@@ -82,7 +82,7 @@ func (s *Store) Landed(ctx context.Context, w gantry.WorkerID, writes []*gantry.
 		default:
 			continue
 		}
-		if err := s.pool.QueryRow(ctx, q, args...).Scan(&landed[i]); err != nil {
+		if err := s.write.QueryRow(ctx, q, args...).Scan(&landed[i]); err != nil {
 			return nil, fmt.Errorf("look up commit: %w", err)
 		}
 	}
