@@ -176,7 +176,7 @@ func (w *world) Call(ctx context.Context, spec gantry.CallSpec, send func(contex
 	if spec.Unit == gantry.UnitKept && !w.unit() {
 		return gantry.ErrNoUnit
 	}
-	if err := w.Commit(ctx, &gantry.Write{Intent: &spec.Intent}); err != nil {
+	if err := w.Commit(ctx, &gantry.Write{Lease: spec.Intent.Lease, Intent: &spec.Intent, Plan: spec.Plan}); err != nil {
 		return err
 	}
 	timeout := spec.Timeout

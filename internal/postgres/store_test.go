@@ -247,6 +247,31 @@ func TestEndRemovesTheHotRow(t *testing.T) {
 	}
 }
 
+// TestAPlanWithItsIntent commits both at once, and looks for both where the end of that is not known.
+func TestAPlanWithItsIntent(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.enqueue(1)
+	task := b.claim(b.worker, 1)[0]
+	write := func(ordinal int32) *gantry.Write {
+		key := gantry.PartKey{Ordinal: ordinal}
+		return &gantry.Write{Lease: task.Lease, Plan: []gantry.Part{{PartKey: key, Count: 1, DueIn: -1}}, Intent: &gantry.Intent{ID: b.ids.New(), Lease: task.Lease,
+			Boundary: gantry.AtProcessor, Op: gantry.OpProcess, Limiter: b.limiter, Pipeline: b.pipeline, Part: key, Try: 1, ItemCount: 1}}
+	}
+	both, alone := write(1), write(2)
+	if got := b.commit(b.worker, both, &gantry.Write{Intent: alone.Intent}); !got[0] || !got[1] {
+		t.Fatal("they did not land")
+	}
+	if got := must(b.Landed(t.Context(), b.worker, []*gantry.Write{both, alone, write(3)}))(t); !got[0] || got[1] || got[2] {
+		t.Errorf("found %v, want only the one that landed with its plan", got)
+	}
+	late := write(4)
+	late.Lease.Seq, late.Intent.Lease.Seq = 0, 0
+	if got := b.commit(b.worker, late); got[0] || b.count(`select count(*) from part`) != 1 || b.count(`select count(*) from call_intent`) != 2 {
+		t.Error("a plan or an intent under a lease that is lost landed")
+	}
+}
+
 func TestResultsAndCalls(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
