@@ -90,7 +90,23 @@ func (w *world) stepOf(ctx context.Context, task gantry.Task) gantry.Transition 
 	e := New(Options{Store: w, Session: w, Caller: w, Blobs: w.blobs, Plans: w, Tickets: w.tickets, Rand: func() float64 { return 0.5 }, Scratch: w.scratch})
 	step, end := e.Begin(task)
 	defer end()
-	return step(ctx, task)
+	return w.land(step(ctx, task))
+}
+
+// land commits what goes with a transition, as the scheduler does; under a lease that is lost neither lands.
+func (w *world) land(tr gantry.Transition) gantry.Transition {
+	if tr.Found == nil {
+		return tr
+	}
+	err := w.Commit(w.t.Context(), &gantry.Write{Lease: tr.Lease, Items: tr.Found.Items})
+	if errors.Is(err, gantry.ErrFenced) {
+		return gantry.Transition{}
+	}
+	if err != nil {
+		w.t.Error(err)
+	}
+	tr.Found = nil
+	return tr
 }
 
 // calledKeys gives the keys that the processor was called with, sorted.

@@ -272,6 +272,35 @@ func TestAPlanWithItsIntent(t *testing.T) {
 	}
 }
 
+// TestItemsGoWithTheirTransition commits both at once. A lease that has run out holds no items any more; then the
+// transition, which alone would land until the task is rescued, must not.
+func TestItemsGoWithTheirTransition(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.enqueue(3)
+	tasks := b.claim(b.worker, 3)
+	write := func(task gantry.Task, n int) *gantry.Write {
+		w := &gantry.Write{Lease: task.Lease, Transition: &gantry.Transition{Lease: task.Lease, From: gantry.Extracting, To: gantry.Ingesting}}
+		for i := range n {
+			w.Items = append(w.Items, gantry.Item{ID: gantry.ItemID(i), Parent: gantry.NoItem, Stage: gantry.OriginalStage, Media: gantry.MediaPNG})
+		}
+		return w
+	}
+	if got := b.commit(b.worker, write(tasks[0], 2)); !got[0] || b.count(`select count(*) from item`) != 2 || b.count(`select count(*) from task_hot where state = 2`) != 1 {
+		t.Fatal("items and their transition did not land")
+	}
+	if _, err := b.Pool().Exec(t.Context(), `update worker set expires_at = now() - interval '1 s'`); err != nil {
+		t.Fatal(err)
+	}
+	got := b.commit(b.worker, write(tasks[1], 2), write(tasks[2], 0))
+	if got[0] || b.count(`select count(*) from item`) != 2 || b.count(`select count(*) from task_event where task_id = $1`, int64(tasks[1].Task)) != 0 {
+		t.Error("a transition landed without the items that go with it")
+	}
+	if !got[1] {
+		t.Error("a transition alone did not land under a lease that nobody ended")
+	}
+}
+
 func TestResultsAndCalls(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
