@@ -12,11 +12,12 @@ import (
 type unit struct {
 	gantry.Part
 	group
-	sent []gantry.Item // what is sent, as it is known when it is
+	sent  []gantry.Item // what is sent, as it is known when it is
+	fresh bool          // it is not durable: it is planned together with the intent of its call, or before that is waited for
 }
 
-// planStage lists the stage's parts and makes those durable that are not yet.
-func (w *work) planStage(ctx context.Context, stage int16) ([]unit, error) {
+// planStage lists the stage's parts and makes those durable that are not yet; with late, one that plansLate is not.
+func (w *work) planStage(ctx context.Context, stage int16, late bool) ([]unit, error) {
 	p, err := w.enter(ctx, stage)
 	if err != nil {
 		return nil, err
@@ -52,25 +53,45 @@ func (w *work) planStage(ctx context.Context, stage int16) ([]unit, error) {
 			units = append(units, unit{Part: part, group: g})
 		}
 	}
+	if late && len(units) == 1 && len(fresh) == 1 && w.plansLate(stage, fresh[0]) {
+		units[0].fresh = true
+		w.setPart(fresh[0])
+		return units, nil
+	}
 	return units, w.keepPlan(ctx, stage, p.groups, fresh, out)
+}
+
+// plansLate tells whether the only part of a stage is planned together with the intent of its call: a plan is one commit,
+// and nothing is done about the part before. A process that finds neither plans the same, for it follows from committed
+// rows alone.
+func (w *work) plansLate(stage int16, p gantry.Part) bool {
+	return p.Status == gantry.PartPlanned && w.generation == 0 && w.plan.Calls[stage][p.Processor].Deferred == nil
 }
 
 // keepPlan makes parts durable: fresh ones, and some that were planned and are not to be called after all.
 func (w *work) keepPlan(ctx context.Context, stage int16, groups []group, fresh, out []gantry.Part) error {
 	gone := w.leftOver(stage, groups)
-	for c := range slices.Chunk(slices.Concat(fresh, planned(gone)), chunk) {
-		if err := w.commit(ctx, &gantry.Write{Plan: c}); err != nil {
-			return err
-		}
-		fail.Point("after_plan")
-		for _, p := range c {
-			w.setPart(p)
-		}
+	if err := w.keepFresh(ctx, slices.Concat(fresh, planned(gone))); err != nil {
+		return err
 	}
 	for c := range slices.Chunk(slices.Concat(out, gone), chunk) {
 		if err := w.commit(ctx, &gantry.Write{Parts: c}); err != nil {
 			return err
 		}
+		for _, p := range c {
+			w.setPart(p)
+		}
+	}
+	return nil
+}
+
+// keepFresh plans parts.
+func (w *work) keepFresh(ctx context.Context, parts []gantry.Part) error {
+	for c := range slices.Chunk(parts, chunk) {
+		if err := w.commit(ctx, &gantry.Write{Plan: c}); err != nil {
+			return err
+		}
+		fail.Point("after_plan")
 		for _, p := range c {
 			w.setPart(p)
 		}

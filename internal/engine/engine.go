@@ -171,7 +171,9 @@ func (w *work) step(ctx context.Context, t gantry.Task) gantry.Transition {
 		err = unread // the verdict may be on what was not read
 	}
 	if err == nil {
-		return w.ordered(ctx, w.leave(event))
+		tr := w.ordered(ctx, w.leave(event))
+		tr.Found = w.found
+		return tr
 	}
 	return w.settle(ctx, err)
 }

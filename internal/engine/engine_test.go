@@ -316,8 +316,8 @@ func TestRetryOfAState(t *testing.T) {
 		t.Errorf("left with %+v", tr)
 	}
 	w.original, w.refuse = nil, gantry.ErrNotRecorded
-	w.blobs["in"] = tinyPNG(t)
-	if tr := w.step(t.Context(), gantry.Extracting, 0); tr.Change != gantry.Retry || tr.Kind != gantry.Transient {
+	w.leaves(1)
+	if tr := w.step(t.Context(), gantry.Inferring, 0); tr.Change != gantry.Retry || tr.Kind != gantry.Transient {
 		t.Errorf("a record that could not be written: %+v", tr)
 	}
 }

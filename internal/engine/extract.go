@@ -36,13 +36,15 @@ func (w *work) extract(ctx context.Context) (gantry.Event, error) {
 		}
 		return "", err
 	}
-	if err := x.flush(ctx); err != nil {
-		return "", err
+	verdict := w.verdict()
+	if verdict != nil || len(x.marks) > 0 {
+		if err := x.flush(ctx); err != nil {
+			return "", err
+		}
+		return gantry.Finish, verdict
 	}
-	if err := w.verdict(); err != nil {
-		return "", err
-	}
-	return gantry.Finish, nil
+	w.found = &gantry.Found{Items: x.pending} // the last few need no commit of their own
+	return gantry.Finish, w.certain()
 }
 
 // takeAll extracts the originals.

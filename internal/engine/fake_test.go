@@ -91,7 +91,23 @@ func (w *world) stepOf(ctx context.Context, task gantry.Task) gantry.Transition 
 	e := New(Options{Store: w, Session: w, Caller: w, Blobs: w.blobs, Plans: w, Tickets: w.tickets, Rand: func() float64 { return 0.5 }, Scratch: w.scratch})
 	step, end := e.Begin(task)
 	defer end()
-	return step(ctx, task)
+	return w.land(step(ctx, task))
+}
+
+// land commits what goes with a transition, as the scheduler does; under a lease that is lost neither lands.
+func (w *world) land(tr gantry.Transition) gantry.Transition {
+	if tr.Found == nil {
+		return tr
+	}
+	err := w.Commit(w.t.Context(), &gantry.Write{Lease: tr.Lease, Items: tr.Found.Items})
+	if errors.Is(err, gantry.ErrFenced) {
+		return gantry.Transition{}
+	}
+	if err != nil {
+		w.t.Error(err)
+	}
+	tr.Found = nil
+	return tr
 }
 
 // calledKeys gives the keys that the processor was called with, sorted.
@@ -180,7 +196,7 @@ func (w *world) Call(ctx context.Context, spec gantry.CallSpec, send func(contex
 	if spec.Unit == gantry.UnitKept && !w.unit() {
 		return gantry.ErrNoUnit
 	}
-	if err := w.Commit(ctx, &gantry.Write{Intent: &spec.Intent}); err != nil {
+	if err := w.Commit(ctx, &gantry.Write{Lease: spec.Intent.Lease, Intent: &spec.Intent, Plan: spec.Plan}); err != nil {
 		return err
 	}
 	timeout := spec.Timeout

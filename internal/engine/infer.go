@@ -8,6 +8,7 @@ import (
 
 	"github.com/gantry-imaging/gantry/internal/fail"
 	"github.com/gantry-imaging/gantry/internal/gantry"
+	"github.com/gantry-imaging/gantry/internal/line"
 )
 
 // maxSide is how many parts of one task run side by side; the targets' limits are the true bound.
@@ -22,7 +23,7 @@ func (w *work) infer(ctx context.Context) (gantry.Event, error) {
 	if err := w.awaitShards(); err != nil {
 		return "", err
 	}
-	units, err := w.planStage(ctx, w.task.Stage)
+	units, err := w.planStage(ctx, w.task.Stage, true)
 	if err != nil {
 		return "", err
 	}
@@ -74,8 +75,8 @@ func (w *work) runCalls(ctx context.Context, call Call, units []unit) error {
 			break
 		}
 		g.Go(func() error {
-			if err := room.Enter(gctx, w.task.Priority, w.e.places(call)); err != nil {
-				return nil // the wait below says why
+			if entered, err := w.comeIn(gctx, room, call, &u); !entered {
+				return err
 			}
 			defer room.Leave(w.task.Priority)
 			if w.halting() {
@@ -85,6 +86,22 @@ func (w *work) runCalls(ctx context.Context, call Call, units []unit) error {
 		})
 	}
 	return g.Wait()
+}
+
+// comeIn waits for a place in the room of a call's target. A part that has to wait is planned before, so that people see
+// what it waits for. Where it does not come in although err is nil, the wait in runParts says why.
+func (w *work) comeIn(ctx context.Context, room *line.Room, call Call, u *unit) (entered bool, err error) {
+	places := w.e.places(call)
+	if u.fresh {
+		if room.TryEnter(w.task.Priority, places) {
+			return true, nil
+		}
+		if err := w.keepFresh(ctx, []gantry.Part{u.Part}); err != nil {
+			return false, err
+		}
+		u.fresh = false
+	}
+	return room.Enter(ctx, w.task.Priority, places) == nil, nil
 }
 
 // endOfStage says whether all parts have ended, and how.

@@ -287,7 +287,7 @@ func (w *work) certain() error {
 
 // enterStep begins a step.
 func (w *work) enterStep(ctx context.Context, t gantry.Task) {
-	w.task, w.heard = t, 0
+	w.task, w.heard, w.found = t, 0, nil
 	w.held = gantry.Held(ctx)
 	w.scope.Store(&scope{gantry.WithHold(ctx, nil), t}) // what a call that runs needs is read to its end
 	if p := w.opened(); p != nil {

@@ -55,7 +55,11 @@ func (a *answer) discard() {
 func (w *work) runPart(ctx context.Context, call Call, u unit) error {
 	u.sent = w.itemsOf(u.inputs)
 	defer w.hold(ctx, u.sent)()
-	return w.attempt(ctx, call, u, gantry.CallSpec{Timeout: call.Timeout, Intent: gantry.Intent{Op: gantry.OpProcess}},
+	spec := gantry.CallSpec{Timeout: call.Timeout, Intent: gantry.Intent{Op: gantry.OpProcess}}
+	if u.fresh {
+		spec.Plan = []gantry.Part{u.Part}
+	}
+	return w.attempt(ctx, call, u, spec,
 		func(ctx context.Context, a *answer) (gantry.Ticket, error) {
 			return gantry.Ticket{}, call.Processor.Process(ctx, w.request(u, a))
 		})

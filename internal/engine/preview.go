@@ -194,7 +194,7 @@ func (x *previewer) follow(ctx context.Context, w *work, filtered bool) (Preview
 		t.Shards = (t.Origins + size - 1) / size
 	}
 	for s, st := range w.plan.Stages {
-		units, err := w.planStage(ctx, int16(s))
+		units, err := w.planStage(ctx, int16(s), false)
 		if err != nil {
 			return t, err
 		}

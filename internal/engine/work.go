@@ -43,6 +43,7 @@ type work struct {
 	kinds    map[gantry.PartKey]gantry.Kind      // of parts that failed here
 	clocks   clocks                              // of parts that wait for a time
 	heard    int32                               // as in gantry.Transition, of this step
+	found    *gantry.Found                       // that goes with the step's transition
 	passages []*passage                          // of the stages that have ended, once they are asked for
 	own      []gantry.ItemID                     // its sound media, once they are asked for
 	tags     map[gantry.ItemID]map[string]string // that conditions speak of, by DICOM file

@@ -57,6 +57,7 @@ type Intent struct {
 // CallSpec says what a call is about and what bounds it.
 type CallSpec struct {
 	Intent   Intent        // without its id
+	Plan     []Part        // of the intent's task, made durable together with the intent
 	Timeout  time.Duration // from the first byte sent to the last received; 0: only ctx bounds it
 	Priority int16
 	Unit     UnitUse

@@ -83,10 +83,14 @@ type Transition struct {
 	Divide   *Division     // Wait: the children that are made in the same commit
 	Passage  *Passage      // Move: where to
 	Heard    int32         // Park: one more than the answers that the effect has seen; if others came since, the task is run again at once
+	Found    *Found        // Advance: the last that the state found; it lands with the transition, or neither does
 	Code     Code          // why, for Retry, Move and an End that failed
 	Kind     Kind
 	Detail   string // text for people, without patient data
 }
+
+// Found is what a state found in a task's media and that needs no commit of its own.
+type Found struct{ Items []Item }
 
 // Object is something that a source announces.
 type Object struct {

@@ -62,7 +62,7 @@ func (g *Gate) Call(ctx context.Context, spec gantry.CallSpec, send func(context
 	defer giveBack(false)
 	kept := g.now()
 	fail.Point("before_intent")
-	if err := g.session.Commit(ctx, &gantry.Write{Intent: &in}); err != nil {
+	if err := g.session.Commit(ctx, intended(&in, spec.Plan)); err != nil {
 		if spec.Unit == gantry.UnitKept {
 			g.session.Saw(in.Limiter, gantry.Showing{Began: kept}) // it may have been the probe of a breaker
 		}
@@ -97,6 +97,14 @@ func (g *Gate) Call(ctx context.Context, spec gantry.CallSpec, send func(context
 		g.Ended(ctx, in, *out)
 	}
 	return err
+}
+
+// intended is what is committed before a call.
+func intended(in *gantry.Intent, plan []gantry.Part) *gantry.Write {
+	if len(plan) == 0 {
+		return &gantry.Write{Intent: in}
+	}
+	return &gantry.Write{Lease: in.Lease, Intent: in, Plan: plan}
 }
 
 func notRecorded(ctx context.Context, err error) error {

@@ -185,6 +185,33 @@ func enter(t *testing.T, r *Room, p int16) {
 	}
 }
 
+// TestAPlaceWithoutWaiting takes what is free at once and nothing else, and nothing before those that wait.
+func TestAPlaceWithoutWaiting(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := NewRoom()
+		if !r.TryEnter(5, 2) || !r.TryEnter(5, 2) || r.TryEnter(5, 2) {
+			t.Error("a room of two takes another number than two")
+		}
+		if !r.TryEnter(1, 2) {
+			t.Error("an urgent caller is kept out by ordinary ones")
+		}
+		go func() { _ = r.Enter(t.Context(), 5, 3) }()
+		synctest.Wait()
+		if r.TryEnter(0, 3) {
+			t.Error("a caller went in before one that waits")
+		}
+		r.Leave(5)
+		synctest.Wait()
+		r.Leave(1)
+		r.Leave(5)
+		r.Leave(5)
+		if !r.TryEnter(9, 1) {
+			t.Error("an empty room is full")
+		}
+	})
+}
+
 // TestRoomsKeepTheirBounds tries random histories, with callers that give up: nobody is inside who is kept out by as
 // many that are as urgent, nobody waits who fits, and nothing is left at the end.
 func TestRoomsKeepTheirBounds(t *testing.T) {

@@ -46,6 +46,20 @@ func (r *Room) Enter(ctx context.Context, priority int16, places int) error {
 	return context.Cause(ctx)
 }
 
+// TryEnter takes a place, of which there are so many from now on, if nobody has to be waited for, and tells whether
+// it did.
+func (r *Room) TryEnter(priority int16, places int) bool {
+	priority = clamp(priority)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.places = places
+	if r.waiting.Len() > 0 || !r.fits(priority) {
+		return false
+	}
+	r.inside[priority]++
+	return true
+}
+
 // Leave gives a place back.
 func (r *Room) Leave(priority int16) {
 	r.mu.Lock()

@@ -254,7 +254,8 @@ type transitionColumns struct {
 	code, detail            []string
 	priority                []int16 // below 0: as it is
 	heard                   []int32
-	ended                   int // children among those that end
+	item                    []int32 // below 0: none goes with it
+	ended                   int     // children among those that end
 }
 
 func newTransitionColumns(writes []*gantry.Write) *transitionColumns {
@@ -266,7 +267,7 @@ func newTransitionColumns(writes []*gantry.Write) *transitionColumns {
 			c.change, c.after, c.within = append(c.change, int16(t.Change)), append(c.after, micros(t.After)), append(c.within, micros(t.Within))
 			c.kind, c.code, c.detail = append(c.kind, int16(t.Kind)), append(c.code, string(t.Code)), append(c.detail, t.Detail)
 			c.priority = append(c.priority, priorityOr(t.Priority))
-			c.heard = append(c.heard, t.Heard)
+			c.heard, c.item = append(c.heard, t.Heard), append(c.item, lastItem(w.Items))
 			if t.Change == gantry.End && t.Parent != 0 {
 				c.ended++
 			}
@@ -275,12 +276,20 @@ func newTransitionColumns(writes []*gantry.Write) *transitionColumns {
 	return c
 }
 
+// lastItem is the id of the last of items, below 0 if there are none.
+func lastItem(items []gantry.Item) int32 {
+	if len(items) == 0 {
+		return int32(gantry.NoItem)
+	}
+	return int32(items[len(items)-1].ID)
+}
+
 func (c *transitionColumns) empty() bool { return len(c.id) == 0 }
 
 // statement is what commits the transitions of worker w.
 func (c *transitionColumns) statement(of *sections, w gantry.WorkerID) (string, []any) {
 	return of.statement(
-		section{"moves", 1, []any{int64(w), c.id, c.seq, c.from, c.to, c.stage, c.change, c.after, c.within, c.kind, c.code, c.detail, c.priority, c.heard}},
+		section{"moves", 1, []any{int64(w), c.id, c.seq, c.from, c.to, c.stage, c.change, c.after, c.within, c.kind, c.code, c.detail, c.priority, c.heard, c.item}},
 		section{"parents", c.ended, nil})
 }
 

@@ -50,7 +50,7 @@ func (s *Store) Commit(ctx context.Context, w gantry.WorkerID, writes []*gantry.
 	if c := newLeaveColumns(writes, gantry.Pause); !c.empty() {
 		b.Queue(pauseSQL, c.pauseArgs(w)...).Query(collectKeys(moved))
 	}
-	if err := s.pool.SendBatch(ctx, &b).Close(); err != nil {
+	if err := s.write.SendBatch(ctx, &b).Close(); err != nil {
 		return nil, fmt.Errorf("commit: %w", err)
 	}
 	for i, x := range writes {
@@ -76,13 +76,18 @@ func (s *Store) Landed(ctx context.Context, w gantry.WorkerID, writes []*gantry.
 		case x.Intent != nil:
 			q = `select exists (select from call_intent where task_id = $1 and id = $2 and worker = $3)`
 			args = []any{int64(x.Intent.Task), [16]byte(x.Intent.ID), int64(w)}
+			if n := len(x.Plan); n > 0 { // both are fenced, each when its statement ran; all of a plan is there, or nothing
+				p := x.Plan[n-1].PartKey
+				q += ` and exists (select from part where task_id = $1 and leg = $4 and stage = $5 and processor = $6 and ordinal = $7 and generation = $8)`
+				args = append(args, p.Leg, p.Stage, p.Processor, p.Ordinal, p.Generation)
+			}
 		case x.Outcome != nil:
 			q = `select exists (select from call_outcome where task_id = $1 and id = $2 and result <> $3)`
 			args = []any{int64(x.Outcome.Task), [16]byte(x.Outcome.ID), int16(gantry.ResultFenced)}
 		default:
 			continue
 		}
-		if err := s.pool.QueryRow(ctx, q, args...).Scan(&landed[i]); err != nil {
+		if err := s.write.QueryRow(ctx, q, args...).Scan(&landed[i]); err != nil {
 			return nil, fmt.Errorf("look up commit: %w", err)
 		}
 	}

@@ -23,7 +23,7 @@ const (
 
 // MovesForTest puts the transition statement together, with the section of parents.
 func MovesForTest() string {
-	sql, _ := newSections(transitionSQL).statement(section{"moves", 1, make([]any, 13)}, section{"parents", 1, nil})
+	sql, _ := newSections(transitionSQL).statement(section{"moves", 1, make([]any, 15)}, section{"parents", 1, nil})
 	return sql
 }
 

@@ -124,16 +124,14 @@ returning units`
 // Grant sets how many units of a limiter worker w holds, given how many it wants and has in use,
 // and answers with what it got. It takes two statements: the first waits for the limiter's row, so
 // that the second, with a snapshot of its own, sees every grant made before. As one statement
-// the sum would be read from before the wait, and two processes could share out the same units.
+// the sum would be read from before the wait, and two processes could share out the same units. Both are
+// sent at once and are one transaction, as a batch is, so that the row is locked for no round trip.
 func (s *Store) Grant(ctx context.Context, w gantry.WorkerID, limiter int32, want, inUse int) (int, error) {
 	var units int
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		b := &pgx.Batch{}
-		b.Queue(`select 1 from limiter where id = $1 for update`, limiter)
-		b.Queue(grantSQL, limiter, int64(w), want, inUse).QueryRow(func(r pgx.Row) error { return r.Scan(&units) })
-		return tx.SendBatch(ctx, b).Close()
-	})
-	if err != nil {
+	b := &pgx.Batch{}
+	b.Queue(`select 1 from limiter where id = $1 for update`, limiter)
+	b.Queue(grantSQL, limiter, int64(w), want, inUse).QueryRow(func(r pgx.Row) error { return r.Scan(&units) })
+	if err := s.pool.SendBatch(ctx, b).Close(); err != nil {
 		return 0, fmt.Errorf("grant of limit %d: %w", limiter, err)
 	}
 	return units, nil

@@ -198,11 +198,14 @@ func (p *plans) joinScans() {
 func (p *plans) holdTransitions(n int) {
 	p.t.Helper()
 	args := append([]string{"1", array("bigint", "", n), array("int", "0", n)},
-		repeat(n, "0", "smallint", "smallint", "smallint", "smallint", "bigint", "bigint", "smallint", "text", "text", "smallint", "int")...)
+		repeat(n, "0", "smallint", "smallint", "smallint", "smallint", "bigint", "bigint", "smallint", "text", "text", "smallint", "int", "int")...)
 	plan := p.explain(postgres.MovesForTest(), args...)
 	hold(p.t, plan)
 	if !strings.Contains(plan, "Index Scan using task_hot_pkey") {
 		p.t.Errorf("a transition does not find its tasks by key:\n%s", plan)
+	}
+	if !strings.Contains(plan, "using item_pkey on item") || strings.Contains(plan, "hashed SubPlan") {
+		p.t.Errorf("a transition does not find the item that goes with it by key:\n%s", plan)
 	}
 }
 
@@ -224,7 +227,7 @@ func (p *plans) holdChildren(n int) {
 	}
 	p.exec(`update task set parent = 1500 where id <= 1000`)
 	args = append([]string{"1", array("bigint", "", n), array("int", "0", n)}, repeat(n, "0", "smallint", "smallint", "smallint")...)
-	args = append(append(args, array("smallint", "4", n)), repeat(n, "0", "bigint", "bigint", "smallint", "text", "text", "smallint", "int")...)
+	args = append(append(args, array("smallint", "4", n)), repeat(n, "0", "bigint", "bigint", "smallint", "text", "text", "smallint", "int", "int")...)
 	args[4] = array("smallint", "5", n)
 	plan = p.explain(postgres.MovesForTest(), args...)
 	hold(p.t, plan)

@@ -30,8 +30,9 @@ const MinVersion = 150000
 
 // Store is a connection pool on a migrated database. All its methods may be called concurrently.
 type Store struct {
-	pool *pgxpool.Pool // of the scheduler's statements
-	ask  *pgxpool.Pool // of what people ask
+	pool  *pgxpool.Pool // of the scheduler's statements
+	write *pgxpool.Pool // of its commits: one at a time, by a server process that has their plans
+	ask   *pgxpool.Pool // of what people ask
 
 	results *sections
 	moves   *sections
@@ -53,12 +54,18 @@ func Open(ctx context.Context, dsn string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	ask, err := connect(ctx, dsn, 4, nil)
+	write, err := connect(ctx, dsn, 2, Planning)
 	if err != nil {
 		pool.Close()
 		return nil, err
 	}
-	s := &Store{pool: pool, ask: ask, results: newSections(resultsSQL), moves: newSections(transitionSQL)}
+	ask, err := connect(ctx, dsn, 4, nil)
+	if err != nil {
+		pool.Close()
+		write.Close()
+		return nil, err
+	}
+	s := &Store{pool: pool, write: write, ask: ask, results: newSections(resultsSQL), moves: newSections(transitionSQL)}
 	if err := s.checkVersion(ctx); err != nil {
 		s.Close()
 		return nil, err
@@ -111,6 +118,7 @@ func (s *Store) checkVersion(ctx context.Context) error {
 // Close gives back all connections.
 func (s *Store) Close() {
 	s.pool.Close()
+	s.write.Close()
 	s.ask.Close()
 }
 

@@ -247,6 +247,60 @@ func TestEndRemovesTheHotRow(t *testing.T) {
 	}
 }
 
+// TestAPlanWithItsIntent commits both at once, and looks for both where the end of that is not known.
+func TestAPlanWithItsIntent(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.enqueue(1)
+	task := b.claim(b.worker, 1)[0]
+	write := func(ordinal int32) *gantry.Write {
+		key := gantry.PartKey{Ordinal: ordinal}
+		return &gantry.Write{Lease: task.Lease, Plan: []gantry.Part{{PartKey: key, Count: 1, DueIn: -1}}, Intent: &gantry.Intent{ID: b.ids.New(), Lease: task.Lease,
+			Boundary: gantry.AtProcessor, Op: gantry.OpProcess, Limiter: b.limiter, Pipeline: b.pipeline, Part: key, Try: 1, ItemCount: 1}}
+	}
+	both, alone := write(1), write(2)
+	if got := b.commit(b.worker, both, &gantry.Write{Intent: alone.Intent}); !got[0] || !got[1] {
+		t.Fatal("they did not land")
+	}
+	if got := must(b.Landed(t.Context(), b.worker, []*gantry.Write{both, alone, write(3)}))(t); !got[0] || got[1] || got[2] {
+		t.Errorf("found %v, want only the one that landed with its plan", got)
+	}
+	late := write(4)
+	late.Lease.Seq, late.Intent.Lease.Seq = 0, 0
+	if got := b.commit(b.worker, late); got[0] || b.count(`select count(*) from part`) != 1 || b.count(`select count(*) from call_intent`) != 2 {
+		t.Error("a plan or an intent under a lease that is lost landed")
+	}
+}
+
+// TestItemsGoWithTheirTransition commits both at once. A lease that has run out holds no items any more; then the
+// transition, which alone would land until the task is rescued, must not.
+func TestItemsGoWithTheirTransition(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.enqueue(3)
+	tasks := b.claim(b.worker, 3)
+	write := func(task gantry.Task, n int) *gantry.Write {
+		w := &gantry.Write{Lease: task.Lease, Transition: &gantry.Transition{Lease: task.Lease, From: gantry.Extracting, To: gantry.Ingesting}}
+		for i := range n {
+			w.Items = append(w.Items, gantry.Item{ID: gantry.ItemID(i), Parent: gantry.NoItem, Stage: gantry.OriginalStage, Media: gantry.MediaPNG})
+		}
+		return w
+	}
+	if got := b.commit(b.worker, write(tasks[0], 2)); !got[0] || b.count(`select count(*) from item`) != 2 || b.count(`select count(*) from task_hot where state = 2`) != 1 {
+		t.Fatal("items and their transition did not land")
+	}
+	if _, err := b.Pool().Exec(t.Context(), `update worker set expires_at = now() - interval '1 s'`); err != nil {
+		t.Fatal(err)
+	}
+	got := b.commit(b.worker, write(tasks[1], 2), write(tasks[2], 0))
+	if got[0] || b.count(`select count(*) from item`) != 2 || b.count(`select count(*) from task_event where task_id = $1`, int64(tasks[1].Task)) != 0 {
+		t.Error("a transition landed without the items that go with it")
+	}
+	if !got[1] {
+		t.Error("a transition alone did not land under a lease that nobody ended")
+	}
+}
+
 func TestResultsAndCalls(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)

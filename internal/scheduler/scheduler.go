@@ -275,7 +275,11 @@ func (s *Session) run(ctx context.Context, t gantry.Task, step Step) {
 func (s *Session) land(ctx context.Context, tr *gantry.Transition) error {
 	ctx = context.WithoutCancel(ctx)
 	fail.Point("before_transition")
-	err := s.commits.Commit(ctx, &gantry.Write{Lease: tr.Lease, Transition: tr})
+	w := &gantry.Write{Lease: tr.Lease, Transition: tr}
+	if tr.Found != nil {
+		w.Items = tr.Found.Items
+	}
+	err := s.commits.Commit(ctx, w)
 	fail.Point("after_transition")
 	if !errors.Is(err, errRefused) { // also where the database was away for too long: the task stays as it is
 		return err

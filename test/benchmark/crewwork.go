@@ -124,26 +124,24 @@ func (h *hand) whole(ctx context.Context, t gantry.Task) error {
 		return h.session.Commit(ctx, &gantry.Write{Lease: t.Lease, Items: []gantry.Item{{Origin: 0, Parent: gantry.NoItem, Stage: gantry.OriginalStage,
 			Name: "slice.dcm", Media: gantry.MediaDICOM, Size: 524_288, SHA: gantry.Digest{1}, Location: "seg/000000000001:4096"}}})
 	case gantry.Inferring:
-		if err := h.session.Commit(ctx, &gantry.Write{Lease: t.Lease, Plan: []gantry.Part{part}}); err != nil {
-			return err
-		}
+		plan := []gantry.Part{part} // with the intent, as the engine has it of a stage that is one part
 		part.Status, part.Attempt = gantry.PartOK, 1
-		return h.call(ctx, t, gantry.AtProcessor, gantry.OpProcess, &gantry.Write{Parts: []gantry.Part{part},
+		return h.call(ctx, t, gantry.AtProcessor, gantry.OpProcess, plan, &gantry.Write{Parts: []gantry.Part{part},
 			Items: []gantry.Item{{ID: 1, Ordinal: 0, Part: 1, Media: gantry.MediaJSON, Size: 300, SHA: gantry.Digest{2}, Body: make([]byte, 300)}}})
 	case gantry.Responding:
-		if err := h.call(ctx, t, gantry.AtSink, gantry.OpPut, &gantry.Write{}); err != nil {
+		if err := h.call(ctx, t, gantry.AtSink, gantry.OpPut, nil, &gantry.Write{}); err != nil {
 			return err
 		}
-		return h.call(ctx, t, gantry.AtSink, gantry.OpManifest, &gantry.Write{})
+		return h.call(ctx, t, gantry.AtSink, gantry.OpManifest, nil, &gantry.Write{})
 	}
 	return nil
 }
 
-// call puts one call on record, with what came of it.
-func (h *hand) call(ctx context.Context, t gantry.Task, at gantry.Boundary, op gantry.Op, w *gantry.Write) error {
+// call puts one call on record, with parts that are planned for it and what came of it.
+func (h *hand) call(ctx context.Context, t gantry.Task, at gantry.Boundary, op gantry.Op, plan []gantry.Part, w *gantry.Write) error {
 	in := gantry.Intent{ID: h.ids.New(), Lease: t.Lease, Boundary: at, Op: op, Limiter: h.limiter, Pipeline: t.Pipeline, Try: 1,
 		Part: gantry.PartKey{Ordinal: 1}, ItemCount: 1, ItemsSHA: gantry.Digest{3}}
-	if err := h.session.Commit(ctx, &gantry.Write{Intent: &in}); err != nil {
+	if err := h.session.Commit(ctx, &gantry.Write{Lease: t.Lease, Intent: &in, Plan: plan}); err != nil {
 		return err
 	}
 	release, err := h.session.Acquire(ctx, h.limiter, t.Priority)

@@ -28,7 +28,7 @@ func (s *Store) Commit(_ context.Context, w gantry.WorkerID, writes []*gantry.Wr
 			s.divide(t)
 		}
 	}
-	moved := s.move(w, writes)
+	moved := s.move(w, writes, held)
 	for i, x := range writes {
 		moved[i] = moved[i] || x.Transition != nil && s.leave(w, x.Transition)
 	}

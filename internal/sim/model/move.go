@@ -15,12 +15,13 @@ func after(now time.Time, us int64) time.Time {
 }
 
 // move is transition.sql. A batch's parents hear of their children once all transitions are made.
-func (s *Store) move(w gantry.WorkerID, writes []*gantry.Write) []bool {
+// Items that a lease did not hold keep their transition back.
+func (s *Store) move(w gantry.WorkerID, writes []*gantry.Write, held []bool) []bool {
 	moved := make([]bool, len(writes))
 	var parents []gantry.TaskID
 	for i, x := range writes {
 		t := x.Transition
-		if t == nil || t.Change == gantry.Move || t.Change == gantry.Pause || !s.holds(w, t.Lease) {
+		if t == nil || t.Change == gantry.Move || t.Change == gantry.Pause || !s.holds(w, t.Lease) || len(x.Items) > 0 && !held[i] {
 			continue
 		}
 		moved[i] = true
