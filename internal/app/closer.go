@@ -56,11 +56,9 @@ func (c *closer) wait() time.Duration {
 // run closes what is due until ctx ends. A database that is away is asked again.
 func (c *closer) run(ctx context.Context) {
 	for {
-		again := c.look(ctx)
-		c.mu.Lock()
-		c.next = time.Now().Add(again)
-		c.mu.Unlock()
-		for wait := again; wait > 0; wait = c.wait() {
+		c.begin()
+		c.end(c.look(ctx))
+		for wait := c.wait(); wait > 0; wait = c.wait() {
 			select {
 			case <-ctx.Done():
 				return
@@ -68,6 +66,22 @@ func (c *closer) run(ctx context.Context) {
 			case <-time.After(wait):
 			}
 		}
+	}
+}
+
+// begin is called before a look: it may not see what is opened meanwhile, which due puts down.
+func (c *closer) begin() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.next = time.Now().Add(closeIdle)
+}
+
+// end is called after a look that is made again after a time, or sooner if something was opened meanwhile.
+func (c *closer) end(again time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if at := time.Now().Add(again); at.Before(c.next) {
+		c.next = at
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
@@ -91,4 +92,23 @@ func TestCloserIsTold(t *testing.T) {
 	if len(c.kick) != 1 || c.wait() > time.Second {
 		t.Errorf("it waits %s", c.wait())
 	}
+}
+
+// TestCloserDuringLook: what is opened while the closer looks, and is due at once, is not put off to the look after the next.
+func TestCloserDuringLook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCloser(&App{}, nil)
+		c.begin()
+		c.due(closeSoon)
+		c.end(closeIdle) // it saw nothing yet
+		if wait := c.wait(); wait > closeSoon {
+			t.Errorf("the next look is in %s", wait)
+		}
+		time.Sleep(time.Second)
+		c.begin()
+		c.end(closeLook)
+		if wait := c.wait(); wait != closeLook {
+			t.Errorf("the next look is in %s", wait)
+		}
+	})
 }

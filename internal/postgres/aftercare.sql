@@ -1,11 +1,12 @@
 -- Takes objects of a source that are to be looked at, $2 at most, and says of which all tasks have ended, another way than
--- at the last time something was done. Those are this caller's for $3 (us). The others are looked at again the later the longer
+-- at the last time something was done. A collection that is open is a task to come. The time is that of the statement: the
+-- index ends a scan by no other. Those are this caller's for $3 (us). The others are looked at again the later the longer
 -- they wait already. $1 source.
 with d as materialized (
   select id, source, ref_mac, version, at, ended from aftercare
-  where source = $1 and due <= clock_timestamp() order by due limit $2 for update skip locked),
+  where source = $1 and due <= now() order by due limit $2 for update skip locked),
 x as materialized (
-  select d.id, d.at, d.ended, a.id as arrival, t.tasks, t.open,
+  select d.id, d.at, d.ended, a.id as arrival, t.tasks, t.open + o.open as open,
     case when t.failed > 0 then 6 when t.cancelled > 0 then 7 else 5 end as state
   from d
   left join lateral (select id from arrival a where a.source = d.source and a.ref_mac = d.ref_mac and a.version = d.version offset 0) a on true
@@ -16,7 +17,10 @@ x as materialized (
     from task where task.id = any(array(
       select id from task where arrival = a.id
       union all
-      select t.id from collection_member m join task t on t.collection = m.collection where m.arrival = a.id))) t),
+      select t.id from collection_member m join task t on t.collection = m.collection where m.arrival = a.id))) t
+  cross join lateral (
+    select count(*) as open from collection c where not c.closed and c.id = any(array(
+      select collection from collection_member where arrival = a.id))) o),
 r as materialized (
   select x.*, tasks > 0 and open = 0 and state <> 7 and state is distinct from ended as ready from x),
 u as (

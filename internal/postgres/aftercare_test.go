@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"regexp"
 	"testing"
 	"time"
 
@@ -145,6 +146,7 @@ func TestAftercareOfCollections(t *testing.T) {
 		t.Errorf("before the collection closed: %+v", got)
 	}
 	b.exec(`update task set collection = (select max(id) from collection)`)
+	b.exec(`update collection set closed = true`)
 	b.exec(`update aftercare set due = now() + interval '1 h'`)
 	if err := b.TasksEnded(t.Context(), []gantry.TaskID{tasks[0].Task}); err != nil {
 		t.Fatal(err)
@@ -152,6 +154,41 @@ func TestAftercareOfCollections(t *testing.T) {
 	list, more, err := b.DueAftercare(t.Context(), a.Source, 1, time.Minute)
 	if len(list) != 1 || !more || err != nil {
 		t.Errorf("%+v %v %v", list, more, err)
+	}
+}
+
+// What is in an open collection too is not done with, though a task of it alone has ended: another pipeline's is to come, or
+// the next revision.
+func TestAftercareOfOpenCollections(t *testing.T) {
+	t.Parallel()
+	b, tasks, a := minded(t, 2)
+	b.exec(`update task set arrival = null where id = $1`, int64(tasks[1].Task))
+	b.exec(`insert into collection(pipeline, key_mac) values ('q', '\x01')`)
+	b.exec(`insert into collection_member select id, $1 from collection`, a.ID)
+	b.ending(tasks[0], gantry.Done)
+	if got := b.look(a); len(got) != 0 {
+		t.Errorf("while a collection holds it: %+v", got)
+	}
+	b.exec(`update collection set closed = true`)
+	b.exec(`update task set collection = (select max(id) from collection) where id = $1`, int64(tasks[1].Task))
+	if got := b.look(a); len(got) != 0 {
+		t.Errorf("while the collection's task runs: %+v", got)
+	}
+	b.ending(tasks[1], gantry.Done)
+	if got := b.look(a); len(got) != 1 {
+		t.Errorf("in the end: %+v", got)
+	}
+}
+
+// TestAftercarePlan: what is not due yet is not looked through, however much it is.
+func TestAftercarePlan(t *testing.T) {
+	t.Parallel()
+	p := newPlans(t, true)
+	p.exec(`insert into aftercare(source, ref_mac, version, mark, due) select 'p/in', int8send(n), 'v', 'm', now() + interval '1 h' from generate_series(1, 20000) n`)
+	p.exec(`vacuum analyze aftercare`)
+	plan := p.explain(postgres.AftercareSQL, "'p/in'", "64", "1000")
+	if !regexp.MustCompile(`Index Cond: .*due <= now`).MatchString(plan) || regexp.MustCompile(`Rows Removed by Filter: \d{3}`).MatchString(plan) {
+		t.Errorf("it looks through all that is not due:\n%s", plan)
 	}
 }
 

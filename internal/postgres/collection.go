@@ -119,7 +119,7 @@ func sights(ctx context.Context, tx pgx.Tx, list []gantry.Gathering, heads map[g
 			marked[i] = &h.marked
 		}
 	}
-	rows, err := tx.Query(ctx, seenSQL, sources, macs, versions, of, ids, pipelines, marked, []int16{int16(gantry.SourceGone), int16(gantry.Unmatched)})
+	rows, err := tx.Query(ctx, seenSQL, sources, macs, versions, of, ids, pipelines, marked, openStatuses)
 	if err != nil {
 		return nil, err
 	}

@@ -66,14 +66,18 @@ func (s *Store) Enqueue(ctx context.Context, list []gantry.Admission) (made int,
 }
 
 // Decided tells whether nothing is to be done about an object that came through a version with this very sequencer: it
-// was accepted before, or turned away by the rules of this version. What these could not be asked about, and what
-// others turned away, is looked at again.
+// was accepted before, or turned away by the rules of this version. What these could not be asked about, what
+// others turned away, and what was found gone, is looked at again: somebody says that it is there.
 func (s *Store) Decided(ctx context.Context, source string, ref gantry.Digest, sequencer string, via int32) (bool, error) {
 	var yes bool
 	err := s.pool.QueryRow(ctx, `select exists (select from arrival where source = $1 and ref_mac = $2 and sequencer = $3
-		and (status <> $5 or via = $4 and reason = $6))`, source, ref[:], sequencer, via, int16(gantry.Unmatched), string(gantry.CodeNoRoute)).Scan(&yes)
+		and (status <> all ($5::smallint[]) or status = $7 and via = $4 and reason = $6))`, source, ref[:], sequencer, via, openStatuses, string(gantry.CodeNoRoute),
+		int16(gantry.Unmatched)).Scan(&yes)
 	return yes, err
 }
+
+// openStatuses are those of arrivals that may be taken yet.
+var openStatuses = []int16{int16(gantry.SourceGone), int16(gantry.Unmatched)}
 
 // TurnAway puts arrivals on record that no task is made from, all or none, with their status and reason. One
 // that is on record already stays as it is, but that one which is unmatched again is so for the last reason.

@@ -90,6 +90,25 @@ func TestDecided(t *testing.T) {
 	}
 }
 
+// TestDecidedGone: what was found gone and is announced as it was is there: a server's lie, or a glitch, is no decision.
+func TestDecidedGone(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	a := gantry.Arrival{ID: must(b.ArrivalIDs(t.Context(), 1))(t)[0], Source: "p/in", RefMAC: gantry.Digest{7}, Version: "v", Sequencer: "s", Size: 3, Status: gantry.SourceGone,
+		Reason: gantry.CodeSourceGone}
+	if err := b.TurnAway(t.Context(), []gantry.Arrival{a}); err != nil {
+		t.Fatal(err)
+	}
+	if must(b.Decided(t.Context(), "p/in", a.RefMAC, "s", 1))(t) {
+		t.Error("it was gone, and what is announced is acknowledged unread")
+	}
+	a.Status, a.Reason = gantry.Accepted, ""
+	must(b.Enqueue(t.Context(), []gantry.Admission{{Arrival: a, PublicID: "x", Pipeline: b.pipeline, Lane: b.lane, Priority: 5, Within: time.Hour}}))(t)
+	if !must(b.Decided(t.Context(), "p/in", a.RefMAC, "s", 1))(t) {
+		t.Error("accepted, and looked at again")
+	}
+}
+
 // TestMatched: where a source tells no version, one row stands for all states that were turned away, until one is taken.
 func TestMatched(t *testing.T) {
 	t.Parallel()
