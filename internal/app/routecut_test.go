@@ -43,3 +43,27 @@ func TestRoutedHalfway(t *testing.T) {
 		t.Errorf("%d tasks", n)
 	}
 }
+
+// TestRoutedHalfwayTogether does so between two collections, with a member and with the marker.
+func TestRoutedHalfwayTogether(t *testing.T) {
+	t.Parallel()
+	s := serve(t, scoring)
+	r := newRig(t, nil)
+	in := t.TempDir()
+	put(t, in, "f/0.png", noise(20, [32]byte{1}))
+	put(t, in, "f/_done", nil)
+	const group = "group: {by: prefix, quiet: 50ms, marker: _done}"
+	pipelines := []*gantry.Pipeline{r.branch("one", s.URL+"/score", group), r.branch("two", s.URL+"/score", group)}
+	source := fmt.Sprintf("  shelf: {kind: dir, path: %q, settle: 10ms, match: all, routes: [{to: one}, {to: two}]}\n", in)
+	done := func(n int) func() bool {
+		return func() bool { return r.number(`select count(*) from task where final_state = 5`) == n }
+	}
+	mended := r.refuse("collection", "new.pipeline = 'two'")
+	r.servingRoutes(pipelines, r.shared(source), done(1))
+	mended()
+	r.servingRoutes(pipelines, r.shared(source), done(2))
+	r.wantSets("0.png", "0.png")
+	if n := r.number(`select count(*) from arrival where sequencer = ''`); n != 0 {
+		t.Errorf("%d arrivals are still not known", n)
+	}
+}

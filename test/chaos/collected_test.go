@@ -14,11 +14,11 @@ import (
 )
 
 // collectedPipelines get their inputs from a source that they share: all images of a folder are one task, and the first
-// of each is another of its own.
+// of each is another of its own. A collection is quiet for as long as processes look for others at least, so that all try to close it.
 const collectedPipelines = `gantry: v1
 name: collected
 sinks: {results: {kind: dir, path: %[1]s/out/collected}}
-group: {by: prefix, quiet: 50ms, marker: _done, late: append}
+group: {by: prefix, quiet: 1s, marker: _done, late: append}
 stages:
   - {name: enhance, call: enhance}
   - {name: report, mode: cumulative, each: task, call: reporter}
@@ -75,18 +75,16 @@ func (f *field) dropFolder(t *testing.T, n int) {
 	f.write(t, "ward", filepath.Join(folderName(n), note), []byte(folderName(n)))
 }
 
-// mark puts the marker into each folder all of whose images are on record, so that none is late however long nobody
-// watches.
+// mark puts the marker into a folder all of whose images are on record, so that none is late however long nobody
+// watches; into one at a time, since collections that are due together are closed together.
 func (f *field) mark(t *testing.T, i *installation) {
 	t.Helper()
-	var names *string
-	i.scan(t, &names, `select string_agg(name, ' ') from collection where not marked and arrivals = $1`, ofFolder)
-	if names == nil {
-		return
-	}
-	for name := range strings.FieldsSeq(*names) {
+	var names string
+	i.scan(t, &names, `select coalesce(string_agg(name, ' ' order by id), '') from collection where not marked and arrivals = $1`, ofFolder)
+	for name := range strings.FieldsSeq(names) {
 		if _, err := os.Stat(filepath.Join(f.dir, "in", "ward", name, marker)); err != nil {
 			f.write(t, "ward", filepath.Join(name, marker), nil)
+			return
 		}
 	}
 }
