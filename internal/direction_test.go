@@ -32,7 +32,7 @@ var mayImport = map[string][]string{
 	"internal/pipeline":                   {"internal/gantry"},
 	"internal/scheduler":                  {"internal/gantry", "internal/line", "internal/fail"},
 	"internal/driver":                     {"internal/gantry"},
-	"internal/driver/*":                   {"internal/gantry", "internal/auth", "internal/dicom"},
+	"internal/driver/*":                   {"internal/gantry", "internal/auth", "internal/dicom", "internal/fail"},
 	"internal/driver/all":                 {"internal/driver", "internal/driver/*"},
 	"internal/driver/s3/s3test":           {},
 	"internal/driver/drivertest":          {"internal/gantry"},

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/gantry-imaging/gantry/internal/fail"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/gate"
 	"github.com/gantry-imaging/gantry/internal/postgres"
@@ -81,7 +82,9 @@ func (in *intake) mind(ctx context.Context, f *feed, o gantry.Object, a gantry.A
 	if mark == "" {
 		return nil
 	}
-	return in.app.Store.KeepInMind(ctx, a, mark)
+	err := in.app.Store.KeepInMind(ctx, a, mark)
+	fail.Point("after_mind")
+	return err
 }
 
 // tendAll looks after the objects of all feeds that want it.
@@ -188,12 +191,16 @@ func (t *tender) tend(ctx context.Context, x postgres.Aftercare) error {
 		if t.feed.local {
 			gate.Local(ctx, http.NoBody, true) // it leaves by no socket that would say so
 		}
-		return t.source.Tidy(ctx, x.Mark, x.Ended)
+		fail.Point("before_tidy")
+		err := t.source.Tidy(ctx, x.Mark, x.Ended)
+		fail.Point("after_tidy")
+		return err
 	}, nil)
 	if ctx.Err() != nil {
 		return nil // it is given again
 	}
 	code, again := t.verdict(x, err)
+	fail.Point("before_tended")
 	return t.Store.Tended(ctx, x, code, again)
 }
 

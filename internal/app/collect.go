@@ -55,14 +55,18 @@ func (w way) isMarker(f *feed, o gantry.Object) bool {
 	return is && err == nil
 }
 
-// marked takes an object in where it is a marker, and gives the other ways that it goes.
+// marked takes an object in where it is a marker, and gives the other ways that it goes. As in spread, its row has a sequencer once all is done.
 func (in *intake) marked(ctx context.Context, ways []way, f *feed, o gantry.Object, a gantry.Arrival, run string) (others []way, err error) {
+	var marks []way
 	for _, w := range ways {
 		if run != "" || !w.isMarker(f, o) {
 			others = append(others, w)
-			continue
+		} else {
+			marks = append(marks, w)
 		}
-		if err := in.mark(ctx, w, f, o, a); err != nil {
+	}
+	for i, w := range marks {
+		if err := in.mark(ctx, w, f, o, a, i == len(marks)-1 && len(others) == 0); err != nil {
 			return nil, err
 		}
 	}
@@ -70,15 +74,22 @@ func (in *intake) marked(ctx context.Context, ways []way, f *feed, o gantry.Obje
 }
 
 // mark takes a marker in. Its bytes say nothing, so they are left where they are; each time it is put down counts.
-func (in *intake) mark(ctx context.Context, w way, f *feed, o gantry.Object, a gantry.Arrival) error {
+func (in *intake) mark(ctx context.Context, w way, f *feed, o gantry.Object, a gantry.Arrival, last bool) error {
 	if a.Version = a.Sequencer; a.Version == "" {
 		a.Version = o.Version
 	}
+	if !last {
+		a.Sequencer = ""
+	}
 	a.Size = o.Size
 	folder, rest, ok := folderOf(f.below(o.Ref), w.collect.Depth)
-	if !ok {
+	switch {
+	case ok:
+	case last:
 		a.Status, a.Reason = gantry.Ignored, gantry.CodeMarker
 		return in.app.Store.TurnAway(ctx, []gantry.Arrival{a})
+	default:
+		return nil
 	}
 	a.Name = clean(rest)
 	x := in.gathering(w, f, a, folder)
@@ -87,27 +98,32 @@ func (in *intake) mark(ctx context.Context, w way, f *feed, o gantry.Object, a g
 	return err
 }
 
-// collectInto makes an arrival, whose bytes are settled, a member of its collection. It gives false if there is none that it
-// belongs to: it is a task of its own.
-func (in *intake) collectInto(ctx context.Context, w way, f *feed, o gantry.Object, a gantry.Arrival) (bool, error) {
+// gatheringOf finds the collection that an arrival, whose bytes are settled, belongs to. It gives false if there is none: the
+// arrival is a task of its own.
+func (in *intake) gatheringOf(ctx context.Context, w way, f *feed, o gantry.Object, a gantry.Arrival) (x gantry.Gathering, ok bool, err error) {
 	group, name, ok := folderOf(f.below(o.Ref), w.collect.Depth)
 	if keyword := groupKeywords[w.collect.By]; keyword != "" {
 		tags, err := in.headerOf(ctx, f, a)
 		if err != nil && gantry.KindOf(err) != gantry.Illegal {
-			return false, err
+			return x, false, err
 		}
 		group, name = tags[keyword], f.below(o.Ref)
 		ok = err == nil && group != ""
 	}
 	if !ok {
-		return false, nil
+		return x, false, nil
 	}
 	a.Name = clean(name)
-	got, err := in.collected.join(ctx, in.gathering(w, f, a, group))
+	return in.gathering(w, f, a, group), true, nil
+}
+
+// collectInto makes an arrival a member of its collection.
+func (in *intake) collectInto(ctx context.Context, f *feed, x gantry.Gathering) error {
+	got, err := in.collected.join(ctx, x)
 	if err == nil && !got.Known {
 		in.app.Log.Info("collected", "source", f.name, "collection", got.Collection, "revision", got.Revision, "status", got.Status.String())
 	}
-	return true, err
+	return err
 }
 
 // gathering is an arrival with the rules of a way. What its group is called is in the row of its collection alone.

@@ -110,31 +110,8 @@ func (in *intake) take(ctx context.Context, f *feed, o offer, run string) (publi
 	if err := in.mind(ctx, f, o.Object, a, run); err != nil {
 		return "", sha, err
 	}
-	var list []gantry.Admission
-	var lanes []int32
-	for _, w := range ways {
-		if run == "" && w.collect != nil {
-			is, err := in.collectInto(ctx, w, f, o.Object, a)
-			if err != nil {
-				return "", a.SHA, err
-			}
-			if is {
-				continue
-			}
-		}
-		list, lanes = append(list, in.become(w, f, o, a, run)), append(lanes, w.lane)
-	}
-	if len(list) == 0 {
-		return "", a.SHA, in.matched(ctx, f, o, a)
-	}
-	if err := in.admit(ctx, &admission{list: list}); err != nil {
-		return "", a.SHA, err
-	}
-	in.wake(lanes...)
-	for _, x := range list[1:] {
-		in.app.Log.Info("accepted", "source", f.name, "task", x.PublicID)
-	}
-	return list[0].PublicID, a.SHA, in.matched(ctx, f, o, a)
+	publicID, err = in.spread(ctx, ways, f, o, a, run)
+	return publicID, a.SHA, err
 }
 
 // settle makes sure of the object's bytes: they stay where they are and are read there, or are copied.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/gantry-imaging/gantry/internal/engine"
+	"github.com/gantry-imaging/gantry/internal/fail"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
@@ -88,6 +89,50 @@ func (in *intake) become(w way, f *feed, o offer, a gantry.Arrival, run string) 
 		Lane: w.lane, Run: run, Priority: priority, Within: queued(w.plan.Pipeline, priority, time.Now())}
 }
 
+// spread makes of an arrival what it is to become in each pipeline that a way leads to, and gives the id of the first task, if there is one at
+// once. Each collection that it joins is a commit of its own. Before the last commit its row has no sequencer, which is that of an arrival
+// that nobody knows yet: where a crash leaves it half done, its source announces it again.
+func (in *intake) spread(ctx context.Context, ways []way, f *feed, o offer, a gantry.Arrival, run string) (publicID string, err error) {
+	var together []gantry.Gathering
+	var list []gantry.Admission
+	var lanes []int32
+	for _, w := range ways {
+		if run == "" && w.collect != nil {
+			x, is, err := in.gatheringOf(ctx, w, f, o.Object, a)
+			if err != nil {
+				return "", err
+			}
+			if is {
+				together = append(together, x)
+				continue
+			}
+		}
+		list, lanes = append(list, in.become(w, f, o, a, run)), append(lanes, w.lane)
+	}
+	for i, x := range together {
+		if i < len(together)-1 || len(list) > 0 {
+			x.Arrival.Sequencer = ""
+		}
+		if err := in.collectInto(ctx, f, x); err != nil {
+			return "", err
+		}
+	}
+	if len(list) == 0 {
+		return "", in.matched(ctx, f, o, a)
+	}
+	if len(together) > 0 {
+		fail.Point("between_ways")
+	}
+	if err := in.admit(ctx, &admission{list: list}); err != nil {
+		return "", err
+	}
+	in.wake(lanes...)
+	for _, x := range list[1:] {
+		in.app.Log.Info("accepted", "source", f.name, "task", x.PublicID)
+	}
+	return list[0].PublicID, in.matched(ctx, f, o, a)
+}
+
 // unmatched puts an arrival on record that goes nowhere. Its bytes are not copied. Where the source tells no version, the
 // row stands for whatever state of the object was looked at last.
 func (in *intake) unmatched(ctx context.Context, f *feed, o offer, a gantry.Arrival, reason gantry.Code) error {
@@ -111,7 +156,9 @@ func (in *intake) flushAway(ctx context.Context, batch []*admission) error {
 	if len(list) == 0 {
 		return nil
 	}
-	return in.app.Store.TurnAway(ctx, list)
+	err := in.app.Store.TurnAway(ctx, list)
+	fail.Point("after_turn_away")
+	return err
 }
 
 // matched is told of an arrival that was accepted: that a state of it which has no version was turned away, does not

@@ -34,9 +34,9 @@ type putting struct {
 // 64 MiB go in pieces, which show only together. The blob's row is written first, so that garbage of the same
 // bytes is not collected meanwhile. A commit that failed, or that ctx cut short, may or may not have happened.
 func (s *putting) Commit(ctx context.Context) (string, error) {
-	fail.Point("before_blob_commit")
+	fail.Point("before_object_commit")
 	at, err := s.commit(ctx)
-	fail.Point("after_blob_commit")
+	fail.Point("after_object_commit")
 	return at, err
 }
 
@@ -52,6 +52,7 @@ func (s *putting) commit(ctx context.Context) (string, error) {
 	if err := note(ctx, s.bucket.Ledger, gantry.KeptBlob{Location: where, Worker: s.bucket.Worker, Size: s.size, SHA: s.sha}); err != nil {
 		return "", err
 	}
+	fail.Point("after_object_noted")
 	put := s.put
 	if s.size > s.bucket.piece {
 		put = s.putPieces

@@ -1,6 +1,6 @@
 -- Takes objects of a source that are to be looked at, $2 at most, and says of which all tasks have ended, another way than
--- at the last time something was done. A collection that is open is a task to come. The time is that of the statement: the
--- index ends a scan by no other. Those are this caller's for $3 (us). The others are looked at again the later the longer
+-- at the last time something was done. A collection that is open is a task to come; an arrival without a sequencer is not everywhere
+-- yet where it is going. The time is that of the statement: the index ends a scan by no other. Those are this caller's for $3 (us). The others are looked at again the later the longer
 -- they wait already. $1 source.
 with d as materialized (
   select id, source, ref_mac, version, at, ended from aftercare
@@ -9,7 +9,7 @@ x as materialized (
   select d.id, d.at, d.ended, a.id as arrival, t.tasks, t.open + o.open as open,
     case when t.failed > 0 then 6 when t.cancelled > 0 then 7 else 5 end as state
   from d
-  left join lateral (select id from arrival a where a.source = d.source and a.ref_mac = d.ref_mac and a.version = d.version offset 0) a on true
+  left join lateral (select id from arrival a where a.source = d.source and a.ref_mac = d.ref_mac and a.version = d.version and a.sequencer <> '' offset 0) a on true
   cross join lateral (
     select count(*) as tasks, count(*) filter (where final_state is null) as open,
       count(*) filter (where parent is null and final_state = 6) as failed,

@@ -17,6 +17,7 @@ func minded(t *testing.T, n int) (*bed, []gantry.Task, gantry.Arrival) {
 	tasks := b.claim(b.worker, n)
 	a := must(b.Originals(t.Context(), tasks[0].Task))(t)[0]
 	b.exec(`update task set arrival = $1`, a.ID)
+	b.exec(`update arrival set sequencer = 's' where id = $1`, a.ID)
 	if err := b.KeepInMind(t.Context(), a, "the mark"); err != nil {
 		t.Fatal(err)
 	}
@@ -37,6 +38,27 @@ func (b *bed) look(a gantry.Arrival) []postgres.Aftercare {
 func (b *bed) ending(t gantry.Task, as gantry.State) {
 	b.t.Helper()
 	b.exec(`update task set final_state = $2, finished_at = now() where id = $1`, int64(t.Task), int16(as))
+}
+
+// TestAftercareOfWhatIsToCome waits for collections that are open, since they are tasks to come, and for arrivals that are not
+// everywhere yet where they are going.
+func TestAftercareOfWhatIsToCome(t *testing.T) {
+	t.Parallel()
+	b, tasks, a := minded(t, 1)
+	b.ending(tasks[0], gantry.Done)
+	b.exec(`update arrival set sequencer = ''`)
+	if got := b.look(a); len(got) != 0 {
+		t.Errorf("before it is known: %+v", got)
+	}
+	b.exec(`update arrival set sequencer = 's'`)
+	b.exec(`with c as (insert into collection(pipeline, key_mac) values ('q', '\x07') returning id) insert into collection_member select id, $1 from c`, a.ID)
+	if got := b.look(a); len(got) != 0 {
+		t.Errorf("while its collection is open: %+v", got)
+	}
+	b.exec(`update collection set closed = true`)
+	if got := b.look(a); len(got) != 1 {
+		t.Error("nothing is to be done in the end")
+	}
 }
 
 // TestAftercare waits for the last of an object's tasks, children too, and is told once.

@@ -20,6 +20,7 @@ type abuse struct {
 // more keeps some work there.
 func (a *abuse) more() {
 	a.t.Helper()
+	a.f.mark(a.t, a.i)
 	if a.i.count(a.t, `select count(*) from task_hot h join task t using (id) where t.parent is null`) < 24 &&
 		a.i.count(a.t, `select count(*) from task where parent is null`) > (a.dropped-8)*len(modes) {
 		a.f.drop(a.t, a.dropped, a.dropped+4)

@@ -29,6 +29,7 @@ func TestAnswersToCommitsAreLost(t *testing.T) {
 	p.armed.Store(true)
 	dropped := 0
 	for deadline := time.Now().Add(2 * time.Minute); p.n.Load() < int64(want) && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		f.mark(t, i)
 		if i.count(t, `select count(*) from task_hot h join task t using (id) where t.parent is null`) < 24 && i.count(t, `select count(*) from task where parent is null`) > (dropped-8)*len(modes) {
 			f.drop(t, dropped, dropped+4)
 			dropped += 4

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,7 +26,7 @@ import (
 )
 
 // pipelines are one of each mode, for single images, archives that are divided into shards, and files of
-// several frames. A dead process's units are held for the timeout, which paces the kills.
+// several frames, and those that a shared source feeds. A dead process's units are held for the timeout, which paces the kills.
 const pipelines = `gantry: v1
 name: sequential
 sources: {inbox: {kind: dir, path: %[1]s/in/sequential, settle: 20ms}}
@@ -66,9 +67,11 @@ processors:
   mask: {kind: http, url: "%[2]s/v1/mask", timeout: 2s, limits: {concurrency: 64}}
   reporter: {kind: http, url: "%[2]s/v1/report", body: zip, timeout: 2s, limits: {concurrency: 64}}
 retry: {attempts: 30, initial: 20ms, max: 100ms}
-`
+---
+` + collectedPipelines
 
-var modes = []string{"sequential", "cumulative", "fanout"}
+// modes names the pipelines; each input that is dropped makes one task in each.
+var modes = []string{"sequential", "cumulative", "fanout", "collected", "alone"}
 
 // field is what all runs share: folders and the service's address are part of a pipeline's version, which
 // stands in manifests.
@@ -88,13 +91,18 @@ func newField(t *testing.T) *field {
 			t.Fatal(err)
 		}
 	}
+	if err := os.WriteFile(f.config(), fmt.Appendf(nil, deployment, f.dir), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	return f
 }
+
+func (f *field) config() string { return filepath.Join(f.dir, "gantry.yaml") }
 
 // clean empties the folders and the service's memory for another run.
 func (f *field) clean(t *testing.T) {
 	t.Helper()
-	for _, m := range modes {
+	for _, m := range slices.Concat(modes, []string{"ward", "moved"}) {
 		for _, dir := range []string{"in", "out"} {
 			dir = filepath.Join(f.dir, dir, m)
 			if err := os.RemoveAll(dir); err != nil {
@@ -110,7 +118,7 @@ func (f *field) clean(t *testing.T) {
 
 // serve and worker begin processes that hold few tasks, so that there is work for all.
 func (f *field) serve(t *testing.T, i *installation, env ...string) *process {
-	return i.start(t, env, "serve", "--pipelines", filepath.Join(f.dir, "pipelines"), "--listen", "127.0.0.1:0", "--lease", lease.String(), "--tasks", "6")
+	return i.start(t, env, "serve", "--config", f.config(), "--listen", "127.0.0.1:0", "--lease", lease.String(), "--tasks", "6")
 }
 
 func (f *field) worker(t *testing.T, i *installation, env ...string) *process {
@@ -125,13 +133,14 @@ func (f *field) drop(t *testing.T, first, end int) {
 		f.write(t, "sequential", fmt.Sprintf("%04d.png", i), picture(i))
 		f.write(t, "cumulative", fmt.Sprintf("%04d.zip", i), archive(t, i))
 		f.write(t, "fanout", fmt.Sprintf("%04d.dcm", i), sample.Ultrasound(3, 32+i%64, 32+i/64))
+		f.dropFolder(t, i)
 	}
 }
 
 // write gives the file its name when it is whole.
 func (f *field) write(t *testing.T, mode, name string, b []byte) {
 	t.Helper()
-	tmp := filepath.Join(f.dir, "tmp-"+name)
+	tmp := filepath.Join(f.dir, "tmp-"+filepath.Base(name))
 	err := os.WriteFile(tmp, b, 0o644)
 	if err == nil {
 		err = os.Rename(tmp, filepath.Join(f.dir, "in", mode, name))
@@ -235,6 +244,7 @@ func (f *field) drained(t *testing.T, i *installation, n int, within time.Durati
 	want := n * len(modes)
 	deadline := time.Now().Add(within)
 	for {
+		f.mark(t, i)
 		if bad := i.count(t, `select count(*) from task where final_state <> 5`); bad > 0 {
 			var why string
 			i.scan(t, &why, `select string_agg(distinct public_id || ' ' || coalesce(error_code, '') || ': ' || coalesce(error, ''), '; ') from task where final_state <> 5`)
@@ -257,6 +267,7 @@ func (f *field) drained(t *testing.T, i *installation, n int, within time.Durati
 	if all := i.count(t, `select count(*) from task where parent is null`); all != want {
 		t.Errorf("%d tasks were made of %d inputs", all, want)
 	}
+	f.tidy(t, i, n)
 }
 
 // undisturbed gives the results of n inputs for each pipeline on processes that nothing happens to.

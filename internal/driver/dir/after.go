@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/gantry-imaging/gantry/internal/fail"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
@@ -131,6 +132,7 @@ func (s *source) Tidy(_ context.Context, text string, ended gantry.State) error 
 		if err := moveFile(root, name, is, x.to); err != nil {
 			return err
 		}
+		fail.Point("after_link")
 	}
 	return removeFile(root, name)
 }

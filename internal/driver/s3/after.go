@@ -14,6 +14,7 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
+	"github.com/gantry-imaging/gantry/internal/fail"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
@@ -119,6 +120,7 @@ func (s *source) tidy(ctx context.Context, mark string, ended gantry.State) erro
 		if err := s.copyTo(ctx, at, head, x.to+strings.TrimPrefix(at.Key, s.prefix)); err != nil {
 			return err
 		}
+		fail.Point("after_object_copy")
 	}
 	return s.delete(ctx, at)
 }
