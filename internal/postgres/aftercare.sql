@@ -10,7 +10,9 @@ x as materialized (
   from d
   left join lateral (select id from arrival a where a.source = d.source and a.ref_mac = d.ref_mac and a.version = d.version offset 0) a on true
   cross join lateral (
-    select count(*) as tasks, count(*) filter (where final_state is null) as open,
+    select count(*) as tasks,
+      count(*) filter (where final_state is null) + (   -- and collections that will be a task
+        select count(*) from collection_member m join collection k on k.id = m.collection where m.arrival = a.id and not k.closed) as open,
       count(*) filter (where parent is null and final_state = 6) as failed,
       count(*) filter (where parent is null and final_state = 7) as cancelled
     from task where task.id = any(array(
