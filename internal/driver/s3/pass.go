@@ -53,6 +53,9 @@ func (w *watcher) whole(ctx context.Context) error {
 	if w.cursor == tail && !w.open {
 		w.cursor = p.last
 	}
+	if pages > w.few {
+		w.retryFar() // no listing that comes soon shows what this one left open
+	}
 	maps.DeleteFunc(w.later, func(_ objectID, x postponed) bool {
 		return began.Sub(x.until) > maxRefused || !x.far && began.Sub(x.until) > maxPostpone
 	}) // gone
@@ -96,10 +99,7 @@ func (w *watcher) tail(ctx context.Context) error {
 	w.cursor, w.open = p.cursor, p.open
 	if p.open && pages > w.few { // what is open so far back is announced again by itself
 		w.cursor, w.open = p.last, false
-		for id, x := range w.later {
-			x.far = true
-			w.later[id] = x
-		}
+		w.retryFar()
 	}
 	w.mu.Unlock()
 	w.soon = p.soon
