@@ -160,13 +160,18 @@ func (p *pass) take(ctx context.Context, page *sdk.ListObjectsV2Output) error {
 	return ctx.Err()
 }
 
-// read gives the objects of a page that are wanted.
+// read gives the objects of a page that are wanted. One whose key no server need take can be asked for by nobody: the
+// ledger is told, and the others are not held up.
 func (p *pass) read(page *sdk.ListObjectsV2Output, now time.Time) ([]sight, error) {
 	list := make([]sight, 0, len(page.Contents))
 	for i := range page.Contents {
 		x := &page.Contents[i]
 		o, err := toObject(x, page.EncodingType)
-		if err != nil {
+		switch {
+		case gantry.CodeOf(err) == CodeNameTooLong:
+			p.ledger.Failed(err)
+			continue
+		case err != nil:
 			return nil, err
 		}
 		if p.wanted(x, o.Ref) {
