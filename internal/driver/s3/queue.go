@@ -175,7 +175,8 @@ func (t *taker) take(ctx context.Context, m sqstypes.Message) {
 		t.taken <- m
 		return
 	}
-	if ctx.Err() != nil {
+	if ctx.Err() != nil { // somebody else may begin at once
+		t.queue.hide(context.WithoutCancel(ctx), m, 0)
 		return
 	}
 	if code := gantry.CodeOf(err); gantry.KindOf(err).Retryable() && code != CodeUnsettled && code != CodeRestless {
