@@ -48,7 +48,8 @@ func newAWS(rt http.RoundTripper, c *gantry.Credential, service string, env func
 		return nil, err
 	}
 	if c.RoleARN != "" {
-		base = cached(&assumed{base: base, region: awsRegion(c.Region, ""), role: c.RoleARN})
+		role := &assumed{base: base, region: awsRegion(c.Region, ""), role: c.RoleARN}
+		base = &remembered{CredentialsCache: cached(role), base: base}
 	}
 	return &awsSigner{
 		next: rt, name: c.Name, service: service, region: c.Region, creds: base,
@@ -59,7 +60,7 @@ func newAWS(rt http.RoundTripper, c *gantry.Credential, service string, env func
 // awsBase gives the credentials that the block names, or those of the SDK's default chain.
 func awsBase(c *gantry.Credential, env func(string) (string, bool)) (aws.CredentialsProvider, error) {
 	if c.AccessKeyID == "" && c.SecretAccessKey == "" && c.SessionToken == "" {
-		return cached(&chain{profile: c.Profile, region: awsRegion(c.Region, "")}), nil
+		return &chain{profile: c.Profile, region: awsRegion(c.Region, "")}, nil
 	}
 	if c.Profile != "" {
 		return nil, gantry.Errorf(gantry.Illegal, CodeBadCredential, "auth %s: profile and keys exclude one another", c.Name)
@@ -83,8 +84,27 @@ func awsBase(c *gantry.Credential, env func(string) (string, bool)) (aws.Credent
 }
 
 // cached keeps credentials until shortly before they run out; callers at once share one refresh.
-func cached(p aws.CredentialsProvider) aws.CredentialsProvider {
-	return aws.NewCredentialsCache(p, func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = refreshBefore })
+func cached(p aws.CredentialsProvider) *aws.CredentialsCache {
+	return aws.NewCredentialsCache(p, ahead)
+}
+
+func ahead(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = refreshBefore }
+
+// forgetting are credentials that are kept until they run out, or until Invalidate.
+type forgetting interface{ Invalidate() }
+
+// remembered are credentials that were taken with others.
+type remembered struct {
+	*aws.CredentialsCache
+	base aws.CredentialsProvider
+}
+
+// Invalidate forgets both.
+func (r *remembered) Invalidate() {
+	if b, ok := r.base.(forgetting); ok {
+		b.Invalidate()
+	}
+	r.CredentialsCache.Invalidate()
 }
 
 // keys are references that are resolved at each use.
@@ -106,7 +126,8 @@ func (k *keys) Retrieve(context.Context) (aws.Credentials, error) {
 	return out, nil
 }
 
-// chain is the SDK's default chain: environment, shared files, web identity, container, instance.
+// chain is the SDK's default chain: environment, shared files, web identity, container, instance. It keeps what it
+// found until shortly before that runs out.
 type chain struct {
 	profile, region string
 
@@ -116,16 +137,31 @@ type chain struct {
 
 // Retrieve asks the chain, which is set up at the first use.
 func (c *chain) Retrieve(ctx context.Context) (aws.Credentials, error) {
+	found, err := c.load(ctx)
+	if err != nil {
+		return aws.Credentials{}, err
+	}
+	return found.Retrieve(ctx)
+}
+
+func (c *chain) load(ctx context.Context) (aws.CredentialsProvider, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.loaded == nil {
-		cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(c.region), config.WithSharedConfigProfile(c.profile))
+		cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(c.region), config.WithSharedConfigProfile(c.profile), config.WithCredentialsCacheOptions(ahead))
 		if err != nil {
-			return aws.Credentials{}, err
+			return nil, err
 		}
 		c.loaded = cfg.Credentials
 	}
-	return c.loaded.Retrieve(ctx)
+	return c.loaded, nil
+}
+
+// Invalidate has the chain set up anew: its files may say something else by now.
+func (c *chain) Invalidate() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.loaded = nil
 }
 
 // assumed are the credentials of a role, taken with others.
@@ -167,7 +203,7 @@ func (s *awsSigner) judge(status int) {
 	default:
 		return
 	}
-	cache, ok := s.creds.(*aws.CredentialsCache)
+	cache, ok := s.creds.(forgetting)
 	if !ok {
 		return
 	}

@@ -21,7 +21,7 @@ import (
 const (
 	CodeBucketMissing   gantry.Code = "bucket_missing"   // NotFound
 	CodeAccessDenied    gantry.Code = "access_denied"    // Denied
-	CodeExpired         gantry.Code = "expired_token"    // Denied: the credentials ran out
+	CodeExpired         gantry.Code = "expired_token"    // Unavailable: the credentials ran out, and are taken anew for the next try
 	CodeSlowDown        gantry.Code = "slow_down"        // Unavailable
 	CodeServerError     gantry.Code = "server_error"     // Transient
 	CodeRefused         gantry.Code = "refused"          // Permanent, or Illegal: the server does not take this request

@@ -183,8 +183,8 @@ var meanings = map[string]struct {
 	code gantry.Code
 }{
 	"NoSuchBucket":                {gantry.NotFound, CodeBucketMissing},
-	"ExpiredToken":                {gantry.Denied, CodeExpired},
-	"InvalidToken":                {gantry.Denied, CodeExpired},
+	"ExpiredToken":                {gantry.Unavailable, CodeExpired},
+	"InvalidToken":                {gantry.Unavailable, CodeExpired},
 	"SlowDown":                    {gantry.Unavailable, CodeSlowDown},
 	"RequestTimeout":              {gantry.Transient, CodeServerError},
 	"BadDigest":                   {gantry.Transient, CodeServerError},
@@ -223,8 +223,13 @@ func classify(ctx context.Context, doing string, err error) error {
 			kind, reason = m.kind, m.code
 		}
 	}
+	r, answered := errors.AsType[*smithyhttp.ResponseError](err)
+	answered = answered && r.Response != nil
+	if code == http.StatusBadRequest && answered && r.Response.Request != nil && r.Response.Request.Method == http.MethodHead {
+		kind = gantry.Transient // its answer has no body to say why: the credentials may have run out
+	}
 	out := gantry.Errorf(kind, reason, "%s: the server answers with status %d", doing, code)
-	if r, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && r.Response != nil {
+	if answered {
 		if n, err := strconv.ParseUint(r.Response.Header.Get("Retry-After"), 10, 32); err == nil {
 			out.RetryAfter = min(time.Duration(n)*time.Second, maxPause)
 		}

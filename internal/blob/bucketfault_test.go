@@ -106,7 +106,19 @@ var brokenWays = []broken{
 	{name: "500 for good", before: says(500, "InternalError", "", always), commit: CodeServerError, read: CodeServerError, kind: gantry.Transient},
 	{name: "slow down once", before: says(503, "SlowDown", "", 1)},
 	{name: "slow down, come back in 7 s", before: says(503, "SlowDown", "7", 1), commit: CodeSlowDown, read: CodeSlowDown, kind: gantry.Unavailable},
-	{name: "expired credentials", before: says(400, "ExpiredToken", "", always), commit: CodeExpired, read: CodeExpired, kind: gantry.Denied},
+	{name: "expired credentials", before: says(400, "ExpiredToken", "", always), commit: CodeExpired, read: CodeExpired, kind: gantry.Unavailable},
+	{name: "credentials that ran out once", before: says(400, "ExpiredToken", "", 1)},
+	{name: "they ran out when a taken key is looked at", read: "", before: func(n int64, r *http.Request) (*http.Response, error) {
+		switch {
+		case n == 1 && r.Method == http.MethodPut:
+			return refusal(r, 412, "PreconditionFailed", ""), nil
+		case n == 2 && r.Method == http.MethodHead:
+			resp := refusal(r, 400, "ExpiredToken", "")
+			resp.Body = http.NoBody
+			return resp, nil
+		}
+		return nil, nil
+	}},
 	{name: "no right", before: says(403, "AccessDenied", "", always), commit: CodeAccessDenied, read: CodeAccessDenied, kind: gantry.Denied},
 	{name: "the connection breaks once", before: func(n int64, _ *http.Request) (*http.Response, error) {
 		if n > 1 {
@@ -276,4 +288,22 @@ func TestBucketGivesUp(t *testing.T) {
 	if _, err := staged.Commit(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("commit: %v", err)
 	}
+}
+
+// TestBucketListingEnds: a listing whose next page is the same again ends, and with it the collection of garbage.
+func TestBucketListingEnds(t *testing.T) {
+	t.Parallel()
+	p := newPail(t, s3test.Start(t))
+	f := &badServer{RoundTripper: p.rt}
+	b := p.open(func(o *BucketOptions) { o.Transport = f })
+	page := "<ListBucketResult><Name>x</Name><IsTruncated>true</IsTruncated><NextContinuationToken>again</NextContinuationToken></ListBucketResult>"
+	f.before = func(_ int64, r *http.Request) (*http.Response, error) {
+		resp := refusal(r, http.StatusOK, "", "")
+		resp.Body, resp.ContentLength = io.NopCloser(strings.NewReader(page)), int64(len(page))
+		return resp, nil
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	err := b.Objects(ctx, func([]gantry.KeptBlob) error { return nil })
+	wantErr(t, err, gantry.BadResponse, CodeMalformedAnswer)
 }

@@ -263,8 +263,12 @@ func (b *Bucket) Objects(ctx context.Context, page func([]gantry.KeptBlob) error
 				return err
 			}
 		}
-		if token = out.NextContinuationToken; !aws.ToBool(out.IsTruncated) || token == nil {
+		was := token
+		switch token = out.NextContinuationToken; {
+		case !aws.ToBool(out.IsTruncated) || token == nil:
 			return nil
+		case aws.ToString(token) == aws.ToString(was):
+			return gantry.Errorf(gantry.BadResponse, CodeMalformedAnswer, "list blobs: the listing has no end")
 		}
 	}
 }

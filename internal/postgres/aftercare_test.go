@@ -167,6 +167,7 @@ func TestAftercareOfCollections(t *testing.T) {
 	if got := b.look(a); len(got) != 0 {
 		t.Errorf("before the collection closed: %+v", got)
 	}
+	b.exec(`update collection set closed = true`)
 	b.exec(`update task set collection = (select max(id) from collection)`)
 	b.exec(`update collection set closed = true`)
 	b.exec(`update aftercare set due = now() + interval '1 h'`)
@@ -231,5 +232,28 @@ func TestAftercareWithoutArrival(t *testing.T) {
 	}
 	if n := b.count(`select count(*) from aftercare where due < now() + interval '20 min' and version <> 'ghost'`); n != 1 {
 		t.Error("one with an open task is looked at too seldom")
+	}
+}
+
+// An object that one task was made of, and that belongs to a collection of another pipeline which is still open, waits for
+// that one's task too: it may be read where it lies.
+func TestAftercareOfAnOpenCollection(t *testing.T) {
+	t.Parallel()
+	b, tasks, a := minded(t, 2)
+	b.exec(`update task set arrival = null where id = $1`, int64(tasks[1].Task))
+	b.exec(`insert into collection(pipeline, key_mac) values ('p', '\x01')`)
+	b.exec(`insert into collection_member select id, $1 from collection`, a.ID)
+	b.ending(tasks[0], gantry.Done)
+	if got := b.look(a); len(got) != 0 {
+		t.Errorf("while the collection is open: %+v", got)
+	}
+	b.exec(`update collection set closed = true`)
+	b.exec(`update task set collection = (select max(id) from collection) where id = $1`, int64(tasks[1].Task))
+	if got := b.look(a); len(got) != 0 {
+		t.Errorf("while the collection's task is open: %+v", got)
+	}
+	b.ending(tasks[1], gantry.Done)
+	if got := b.look(a); len(got) != 1 || got[0].Ended != gantry.Done {
+		t.Errorf("after both: %+v", got)
 	}
 }

@@ -121,6 +121,9 @@ func (s *source) tidy(ctx context.Context, mark string, ended gantry.State) erro
 			return err
 		}
 		fail.Point("after_object_copy")
+		if _, err := s.present(ctx, &at); err != nil { // copying may take long, and a server may delete without conditions
+			return err
+		}
 	}
 	return s.delete(ctx, at)
 }
@@ -246,8 +249,19 @@ func (s *source) copyAs(ctx context.Context, at located, head *sdk.HeadObjectOut
 	if at.Version != "" {
 		from += "?versionId=" + url.QueryEscape(at.Version)
 	}
-	out, err := s.client.CopyObject(ctx, &sdk.CopyObjectInput{Bucket: &s.bucket, Key: &key, CopySource: &from, CopySourceIfMatch: &at.ETag,
-		StorageClass: types.StorageClass(head.StorageClass)})
+	in := &sdk.CopyObjectInput{Bucket: &s.bucket, Key: &key, CopySource: &from, CopySourceIfMatch: &at.ETag, IfNoneMatch: aws.String("*"),
+		StorageClass: types.StorageClass(head.StorageClass)}
+	out, err := s.client.CopyObject(ctx, in)
+	if status(err) == http.StatusNotImplemented {
+		in.IfNoneMatch = nil
+		out, err = s.client.CopyObject(ctx, in)
+	}
+	if status(err) == http.StatusPreconditionFailed && in.IfNoneMatch != nil {
+		if _, gone := s.present(ctx, &at); gone != nil {
+			return gone
+		}
+		return gantry.Errorf(gantry.Transient, CodeServerError, "copy object: another was put where it goes")
+	}
 	if err != nil {
 		return tidied(ctx, "copy object", err)
 	}

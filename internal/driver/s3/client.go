@@ -27,7 +27,7 @@ func newClient(p place, egress gantry.Egress) *sdk.Client {
 		BaseEndpoint:                 &base,
 		Region:                       p.regionOr(),
 		UsePathStyle:                 p.target().Model != "",
-		HTTPClient:                   door{egress.Transport()},
+		HTTPClient:                   door{egress.Transport(), maxAnswer},
 		Credentials:                  aws.AnonymousCredentials{},
 		Retryer:                      aws.NopRetryer{},
 		RequestChecksumCalculation:   aws.RequestChecksumCalculationWhenRequired,
@@ -40,8 +40,11 @@ func newClient(p place, egress gantry.Egress) *sdk.Client {
 	})
 }
 
-// door is egress as the SDK wants it.
-type door struct{ rt http.RoundTripper }
+// door is egress as the SDK wants it. Answers that are no object are small.
+type door struct {
+	rt   http.RoundTripper
+	most int64 // bytes of an answer
+}
 
 // Do sends one request.
 func (d door) Do(req *http.Request) (*http.Response, error) {
@@ -52,7 +55,7 @@ func (d door) Do(req *http.Request) (*http.Response, error) {
 	}
 	object := req.Method == http.MethodGet && !req.URL.Query().Has("list-type") && !req.URL.Query().Has("versioning") && !req.URL.Query().Has("tagging") && resp.StatusCode < http.StatusMultipleChoices
 	if !object {
-		resp.Body = &capped{ReadCloser: resp.Body, left: maxAnswer}
+		resp.Body = &capped{ReadCloser: resp.Body, left: d.most}
 	}
 	return resp, nil
 }
@@ -66,7 +69,7 @@ type capped struct {
 // Read is BadResponse with code too_large after the limit.
 func (c *capped) Read(p []byte) (int, error) {
 	if c.left <= 0 {
-		return 0, gantry.Errorf(gantry.BadResponse, gantry.CodeTooLarge, "read the answer: over the limit of %d bytes", maxAnswer)
+		return 0, gantry.Errorf(gantry.BadResponse, gantry.CodeTooLarge, "read the answer: it is too long")
 	}
 	n, err := c.ReadCloser.Read(p[:min(int64(len(p)), c.left)])
 	c.left -= int64(n)

@@ -89,8 +89,16 @@ func (p *pass) settleLater(x sight) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if id := idOf(x.Ref, x.Sequencer); p.far && len(p.later) < maxLater {
-		p.later[id] = postponed{sight: x, until: p.now().Add(x.young), far: true}
+	if id := idOf(x.Ref, x.Sequencer); len(p.later) < maxLater {
+		p.later[id] = postponed{sight: x, until: p.now().Add(x.young), far: p.far || p.later[id].far}
+	}
+}
+
+// retryFar has all that is put off announced again without a listing that shows it; mu is held.
+func (w *watcher) retryFar() {
+	for id, x := range w.later {
+		x.far = true
+		w.later[id] = x
 	}
 }
 

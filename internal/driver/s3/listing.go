@@ -98,7 +98,10 @@ func toObject(x *types.Object, encoding types.EncodingType) (gantry.Object, erro
 		key = plain
 	}
 	etag, size := aws.ToString(x.ETag), aws.ToInt64(x.Size)
-	if key == "" || len(key) > maxKey || size < 0 || len(etag) > maxKey {
+	if len(key) > maxKey { // as some gateways have them
+		return gantry.Object{}, gantry.Errorf(gantry.Permanent, CodeNameTooLong, "list bucket: a key is longer than %d bytes", maxKey)
+	}
+	if key == "" || size < 0 || len(etag) > maxKey {
 		return gantry.Object{}, gantry.Errorf(gantry.BadResponse, CodeMalformedAnswer, "list bucket: an entry makes no sense")
 	}
 	return objectOf(key, strings.Trim(etag, `"`), size, aws.ToTime(x.LastModified)), nil

@@ -53,6 +53,9 @@ func (w *watcher) whole(ctx context.Context) error {
 	if w.cursor == tail && !w.open {
 		w.cursor = p.last
 	}
+	if pages > w.few {
+		w.retryFar() // no listing that comes soon shows what this one left open
+	}
 	maps.DeleteFunc(w.later, func(_ objectID, x postponed) bool {
 		return began.Sub(x.until) > maxRefused || !x.far && began.Sub(x.until) > maxPostpone
 	}) // gone
@@ -96,10 +99,7 @@ func (w *watcher) tail(ctx context.Context) error {
 	w.cursor, w.open = p.cursor, p.open
 	if p.open && pages > w.few { // what is open so far back is announced again by itself
 		w.cursor, w.open = p.last, false
-		for id, x := range w.later {
-			x.far = true
-			w.later[id] = x
-		}
+		w.retryFar()
 	}
 	w.mu.Unlock()
 	w.soon = p.soon
@@ -160,13 +160,18 @@ func (p *pass) take(ctx context.Context, page *sdk.ListObjectsV2Output) error {
 	return ctx.Err()
 }
 
-// read gives the objects of a page that are wanted.
+// read gives the objects of a page that are wanted. One whose key no server need take can be asked for by nobody: the
+// ledger is told, and the others are not held up.
 func (p *pass) read(page *sdk.ListObjectsV2Output, now time.Time) ([]sight, error) {
 	list := make([]sight, 0, len(page.Contents))
 	for i := range page.Contents {
 		x := &page.Contents[i]
 		o, err := toObject(x, page.EncodingType)
-		if err != nil {
+		switch {
+		case gantry.CodeOf(err) == CodeNameTooLong:
+			p.ledger.Failed(err)
+			continue
+		case err != nil:
 			return nil, err
 		}
 		if p.wanted(x, o.Ref) {

@@ -18,9 +18,10 @@ import (
 )
 
 const (
-	queuePollers  = 4   // requests to one queue at once
-	queueMessages = 10  // of one request, as many as SQS gives
-	queueSide     = 128 // messages under way at once
+	queuePollers  = 4        // requests to one queue at once
+	queueMessages = 10       // of one request, as many as SQS gives
+	maxReceived   = 64 << 20 // bytes of one answer: SQS has messages of 1 MiB, of which JSON may make six times as much
+	queueSide     = 128      // messages under way at once
 	removeTimeout = 5 * time.Second
 	queueWait     = 20 * time.Second // for the first message, as long as SQS waits
 	queueHidden   = 30 * time.Second // how long a message is nobody else's; prolonged while it is being taken
@@ -57,7 +58,7 @@ func newQueue(c SourceConfig, egress gantry.Egress) (*queue, error) {
 		client: sqs.New(sqs.Options{
 			BaseEndpoint: aws.String(base.Key()),
 			Region:       c.place().regionOr(),
-			HTTPClient:   door{out.Transport()},
+			HTTPClient:   door{out.Transport(), maxReceived},
 			Credentials:  aws.AnonymousCredentials{},
 			Retryer:      aws.NopRetryer{},
 			Logger:       logging.Nop{},
@@ -174,7 +175,8 @@ func (t *taker) take(ctx context.Context, m sqstypes.Message) {
 		t.taken <- m
 		return
 	}
-	if ctx.Err() != nil {
+	if ctx.Err() != nil { // somebody else may begin at once
+		t.queue.hide(context.WithoutCancel(ctx), m, 0)
 		return
 	}
 	if code := gantry.CodeOf(err); gantry.KindOf(err).Retryable() && code != CodeUnsettled && code != CodeRestless {

@@ -262,7 +262,7 @@ func (s *sink) compare(ctx context.Context, key string, p piece) (bool, error) {
 	}
 	sum, known := sumOf(head)
 	if !known {
-		if sum, err = s.read(ctx, key, aws.ToString(head.ETag)); err != nil {
+		if sum, err = s.read(ctx, key, aws.ToString(head.ETag), p.size); err != nil {
 			return false, err
 		}
 	}
@@ -282,16 +282,22 @@ func sumOf(head *sdk.HeadObjectOutput) (gantry.Digest, bool) {
 	return sum, err == nil && !sum.IsZero()
 }
 
-// read takes the digest of what is there.
-func (s *sink) read(ctx context.Context, key, etag string) (gantry.Digest, error) {
+// read takes the digest of what is there, all of its size.
+func (s *sink) read(ctx context.Context, key, etag string, size int64) (gantry.Digest, error) {
 	out, err := s.client.GetObject(ctx, &sdk.GetObjectInput{Bucket: &s.bucket, Key: &key, IfMatch: aws.String(etag)})
+	if err != nil && gantry.CodeOf(classify(ctx, "read what is there", err)) == gantry.CodeSourceGone {
+		return gantry.Digest{}, gantry.Errorf(gantry.Transient, CodeServerError, "read what is there: it is gone, or another took its place")
+	}
 	if err != nil {
 		return gantry.Digest{}, plain(ctx, "read what is there", err)
 	}
 	defer out.Body.Close()
 	whole, _, err := measure(ctx, out.Body, 1<<62)
-	if err != nil && !errors.Is(err, context.Canceled) {
+	switch {
+	case err != nil && !errors.Is(err, context.Canceled):
 		err = readError(ctx, err)
+	case err == nil && whole.size != size: // some servers say that half an object is all of it
+		err = gantry.Errorf(gantry.Transient, CodeSizeMismatch, "read what is there: it is not as long as it is said to be")
 	}
 	return whole.sum, err
 }

@@ -34,7 +34,11 @@ func (s *sink) deliverLarge(ctx context.Context, key string, out gantry.Delivery
 	if len(pieces) > maxPieces {
 		return gantry.Errorf(gantry.Permanent, gantry.CodeTooLarge, "deliver: more than %d pieces", maxPieces)
 	}
-	if there, err := s.compare(ctx, key, whole); there || err != nil {
+	there, err := s.compare(ctx, key, whole) // a look costs less than an upload that is refused at its end
+	if gantry.KindOf(err) == gantry.Denied && s.server.is() <= wordKept {
+		err = nil
+	}
+	if there || err != nil {
 		return err
 	}
 	return s.upload(ctx, key, out, whole, pieces)

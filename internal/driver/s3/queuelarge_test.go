@@ -1,0 +1,78 @@
+package s3
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gantry-imaging/gantry/internal/driver/s3/s3test"
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+// Messages as large as the queue takes them, as many as one request gives, and of characters that JSON makes longer, are
+// taken like others: what is said by those that come with them is not held up.
+func TestQueueOfLargeMessages(t *testing.T) {
+	t.Parallel()
+	b := newBucket(t, s3test.Start(t))
+	if err := b.put("in/a.dcm", []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	l := newLine(t, s3test.StartQueues(t))
+	large := strings.Repeat("<", 250<<10)
+	for range queueMessages - 1 {
+		l.send(large)
+	}
+	l.send(string(said(b.name, "", "in/a.dcm")))
+	s, d := b.queued(l, l.endpoint, nil)
+	s.queue.pollers = 1
+	watching(t, s, d)
+	l.emptied()
+	want(t, d.take(), "accepted in/a.dcm")
+	kept := 0
+	for _, n := range d.told() {
+		if n.Err != nil {
+			t.Errorf("%v", n.Err)
+		}
+		if n.Code == gantry.CodeMalformed {
+			kept++
+		}
+	}
+	if kept != queueMessages-1 {
+		t.Errorf("%d were kept", kept)
+	}
+}
+
+// A message that is under way when its taker stops is another's at once, and not after the time for which it was hidden.
+func TestQueueGivesBack(t *testing.T) {
+	t.Parallel()
+	b := newBucket(t, s3test.Start(t))
+	if err := b.put("in/a.dcm", []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	l := newLine(t, s3test.StartQueues(t))
+	l.send(string(said(b.name, "", "in/a.dcm")))
+	s, d := b.queued(l, l.endpoint, nil)
+	began, over := make(chan struct{}), make(chan error, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		over <- s.Watch(ctx, func(ctx context.Context, _ gantry.Object) error {
+			close(began)
+			<-ctx.Done()
+			return ctx.Err()
+		})
+	}()
+	<-began
+	cancel()
+	if err := <-over; err != nil {
+		t.Error(err)
+	}
+	stopped := time.Now()
+	s, d = b.queued(l, l.endpoint, nil)
+	watching(t, s, d)
+	l.emptied()
+	want(t, d.take(), "accepted in/a.dcm")
+	if took := time.Since(stopped); took > s.queue.hidden/2 {
+		t.Errorf("it came after %s", took)
+	}
+}
