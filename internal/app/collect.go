@@ -55,22 +55,24 @@ func (w way) isMarker(f *feed, o gantry.Object) bool {
 	return is && err == nil
 }
 
-// marked takes an object in where it is a marker, and gives the other ways that it goes.
-func (in *intake) marked(ctx context.Context, ways []way, f *feed, o gantry.Object, a gantry.Arrival, run string) (others []way, err error) {
+// marked takes an object in where it is a marker, and gives the other ways that it goes; fresh where it was not known.
+func (in *intake) marked(ctx context.Context, ways []way, f *feed, o gantry.Object, a gantry.Arrival, run string) (others []way, fresh bool, err error) {
 	for _, w := range ways {
 		if run != "" || !w.isMarker(f, o) {
 			others = append(others, w)
 			continue
 		}
-		if err := in.mark(ctx, w, f, o, a); err != nil {
-			return nil, err
+		is, err := in.mark(ctx, w, f, o, a)
+		if fresh = fresh || is; err != nil {
+			return nil, fresh, err
 		}
 	}
-	return others, nil
+	return others, fresh, nil
 }
 
 // mark takes a marker in. Its bytes say nothing, so they are left where they are; each time it is put down counts.
-func (in *intake) mark(ctx context.Context, w way, f *feed, o gantry.Object, a gantry.Arrival) error {
+// It gives whether the end of a folder is new.
+func (in *intake) mark(ctx context.Context, w way, f *feed, o gantry.Object, a gantry.Arrival) (fresh bool, err error) {
 	if a.Version = a.Sequencer; a.Version == "" {
 		a.Version = o.Version
 	}
@@ -78,36 +80,74 @@ func (in *intake) mark(ctx context.Context, w way, f *feed, o gantry.Object, a g
 	folder, rest, ok := folderOf(f.below(o.Ref), w.collect.Depth)
 	if !ok {
 		a.Status, a.Reason = gantry.Ignored, gantry.CodeMarker
-		return in.app.Store.TurnAway(ctx, []gantry.Arrival{a})
+		in.app.Metrics.Arrived(f.name, a.Status)
+		return false, in.app.Store.TurnAway(ctx, []gantry.Arrival{a})
 	}
 	a.Name = clean(rest)
 	x := in.gathering(w, f, a, folder)
 	x.Marker = true
-	_, err := in.collected.join(ctx, x)
-	return err
+	got, err := in.collected.join(ctx, x)
+	return err == nil && in.fresh(f, got), err
+}
+
+// divide gives the tasks that an arrival, whose bytes are settled, becomes, with their lanes. Where a way collects it is a
+// member of a collection instead; fresh if it was not one before.
+func (in *intake) divide(ctx context.Context, ways []way, f *feed, o offer, a gantry.Arrival, run string) (list []gantry.Admission, lanes []int32, fresh bool, err error) {
+	for _, w := range ways {
+		if run == "" && w.collect != nil {
+			is, added, err := in.collectInto(ctx, w, f, o.Object, a)
+			if fresh = fresh || added; err != nil {
+				return nil, nil, fresh, err
+			}
+			if is {
+				continue
+			}
+		}
+		list, lanes = append(list, in.become(w, f, o, a, run)), append(lanes, w.lane)
+	}
+	return list, lanes, fresh, nil
+}
+
+// fresh tells whether a collection has something that it did not have, and counts what it did not want.
+func (in *intake) fresh(f *feed, got gantry.Gathered) bool {
+	if !got.Known && got.Status != gantry.Accepted {
+		in.app.Metrics.Arrived(f.name, got.Status)
+	}
+	return !got.Known && got.Status == gantry.Accepted
+}
+
+// joined reports an object that became part of a collection, and no task: fresh if it was none before.
+func (in *intake) joined(f *feed, o gantry.Object, fresh bool) {
+	if !fresh {
+		return
+	}
+	in.app.Metrics.Arrived(f.name, gantry.Accepted)
+	if f.ledger != nil {
+		f.ledger.took(f.ledger.channel(o), o, time.Now())
+	}
 }
 
 // collectInto makes an arrival, whose bytes are settled, a member of its collection. It gives false if there is none that it
 // belongs to: it is a task of its own.
-func (in *intake) collectInto(ctx context.Context, w way, f *feed, o gantry.Object, a gantry.Arrival) (bool, error) {
+func (in *intake) collectInto(ctx context.Context, w way, f *feed, o gantry.Object, a gantry.Arrival) (is, fresh bool, err error) {
 	group, name, ok := folderOf(f.below(o.Ref), w.collect.Depth)
 	if keyword := groupKeywords[w.collect.By]; keyword != "" {
 		tags, err := in.headerOf(ctx, f, a)
 		if err != nil && gantry.KindOf(err) != gantry.Illegal {
-			return false, err
+			return false, false, err
 		}
 		group, name = tags[keyword], f.below(o.Ref)
 		ok = err == nil && group != ""
 	}
 	if !ok {
-		return false, nil
+		return false, false, nil
 	}
 	a.Name = clean(name)
 	got, err := in.collected.join(ctx, in.gathering(w, f, a, group))
 	if err == nil && !got.Known {
 		in.app.Log.Info("collected", "source", f.name, "collection", got.Collection, "revision", got.Revision, "status", got.Status.String())
 	}
-	return true, err
+	return true, err == nil && in.fresh(f, got), err
 }
 
 // gathering is an arrival with the rules of a way. What its group is called is in the row of its collection alone.

@@ -98,7 +98,9 @@ func (in *intake) take(ctx context.Context, f *feed, o offer, run string) (publi
 	if len(ways) == 0 {
 		return "", sha, in.unmatched(ctx, f, o, a, reason)
 	}
-	if ways, err = in.marked(ctx, ways, f, o.Object, a, run); err != nil || len(ways) == 0 {
+	ways, fresh, err := in.marked(ctx, ways, f, o.Object, a, run)
+	if err != nil || len(ways) == 0 {
+		in.joined(f, o.Object, fresh)
 		return "", sha, err
 	}
 	if err := in.settle(ctx, f, o, &a); err != nil {
@@ -110,21 +112,12 @@ func (in *intake) take(ctx context.Context, f *feed, o offer, run string) (publi
 	if err := in.mind(ctx, f, o.Object, a, run); err != nil {
 		return "", sha, err
 	}
-	var list []gantry.Admission
-	var lanes []int32
-	for _, w := range ways {
-		if run == "" && w.collect != nil {
-			is, err := in.collectInto(ctx, w, f, o.Object, a)
-			if err != nil {
-				return "", a.SHA, err
-			}
-			if is {
-				continue
-			}
-		}
-		list, lanes = append(list, in.become(w, f, o, a, run)), append(lanes, w.lane)
+	list, lanes, fresh, err := in.divide(ctx, ways, f, o, a, run)
+	if err != nil {
+		return "", a.SHA, err
 	}
 	if len(list) == 0 {
+		in.joined(f, o.Object, fresh)
 		return "", a.SHA, in.matched(ctx, f, o, a)
 	}
 	if err := in.admit(ctx, &admission{list: list}); err != nil {
@@ -134,6 +127,7 @@ func (in *intake) take(ctx context.Context, f *feed, o offer, run string) (publi
 	for _, x := range list[1:] {
 		in.app.Log.Info("accepted", "source", f.name, "task", x.PublicID)
 	}
+	in.app.Metrics.Arrived(f.name, gantry.Accepted)
 	return list[0].PublicID, a.SHA, in.matched(ctx, f, o, a)
 }
 

@@ -117,7 +117,6 @@ func (in *intake) flushAway(ctx context.Context, batch []*admission) error {
 // matched is told of an arrival that was accepted: that a state of it which has no version was turned away, does not
 // count any more.
 func (in *intake) matched(ctx context.Context, f *feed, o offer, a gantry.Arrival) error {
-	in.app.Metrics.Arrived(f.name, gantry.Accepted)
 	if f.routes == nil || o.Version != "" {
 		return nil
 	}
