@@ -95,6 +95,9 @@ func (in *intake) unmatched(ctx context.Context, f *feed, o offer, a gantry.Arri
 	if err := in.admit(ctx, &admission{away: &a}); err != nil {
 		return err
 	}
+	if f.ledger != nil && reason != gantry.CodeNoRoute {
+		f.ledger.unmatched(a)
+	}
 	in.app.Metrics.Arrived(f.name, a.Status)
 	in.app.Log.Info("unmatched", "source", f.name, "arrival", a.ID, "code", string(reason))
 	return nil
