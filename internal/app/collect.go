@@ -55,8 +55,9 @@ func (w way) isMarker(f *feed, o gantry.Object) bool {
 	return is && err == nil
 }
 
-// marked takes an object in where it is a marker, and gives the other ways that it goes. As in spread, its row has a sequencer once all is done.
-func (in *intake) marked(ctx context.Context, ways []way, f *feed, o gantry.Object, a gantry.Arrival, run string) (others []way, err error) {
+// marked takes an object in where it is a marker, and gives the other ways that it goes; fresh where it was not known. As in
+// spread, its row has a sequencer once all is done.
+func (in *intake) marked(ctx context.Context, ways []way, f *feed, o gantry.Object, a gantry.Arrival, run string) (others []way, fresh bool, err error) {
 	var marks []way
 	for _, w := range ways {
 		if run != "" || !w.isMarker(f, o) {
@@ -66,15 +67,17 @@ func (in *intake) marked(ctx context.Context, ways []way, f *feed, o gantry.Obje
 		}
 	}
 	for i, w := range marks {
-		if err := in.mark(ctx, w, f, o, a, i == len(marks)-1 && len(others) == 0); err != nil {
-			return nil, err
+		is, err := in.mark(ctx, w, f, o, a, i == len(marks)-1 && len(others) == 0)
+		if fresh = fresh || is; err != nil {
+			return nil, fresh, err
 		}
 	}
-	return others, nil
+	return others, fresh, nil
 }
 
 // mark takes a marker in. Its bytes say nothing, so they are left where they are; each time it is put down counts.
-func (in *intake) mark(ctx context.Context, w way, f *feed, o gantry.Object, a gantry.Arrival, last bool) error {
+// It gives whether the end of a folder is new.
+func (in *intake) mark(ctx context.Context, w way, f *feed, o gantry.Object, a gantry.Arrival, last bool) (fresh bool, err error) {
 	if a.Version = a.Sequencer; a.Version == "" {
 		a.Version = o.Version
 	}
@@ -87,15 +90,35 @@ func (in *intake) mark(ctx context.Context, w way, f *feed, o gantry.Object, a g
 	case ok:
 	case last:
 		a.Status, a.Reason = gantry.Ignored, gantry.CodeMarker
-		return in.app.Store.TurnAway(ctx, []gantry.Arrival{a})
+		in.app.Metrics.Arrived(f.name, a.Status)
+		return false, in.app.Store.TurnAway(ctx, []gantry.Arrival{a})
 	default:
-		return nil
+		return false, nil
 	}
 	a.Name = clean(rest)
 	x := in.gathering(w, f, a, folder)
 	x.Marker = true
-	_, err := in.collected.join(ctx, x)
-	return err
+	got, err := in.collected.join(ctx, x)
+	return err == nil && in.fresh(f, got), err
+}
+
+// fresh tells whether a collection has something that it did not have, and counts what it did not want.
+func (in *intake) fresh(f *feed, got gantry.Gathered) bool {
+	if !got.Known && got.Status != gantry.Accepted {
+		in.app.Metrics.Arrived(f.name, got.Status)
+	}
+	return !got.Known && got.Status == gantry.Accepted
+}
+
+// joined reports an object that became part of a collection, and no task: fresh if it was none before.
+func (in *intake) joined(f *feed, o gantry.Object, fresh bool) {
+	if !fresh {
+		return
+	}
+	in.app.Metrics.Arrived(f.name, gantry.Accepted)
+	if f.ledger != nil {
+		f.ledger.took(f.ledger.channel(o), o, time.Now())
+	}
 }
 
 // gatheringOf finds the collection that an arrival, whose bytes are settled, belongs to. It gives false if there is none: the
@@ -117,13 +140,13 @@ func (in *intake) gatheringOf(ctx context.Context, w way, f *feed, o gantry.Obje
 	return in.gathering(w, f, a, group), true, nil
 }
 
-// collectInto makes an arrival a member of its collection.
-func (in *intake) collectInto(ctx context.Context, f *feed, x gantry.Gathering) error {
+// collectInto makes an arrival a member of its collection; fresh if it was not one before.
+func (in *intake) collectInto(ctx context.Context, f *feed, x gantry.Gathering) (fresh bool, err error) {
 	got, err := in.collected.join(ctx, x)
 	if err == nil && !got.Known {
 		in.app.Log.Info("collected", "source", f.name, "collection", got.Collection, "revision", got.Revision, "status", got.Status.String())
 	}
-	return err
+	return err == nil && in.fresh(f, got), err
 }
 
 // gathering is an arrival with the rules of a way. What its group is called is in the row of its collection alone.

@@ -121,7 +121,7 @@ func TestMarkerEnds(t *testing.T) {
 	t.Parallel()
 	s := serve(t, scoring)
 	r := newRig(t, nil)
-	inbox, _ := r.serving(collecting(s.URL, "{by: prefix, depth: 1, marker: _done, quiet: 600ms, cap: 1h}"))
+	inbox, stop := r.serving(collecting(s.URL, "{by: prefix, depth: 1, marker: _done, quiet: 600ms, cap: 1h}"))
 	put(t, inbox, "_done", nil) // of no folder
 	put(t, inbox, "a/_done", nil)
 	put(t, inbox, "b/1.png", noise(30, [32]byte{2}))
@@ -134,6 +134,11 @@ func TestMarkerEnds(t *testing.T) {
 	}
 	put(t, inbox, "b/_done", []byte("x"))
 	r.wantSets("x/1.png y/1.png", "1.png")
+	stop()
+	list, err := r.Sources(t.Context())
+	if err != nil || len(list) != 1 || len(list[0].Channels) != 1 || list[0].Channels[0].Told != 5 || list[0].LastEvent == nil {
+		t.Errorf("the source: %+v, %v", list, err) // three members and two ends were taken
+	}
 }
 
 // TestStudiesAreTasks: files of one study are one task, wherever they lie; what is no DICOM, or has no study, is its own.

@@ -98,7 +98,9 @@ func (in *intake) take(ctx context.Context, f *feed, o offer, run string) (publi
 	if len(ways) == 0 {
 		return "", sha, in.unmatched(ctx, f, o, a, reason)
 	}
-	if ways, err = in.marked(ctx, ways, f, o.Object, a, run); err != nil || len(ways) == 0 {
+	ways, fresh, err := in.marked(ctx, ways, f, o.Object, a, run)
+	if err != nil || len(ways) == 0 {
+		in.joined(f, o.Object, fresh)
 		return "", sha, err
 	}
 	if err := in.settle(ctx, f, o, &a); err != nil {

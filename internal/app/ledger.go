@@ -21,6 +21,7 @@ const (
 	maxLags      = 1024            // of these, the last
 	roomFor      = 10_000          // tasks that wait in a lane before its backlog waits
 	roomEvery    = time.Second
+	maxUnasked   = 10_000
 )
 
 // ledger is what is on record of one source: its arrivals, and what the process that watches it reports. It is a
@@ -40,6 +41,8 @@ type ledger struct {
 	dirty    bool
 	written  time.Time
 
+	unasked map[objectState]struct{} // that rules could not be asked about since the process began
+
 	asking sync.Mutex
 	full   bool // guarded by asking
 	fullAt time.Time
@@ -49,6 +52,12 @@ type ledger struct {
 type lag struct {
 	at   time.Time
 	took time.Duration
+}
+
+// objectState is an object as its source knows it.
+type objectState struct {
+	ref       gantry.Digest
+	sequencer string
 }
 
 // newLedger makes the ledger of a feed.
@@ -63,17 +72,37 @@ func newLedger(a *App, f *feed, kind string) (*ledger, error) {
 		return nil, err
 	}
 	l := &ledger{app: a, feed: f, kind: kind, state: sealed, began: time.Now(), channels: map[string]*postgres.ChannelReport{}}
+	l.unasked = map[objectState]struct{}{}
 	l.report = postgres.SourceReport{Source: f.name, Kind: kind, Worst: -1}
 	return l, nil
 }
 
-// Known asks the database.
+// Known asks the database. What rules could not be asked about is known until the process ends, so that no poll reads
+// it again.
 func (l *ledger) Known(ctx context.Context, list []gantry.Object) ([]bool, error) {
 	refs, sequencers := make([]gantry.Digest, len(list)), make([]string, len(list))
 	for i, o := range list {
 		refs[i], sequencers[i] = gantry.MAC(l.app.Key, "ref", l.feed.name, o.Ref), o.Sequencer
 	}
-	return l.app.Store.KnownAll(ctx, l.feed.name, l.feed.plan.ID, refs, sequencers)
+	known, err := l.app.Store.KnownAll(ctx, l.feed.name, l.feed.plan.ID, refs, sequencers)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range known {
+		if _, ok := l.unasked[objectState{refs[i], sequencers[i]}]; ok {
+			known[i] = true
+		}
+	}
+	return known, err
+}
+
+// unmatched is told of an arrival that rules could not be asked about. Of too many some are asked about again.
+func (l *ledger) unmatched(a gantry.Arrival) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.unasked) >= maxUnasked {
+		clear(l.unasked)
+	}
+	l.unasked[objectState{a.RefMAC, a.Sequencer}] = struct{}{}
 }
 
 // Progress reads what was reported last. What another key sealed, or nobody, is no progress: all is listed again.

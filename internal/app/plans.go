@@ -27,6 +27,8 @@ type plans struct {
 
 	instead map[string]gantry.Processor // in place of every pipeline's own of that name
 	called  func(processor string)      // told of every call that left, if not nil
+
+	keep bool // limits that are there stay: other processes work by them
 }
 
 func newPlans(a *App) *plans {
@@ -40,7 +42,7 @@ func (p *plans) Declare(ctx context.Context, x *gantry.Pipeline) (*engine.Plan, 
 	if err != nil {
 		return nil, err
 	}
-	plan, err := p.build(ctx, id, x, true)
+	plan, err := p.build(ctx, id, x, !p.keep)
 	if err != nil {
 		return nil, err
 	}

@@ -94,6 +94,7 @@ func (in *intake) become(w way, f *feed, o offer, a gantry.Arrival, run string) 
 // that nobody knows yet: where a crash leaves it half done, its source announces it again.
 func (in *intake) spread(ctx context.Context, ways []way, f *feed, o offer, a gantry.Arrival, run string) (publicID string, err error) {
 	var together []gantry.Gathering
+	var fresh bool
 	var list []gantry.Admission
 	var lanes []int32
 	for _, w := range ways {
@@ -113,11 +114,13 @@ func (in *intake) spread(ctx context.Context, ways []way, f *feed, o offer, a ga
 		if i < len(together)-1 || len(list) > 0 {
 			x.Arrival.Sequencer = ""
 		}
-		if err := in.collectInto(ctx, f, x); err != nil {
+		added, err := in.collectInto(ctx, f, x)
+		if fresh = fresh || added; err != nil {
 			return "", err
 		}
 	}
 	if len(list) == 0 {
+		in.joined(f, o.Object, fresh)
 		return "", in.matched(ctx, f, o, a)
 	}
 	if len(together) > 0 {
@@ -130,6 +133,7 @@ func (in *intake) spread(ctx context.Context, ways []way, f *feed, o offer, a ga
 	for _, x := range list[1:] {
 		in.app.Log.Info("accepted", "source", f.name, "task", x.PublicID)
 	}
+	in.app.Metrics.Arrived(f.name, gantry.Accepted)
 	return list[0].PublicID, in.matched(ctx, f, o, a)
 }
 
@@ -139,6 +143,9 @@ func (in *intake) unmatched(ctx context.Context, f *feed, o offer, a gantry.Arri
 	a.Status, a.Reason, a.Size = gantry.Unmatched, reason, o.Size
 	if err := in.admit(ctx, &admission{away: &a}); err != nil {
 		return err
+	}
+	if f.ledger != nil && reason != gantry.CodeNoRoute {
+		f.ledger.unmatched(a)
 	}
 	in.app.Metrics.Arrived(f.name, a.Status)
 	in.app.Log.Info("unmatched", "source", f.name, "arrival", a.ID, "code", string(reason))
@@ -164,7 +171,6 @@ func (in *intake) flushAway(ctx context.Context, batch []*admission) error {
 // matched is told of an arrival that was accepted: that a state of it which has no version was turned away, does not
 // count any more.
 func (in *intake) matched(ctx context.Context, f *feed, o offer, a gantry.Arrival) error {
-	in.app.Metrics.Arrived(f.name, gantry.Accepted)
 	if f.routes == nil || o.Version != "" {
 		return nil
 	}

@@ -55,7 +55,8 @@ type Failure struct {
 }
 
 // RunOnce takes the inputs through the pipeline in this process alone and returns when every task has
-// ended. If the process dies, its tasks are cancelled; the inputs are where they were.
+// ended. If the process dies, its tasks are cancelled; the inputs are where they were. While other processes work,
+// the limits that they work by hold, whatever the pipeline's file says.
 func (a *App) RunOnce(ctx context.Context, o RunOptions) ([]Outcome, error) {
 	if o.Out != "" {
 		sink, err := a.outFolder(o.Out)
@@ -69,6 +70,10 @@ func (a *App) RunOnce(ctx context.Context, o RunOptions) ([]Outcome, error) {
 		a.plans.sinks = []gantry.Endpoint{sink}
 	}
 	a.plans.instead, a.plans.called = o.Instead, o.Called
+	var err error
+	if a.plans.keep, err = a.Store.Staffed(ctx); err != nil {
+		return nil, err
+	}
 	plan, err := a.plans.Declare(ctx, atOnce(o.Pipeline))
 	if err != nil {
 		return nil, err
@@ -112,7 +117,7 @@ type run struct {
 
 // drive enqueues every input and waits for the tasks.
 func (r *run) drive(ctx context.Context, s *scheduler.Session, in *intake) error {
-	admit, err := r.app.Store.EnsureLimiter(ctx, "pipeline:"+r.plan.Name, inProgress(r.plan.Pipeline), true)
+	admit, err := r.app.Store.EnsureLimiter(ctx, "pipeline:"+r.plan.Name, inProgress(r.plan.Pipeline), !r.app.plans.keep)
 	if err != nil {
 		return err
 	}

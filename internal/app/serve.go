@@ -133,7 +133,7 @@ func (a *App) watch(ctx context.Context, in *intake, f *feed) error {
 			return nil
 		}
 		f.ledger.Failed(err)
-		a.Log.Error("watch", "source", f.name, "err", err)
+		a.Log.Error("watch", "source", f.name, "code", string(gantry.CodeOf(err)), "err", err)
 		select {
 		case <-ctx.Done():
 			return nil

@@ -1,10 +1,12 @@
 package app_test
 
 import (
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gantry-imaging/gantry/internal/app"
 	"github.com/gantry-imaging/gantry/internal/driver/all"
@@ -71,5 +73,41 @@ func TestRunTogether(t *testing.T) {
 			}
 			r.wantSets(append(c.want, c.want...)...)
 		})
+	}
+}
+
+// TestRunKeepsLimits: a run declares the limits of its file, but beside a process that is at work it changes none.
+func TestRunKeepsLimits(t *testing.T) {
+	t.Parallel()
+	s := serve(t, scoring)
+	r := newRig(t, nil)
+	in := t.TempDir()
+	put(t, in, "a.png", noise(30, [32]byte{1}))
+	with := func(n int) string {
+		src := strings.Replace(collecting(s.URL, "{by: study}"), "/score\"}", fmt.Sprintf("/score\", limits: {concurrency: %d}}", n), 1)
+		r.runAll(src+fmt.Sprintf("limits: {in_progress: %d, extracting: %d}\n", n, n), filepath.Join(in, "a.png"))
+		var got string
+		err := r.Store.Pool().QueryRow(t.Context(), `select string_agg(coalesce(max_units::text, '-'), ' ' order by key) from limiter
+			where key like 'http:%' or key in ('pipeline:collecting', 'pipeline:collecting:extracting', 'pipeline:collecting:ingesting')`).Scan(&got)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	if got := with(3) + ", " + with(5); got != "3 3 3 -, 5 5 5 -" {
+		t.Error(got)
+	}
+	w, err := r.Store.Register(t.Context(), "elsewhere", 1, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := with(7); got != "5 5 5 -" {
+		t.Errorf("beside another process: %s", got)
+	}
+	if err := r.Store.Resign(t.Context(), w); err != nil {
+		t.Fatal(err)
+	}
+	if got := with(2); got != "2 2 2 -" {
+		t.Errorf("alone again: %s", got)
 	}
 }

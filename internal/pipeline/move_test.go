@@ -6,6 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/gantry-imaging/gantry/internal/driver/all"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
@@ -112,5 +115,39 @@ func TestCheckServed(t *testing.T) {
 	}
 	if _, text := check("p", "bad.yaml"); !strings.Contains(text, "bad.yaml") || strings.Contains(text, "third") {
 		t.Errorf("%s", text)
+	}
+}
+
+// TestLimitsOfServed: files that give one target other limits are refused, with both places; equal ones, and other targets, are not.
+func TestLimitsOfServed(t *testing.T) {
+	t.Parallel()
+	calling := func(name, processors string) string {
+		return "gantry: v1\nname: " + name + "\nstages: [{name: one, call: p}, {name: two, call: q}]\nprocessors:\n" + processors
+	}
+	dir := folder(t, map[string]string{
+		"a.yaml": calling("a", "  p: {kind: http, url: \"http://h/x\", limits: {concurrency: 2}}\n  q: {kind: http, url: \"http://i/x\"}\n"),
+		"b.yaml": calling("b", "  p: {kind: http, url: \"http://h/y\", limits: {concurrency: 2}, timeout: 3s}\n  q: {kind: http, url: \"http://j/x\", limits: {rate: 5/s}}\n"),
+		"c.yaml": calling("c", "  p: {kind: http, url: \"http://h/x\"}\n  q: {kind: http, url: \"http://h/y\"}\n"),
+		"d.yaml": calling("d", "  p: {kind: http, url: \"http://k/x\"}\n  q: {kind: http, url: \"http://i/y\", limits: {concurrency: 1}}\n"),
+	})
+	for _, load := range []func([]string, []Shared, Kinds, func(string) (string, bool)) (*Served, error){LoadServed, CheckServed} {
+		if _, err := load([]string{dir + "/a.yaml", dir + "/b.yaml"}, nil, all.Drivers(), os.LookupEnv); err != nil {
+			t.Error(err)
+		}
+		_, err := load([]string{dir}, nil, all.Drivers(), os.LookupEnv)
+		if err == nil {
+			t.Fatal("one target has three limits")
+		}
+		var got []string
+		for line := range strings.Lines(strings.ReplaceAll(err.Error(), dir+"/", "")) {
+			if strings.Contains(line, ".yaml:") {
+				got = append(got, strings.TrimSpace(line))
+			}
+		}
+		want := []string{"c.yaml:5:3: limits: a.yaml:5:38 calls the same target, http://h, with other limits",
+			"d.yaml:6:38: limits: a.yaml:6:3 calls the same target, http://i, with other limits"}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
 	}
 }

@@ -32,6 +32,8 @@ type spots struct {
 	name  Problem
 	moves []Problem // where the rules of move_if say where to
 	sinks []Problem // the sinks, in the order of their names
+
+	limits []Problem // those of the processors, in the order of their names
 }
 
 // parse is Parse that also gives the file's spots.
@@ -62,6 +64,9 @@ func parse(name string, src []byte, k Kinds, env func(string) (string, bool)) (*
 	}
 	for _, name := range sorted(f.Sinks) {
 		at.sinks = append(at.sinks, d.keySpot(join("sinks", name)))
+	}
+	for _, name := range sorted(f.Processors) {
+		at.limits = append(at.limits, d.keySpot(join("processors", name)+".limits"))
 	}
 	return p, at, nil
 }

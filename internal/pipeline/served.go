@@ -14,8 +14,8 @@ type Served struct {
 	Chains    []string // pipelines whose results another one takes, as a line for people each
 }
 
-// LoadServed is LoadAll for pipelines that are served with shared sources. Routes to names that no pipeline has,
-// and ways on which results come back to the pipeline that they are of, are mistakes too.
+// LoadServed is LoadAll for pipelines that are served with shared sources. Routes to names that no pipeline has, two
+// limits for one target, and ways on which results come back to the pipeline that they are of, are mistakes too.
 func LoadServed(paths []string, sources []Shared, k Kinds, env func(string) (string, bool)) (*Served, error) {
 	return together(paths, sources, k, env, false)
 }
@@ -31,7 +31,7 @@ func together(paths []string, sources []Shared, k Kinds, env func(string) (strin
 	if err != nil {
 		return nil, err
 	}
-	problems := strayRoutes(all, sources)
+	problems := append(strayRoutes(all, sources), unlikeLimits(all, places)...)
 	if moves && len(all) > 1 {
 		problems = append(problems, strayMoves(all, places)...)
 	}
@@ -63,6 +63,35 @@ func strayRoutes(all []*gantry.Pipeline, sources []Shared) (problems Problems) {
 				problems = append(problems, at)
 			case hasSource(p, s.Name):
 				at.Text = fmt.Sprintf("to: %s has a source %s of its own", short(r.To), short(s.Name))
+				problems = append(problems, at)
+			}
+		}
+	}
+	return problems
+}
+
+// unlikeLimits finds targets for which two files give other limits: there is one row for each target, which the file that
+// was read last would decide. What is wrong within a file, checkTargets reported.
+func unlikeLimits(all []*gantry.Pipeline, places []spots) (problems Problems) {
+	type first struct {
+		limits gantry.Limits
+		at     Problem
+	}
+	found := map[string]first{}
+	for i, p := range all {
+		told := map[string]bool{} // once a file and target
+		for j, x := range p.Processors {
+			t, ok := x.Config.(gantry.Targeted)
+			if !ok {
+				continue
+			}
+			key, at := t.Target().Key(), places[i].limits[j]
+			other, ok := found[key]
+			if !ok {
+				found[key] = first{x.Limits, at}
+			} else if other.limits != x.Limits && !told[key] {
+				told[key] = true
+				at.Text = fmt.Sprintf("limits: %s:%d:%d calls the same target, %s, with other limits", other.at.File, other.at.Line, other.at.Col, key)
 				problems = append(problems, at)
 			}
 		}

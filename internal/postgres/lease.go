@@ -32,6 +32,14 @@ func (s *Store) Heartbeat(ctx context.Context, w gantry.WorkerID, ttl time.Durat
 	return tag.RowsAffected() == 1, nil
 }
 
+// Staffed tells whether any process is at work.
+func (s *Store) Staffed(ctx context.Context) (yes bool, err error) {
+	if err = s.pool.QueryRow(ctx, `select exists (select from worker where expires_at > now())`).Scan(&yes); err != nil {
+		return false, fmt.Errorf("look for processes: %w", err)
+	}
+	return yes, nil
+}
+
 // resignSQL takes a worker off the books, or lets the reaper do it that rescues its tasks: until then they are in
 // progress. $1 worker.
 const resignSQL = `
