@@ -2,7 +2,7 @@ GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 export CGO_ENABLED = 0
 
-.PHONY: build demo test sim chaos lint bench bench-scheduler clean deps-demo deps-test
+.PHONY: build demo test sim chaos lint bench bench-scheduler bench-buckets clean deps-demo deps-test deps-bench-buckets
 
 build: ## bin/gantry
 	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/gantry ./cmd/gantry
@@ -32,11 +32,17 @@ bench: deps-test build ## audited calls beside a bare client, claims, memory
 bench-scheduler: deps-test build ## the scheduler beside River
 	sh test/bench-scheduler
 
+bench-buckets: deps-test deps-bench-buckets build ## from a bucket to the first call, beside rclone, and a million keys
+	sh test/bench-buckets
+
 deps-demo:
 	@sh test/deps demo
 
 deps-test:
 	@sh test/deps test
+
+deps-bench-buckets:
+	@sh test/deps bench-buckets
 
 clean:
 	rm -rf bin out

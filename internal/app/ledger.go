@@ -81,8 +81,9 @@ func newLedger(a *App, f *feed, kind string) (*ledger, error) {
 // it again.
 func (l *ledger) Known(ctx context.Context, list []gantry.Object) ([]bool, error) {
 	refs, sequencers := make([]gantry.Digest, len(list)), make([]string, len(list))
+	mac := gantry.MACs(l.app.Key, "ref", l.feed.name)
 	for i, o := range list {
-		refs[i], sequencers[i] = gantry.MAC(l.app.Key, "ref", l.feed.name, o.Ref), o.Sequencer
+		refs[i], sequencers[i] = mac(o.Ref), o.Sequencer
 	}
 	known, err := l.app.Store.KnownAll(ctx, l.feed.name, l.feed.plan.ID, refs, sequencers)
 	l.mu.Lock()

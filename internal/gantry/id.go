@@ -7,7 +7,9 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"hash"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -103,12 +105,27 @@ const publicLength = 26
 
 // MAC is HMAC-SHA256 over the parts, each with its length before it so that no two lists collide.
 func MAC(key []byte, parts ...string) Digest {
+	return Digest(macParts(hmac.New(sha256.New, key), parts...))
+}
+
+// MACs gives MAC for many last parts after the same first ones, which costs about half as much. It is for one
+// goroutine at a time.
+func MACs(key []byte, first ...string) func(last string) Digest {
 	m := hmac.New(sha256.New, key)
+	parts := append(slices.Clone(first), "")
+	return func(last string) Digest {
+		m.Reset()
+		parts[len(first)] = last
+		return Digest(macParts(m, parts...))
+	}
+}
+
+func macParts(m hash.Hash, parts ...string) []byte {
 	var n [8]byte
 	for _, p := range parts {
 		binary.BigEndian.PutUint64(n[:], uint64(len(p)))
 		m.Write(n[:])
 		io.WriteString(m, p)
 	}
-	return Digest(m.Sum(nil))
+	return m.Sum(nil)
 }

@@ -34,12 +34,14 @@ type settings struct {
 	parked  int
 	profile string
 	river   string
+	queues  string
 
 	slices   int   // distinct CT slices that files and archives are made of
 	zipBytes int64 // of the archive's entries
 
 	objects     int   // in a bucket
 	objectBytes int64 // of the one large object
+	keys        int   // in a bucket that is listed whole
 }
 
 func main() {
@@ -47,14 +49,16 @@ func main() {
 	log.SetOutput(io.Discard)
 	var s settings
 	service := flag.Bool("service", false, "be the inference service that the calls go to")
+	keys := flag.Int("catalogue", 0, "be the server that lists so many keys")
 	zipped := flag.String("read-zip", "", "be the process that reads this archive")
 	work := flag.String("work", "", "be a worker process that does this with tasks")
 	dsn := flag.String("dsn", "", "the database of a worker process")
 	out := flag.String("out", "", "the folder that a worker process leaves its notes in")
 	flag.StringVar(&s.river, "river", "", "the peer of the scheduler; without it they are not compared")
+	flag.StringVar(&s.queues, "sqsd", "", "an SQS server; without it nothing comes through a queue")
 	flag.BoolVar(&s.short, "short", false, "fewer rounds, claims and tasks")
 	flag.StringVar(&s.binary, "gantry", "", "the gantry binary; without it the processes are not measured")
-	flag.StringVar(&s.only, "only", "", "what to run, with commas between: calls, latency, claims, transitions, processes, rivals, whole, idle, idlecall, bigtask, limits, takeover, parked, drop, bigobject, video, scan, frames, zip, or one kind of calls such as 100k; without it all")
+	flag.StringVar(&s.only, "only", "", "what to run, with commas between: calls, latency, claims, transitions, processes, rivals, whole, idle, idlecall, bigtask, limits, takeover, parked, webhook, sqs, drop, bigobject, reconcile, video, scan, frames, zip, or one kind of calls such as 100k; without it all")
 	flag.StringVar(&s.profile, "profile", "", "file for a processor profile of this process")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -63,6 +67,8 @@ func main() {
 	switch {
 	case *service:
 		err = serveModel(ctx)
+	case *keys > 0:
+		err = serveCatalogue(ctx, *keys)
 	case *work != "":
 		err = workAs(ctx, *work, *dsn, *out)
 	case *zipped != "":
@@ -81,11 +87,11 @@ func (s settings) sized() settings {
 	s.rounds, s.claims, s.tasks, s.pings = 5, 2000, 20_000, 200
 	s.parked = 10_000
 	s.slices, s.zipBytes = 20, 2<<30
-	s.objects, s.objectBytes = 10_000, 5<<30
+	s.objects, s.objectBytes, s.keys = 10_000, 5<<30, 1_000_000
 	if s.short {
 		s.parked = 1000
 		s.slices, s.zipBytes = 10, 256<<20
-		s.objects, s.objectBytes = 1000, 512<<20
+		s.objects, s.objectBytes, s.keys = 1000, 512<<20, 100_000
 		s.rounds, s.claims, s.tasks, s.pings = 3, 200, 5000, 60
 	}
 	return s
@@ -124,7 +130,7 @@ func measure(ctx context.Context, s settings) error {
 		{"calls", measureCalls}, {"latency", measureLatency}, {"claims", measureClaims},
 		{"transitions", measureTransitions}, {"processes", measureProcesses},
 		{"rivals", measureRivals}, {"whole", measureWhole}, {"idle", measureIdleStart}, {"idlecall", measureIdleCall}, {"bigtask", measureBigTask}, {"limits", measureLimits}, {"takeover", measureTakeover}, {"parked", measureParked},
-		{"drop", measureBucketDrop}, {"bigobject", measureBigObject},
+		{"webhook", measureWebhook}, {"sqs", measureQueue}, {"drop", measureBucketDrop}, {"bigobject", measureBigObject}, {"reconcile", measureReconcile},
 		{"video", measureVideo}, {"scan", measureScan}, {"frames", measureFrames}, {"zip", measureZip},
 	} {
 		if !s.runs(x.name) && !(x.name == "calls" && s.runsAnyCalls()) {

@@ -88,11 +88,16 @@ func drawPictures(n int) ([][]byte, error) {
 
 // startService starts this program anew as the service and gives its URL.
 func startService(ctx context.Context) (base string, stop func(), err error) {
+	return startPeer(ctx, "-service")
+}
+
+// startPeer starts this program anew as what serves something and prints its address, and gives its URL.
+func startPeer(ctx context.Context, args ...string) (base string, stop func(), err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return "", nil, err
 	}
-	c := exec.CommandContext(ctx, self, "-service")
+	c := exec.CommandContext(ctx, self, args...)
 	c.Stderr = os.Stderr
 	in, err := c.StdinPipe()
 	if err != nil {

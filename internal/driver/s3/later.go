@@ -10,7 +10,7 @@ import (
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
-// objectID stands for one state of one object, or for its key.
+// objectID stands for one state of one object.
 type objectID [sha256.Size / 2]byte
 
 func idOf(ref, sequencer string) objectID {
@@ -116,13 +116,12 @@ func (w *watcher) retry(ctx context.Context) {
 	var list []sight
 	w.mu.Lock()
 	for _, x := range w.later {
-		key := idOf(x.Ref, "")
-		if _, busy := w.busy[key]; !x.far || busy || len(list) == gantry.MaxKnown {
+		if _, busy := w.busy[x.Ref]; !x.far || busy || len(list) == gantry.MaxKnown {
 			continue
 		}
 		switch left := x.until.Sub(w.now()); {
 		case left <= 0:
-			w.busy[key] = struct{}{}
+			w.busy[x.Ref] = struct{}{}
 			list = append(list, x.sight)
 		case w.soon == 0 || left < w.soon:
 			w.soon = left

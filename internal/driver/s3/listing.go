@@ -3,10 +3,10 @@ package s3
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/url"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -110,10 +110,10 @@ func toObject(x *types.Object, encoding types.EncodingType) (gantry.Object, erro
 // objectOf makes what is announced of one state of an object. The time counts in whole seconds, as the header
 // Last-Modified has it, so that a listing and an answer to HEAD say the same.
 func objectOf(key, etag string, size int64, modified time.Time) gantry.Object {
-	return gantry.Object{
-		Ref: key, Name: strings.ToValidUTF8(path.Base(key), "\uFFFD"), Version: etag, Size: size, At: modified,
-		Sequencer: fmt.Sprintf("%s-%d-%d", etag, size, modified.Truncate(time.Second).UnixNano()),
-	}
+	state := make([]byte, 0, len(etag)+2*21)
+	state = strconv.AppendInt(append(append(state, etag...), '-'), size, 10)
+	state = strconv.AppendInt(append(state, '-'), modified.Truncate(time.Second).UnixNano(), 10)
+	return gantry.Object{Ref: key, Name: strings.ToValidUTF8(path.Base(key), "\uFFFD"), Version: etag, Size: size, At: modified, Sequencer: string(state)}
 }
 
 // wanted tells whether an object is one that is taken: no marker of a folder, not kept where it cannot

@@ -189,12 +189,11 @@ func (p *pass) claim(list []sight) []sight {
 	defer p.mu.Unlock()
 	free := list[:0]
 	for _, x := range list {
-		id := idOf(x.Ref, "")
-		if _, busy := p.busy[id]; busy {
+		if _, busy := p.busy[x.Ref]; busy {
 			p.stop(x.before)
 			continue
 		}
-		p.busy[id] = struct{}{}
+		p.busy[x.Ref] = struct{}{}
 		free = append(free, x)
 	}
 	return free
@@ -205,7 +204,7 @@ func (w *watcher) release(list []sight) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, x := range list {
-		delete(w.busy, idOf(x.Ref, ""))
+		delete(w.busy, x.Ref)
 	}
 }
 
@@ -227,9 +226,9 @@ func (w *watcher) ask(ctx context.Context, list []sight) ([]bool, error) {
 	return known, nil
 }
 
-// choose gives the objects that are to be announced now, and releases the others.
+// choose gives the objects that are to be announced now, and releases the others. The list is used up.
 func (p *pass) choose(list []sight, known []bool) (fresh []sight) {
-	var others []sight
+	others := list[:0]
 	for i, x := range list {
 		if known[i] {
 			others = append(others, x)

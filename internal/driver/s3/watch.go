@@ -80,7 +80,7 @@ type watcher struct {
 	side     sync.WaitGroup
 
 	mu       sync.Mutex
-	busy     map[objectID]struct{}  // keys of pages under way
+	busy     map[string]struct{}    // keys of pages under way
 	later    map[objectID]postponed // states of objects that are put off
 	progress gantry.TakeUp          // as the ledger has it
 	taking   bool                   // the backlog is being taken up
@@ -93,7 +93,7 @@ type watcher struct {
 }
 
 func newWatcher(s *source, l gantry.Ledger, announce func(context.Context, gantry.Object) error) *watcher {
-	return &watcher{source: s, ledger: l, announce: announce, began: s.now(), busy: map[objectID]struct{}{}, later: map[objectID]postponed{}}
+	return &watcher{source: s, ledger: l, announce: announce, began: s.now(), busy: map[string]struct{}{}, later: map[objectID]postponed{}}
 }
 
 // resume goes on where the last watch stopped. A bucket whose highest key is known is taken for a large one.
