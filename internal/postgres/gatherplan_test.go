@@ -70,7 +70,7 @@ func (p *plans) holdGroups() {
 		"supersede": {postgres.SupersedeSQL, []string{array("bigint", "", n), "1"}, "arrival_pkey"},
 		"push": {postgres.PushSQL, append([]string{array("bigint", "", n), array("int", "3", n), array("bool", "false", n), array("int", "0", n), array("int", "1", n),
 			array("int", "1", n), array("smallint", "5", n), array("bigint", "1", n), array("bigint", "1", n), array("bigint", "1", n)}, text("quiet")), "collection_pkey"},
-		"again": {postgres.AgainSQL, []string{array("bigint", "", n), text("s"), text("")}, "arrival_pkey"},
+		"again": {postgres.AgainSQL, []string{array("bigint", "", n), text("s"), text(""), text(""), array("int", "0", n)}, "arrival_pkey"},
 		"revive": {postgres.ReviveSQL, []string{array("bigint", "", n), array("bigint", "1", n), array("bytea", "null", n), text("x"), text("s"), text(""), text("n"),
 			array("smallint", "0", n), text("")}, "arrival_pkey"},
 		"due": {postgres.DueSQL, []string{"100"}, "collection_due"},

@@ -54,7 +54,7 @@ func (d door) Do(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	object := req.Method == http.MethodGet && !req.URL.Query().Has("list-type") && !req.URL.Query().Has("versioning") && !req.URL.Query().Has("tagging") && resp.StatusCode < http.StatusMultipleChoices
-	if !object {
+	if !object && resp.Body != http.NoBody {
 		resp.Body = &capped{ReadCloser: resp.Body, left: d.most}
 	}
 	return resp, nil

@@ -73,13 +73,11 @@ func status(err error) int {
 	return 0
 }
 
-// method gives that of the request that an operation failed with.
-func method(err error) string {
+// saysNothing tells whether an operation failed with the answer to a HEAD, which has no body to say why: the credentials may
+// have run out.
+func saysNothing(err error) bool {
 	r, ok := errors.AsType[*smithyhttp.ResponseError](err)
-	if !ok || r.Response == nil || r.Response.Request == nil {
-		return ""
-	}
-	return r.Response.Request.Method
+	return ok && r.Response != nil && r.Response.Body == http.NoBody && r.Response.Request != nil && r.Response.Request.Method == http.MethodHead
 }
 
 // classify says what an error of the SDK means. Its text is our own: the SDK's quotes answers. doing
@@ -107,7 +105,7 @@ func classify(ctx context.Context, doing string, err error) error {
 			kind, reason = m.kind, m.code
 		}
 	}
-	if code == http.StatusBadRequest && method(err) == http.MethodHead { // its answer has no body to say why: the credentials may have run out
+	if code == http.StatusBadRequest && saysNothing(err) {
 		kind = gantry.Transient
 	}
 	out := gantry.Errorf(kind, reason, "%s: the server answers with status %d", doing, code)

@@ -1,7 +1,6 @@
 package s3
 
 import (
-	"io"
 	"net/http"
 	"testing"
 
@@ -14,12 +13,12 @@ func TestRefusedHead(t *testing.T) {
 	t.Parallel()
 	for refused, kind := range map[string]gantry.Kind{http.MethodHead: gantry.Transient, http.MethodPut: gantry.Permanent} {
 		e := signed{&faults{before: func(r *http.Request) *http.Response {
-			resp := refusal(r, http.StatusPreconditionFailed, "PreconditionFailed")
-			if r.Method == refused {
-				resp = refusal(r, http.StatusBadRequest, "InvalidRequest")
-			}
+			resp := refusal(r, http.StatusBadRequest, "InvalidRequest")
 			if r.Method == http.MethodHead {
-				io.Copy(io.Discard, resp.Body)
+				resp.Body = http.NoBody // as there is none
+			}
+			if r.Method != refused {
+				resp.StatusCode = http.StatusNotFound
 			}
 			return resp
 		}}}
