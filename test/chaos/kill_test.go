@@ -105,7 +105,7 @@ func (k *killer) next(serve bool) (string, int, bool) {
 	if len(k.kills) >= k.want && len(k.missing()) == 0 {
 		return "", 0, false
 	}
-	mine := serve && k.rand.IntN(2) == 0
+	mine := serve && k.rand.IntN(4) > 0
 	if len(k.todo[mine]) == 0 {
 		for _, p := range k.points {
 			if slices.Contains(atServe, p) == mine {
