@@ -105,7 +105,7 @@ func (k *killer) next(serve bool) (string, int, bool) {
 	if len(k.kills) >= k.want && len(k.missing()) == 0 {
 		return "", 0, false
 	}
-	mine := serve && k.rand.IntN(2) == 0
+	mine := serve && k.rand.IntN(4) > 0
 	if len(k.todo[mine]) == 0 {
 		for _, p := range k.points {
 			if slices.Contains(atServe, p) == mine {
@@ -144,7 +144,7 @@ func (k *killer) again(point string) {
 
 // slot keeps one process going after another until enough have died.
 func (k *killer) slot(serve bool) {
-	for until := time.Now().Add(4 * time.Minute); time.Now().Before(until); {
+	for until := time.Now().Add(6 * time.Minute); time.Now().Before(until); {
 		point, n, more := k.next(serve)
 		if !more {
 			return
