@@ -103,7 +103,7 @@ func TestDescribeRefused(t *testing.T) {
 		kind   gantry.Kind
 		code   gantry.Code
 	}{
-		{403, "AccessDenied", gantry.Permanent, CodeTagsDenied}, {403, "ExpiredToken", gantry.Denied, CodeExpired}, {403, "RequestTimeTooSkewed", gantry.Denied, CodeClockSkew},
+		{403, "AccessDenied", gantry.Permanent, CodeTagsDenied}, {403, "ExpiredToken", gantry.Unavailable, CodeExpired}, {403, "RequestTimeTooSkewed", gantry.Denied, CodeClockSkew},
 		{401, "AccessDenied", gantry.Denied, CodeAccessDenied}, {501, "NotImplemented", gantry.Permanent, CodeNotImplemented},
 		{503, "SlowDown", gantry.Unavailable, CodeSlowDown}, {500, "InternalError", gantry.Transient, CodeServerError},
 	} {

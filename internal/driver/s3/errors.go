@@ -107,7 +107,7 @@ func classify(ctx context.Context, doing string, err error) error {
 			kind, reason = m.kind, m.code
 		}
 	}
-	if code == http.StatusBadRequest && method(err) == http.MethodHead { // its answer has no body to say why: the credentials may have run out
+	if code == http.StatusBadRequest && reason == CodeRefused && method(err) == http.MethodHead { // its answer has no body to say why: the credentials may have run out
 		kind = gantry.Transient
 	}
 	out := gantry.Errorf(kind, reason, "%s: the server answers with status %d", doing, code)
