@@ -225,7 +225,7 @@ func classify(ctx context.Context, doing string, err error) error {
 	}
 	r, answered := errors.AsType[*smithyhttp.ResponseError](err)
 	answered = answered && r.Response != nil
-	if code == http.StatusBadRequest && answered && r.Response.Request != nil && r.Response.Request.Method == http.MethodHead {
+	if code == http.StatusBadRequest && reason == CodeRefused && answered && r.Response.Request != nil && r.Response.Request.Method == http.MethodHead {
 		kind = gantry.Transient // its answer has no body to say why: the credentials may have run out
 	}
 	out := gantry.Errorf(kind, reason, "%s: the server answers with status %d", doing, code)

@@ -52,7 +52,7 @@ func TestQueueGivesBack(t *testing.T) {
 	}
 	l := newLine(t, s3test.StartQueues(t))
 	l.send(string(said(b.name, "", "in/a.dcm")))
-	s, d := b.queued(l, l.endpoint, nil)
+	s, _ := b.queued(l, l.endpoint, nil)
 	began, over := make(chan struct{}), make(chan error, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
@@ -68,7 +68,7 @@ func TestQueueGivesBack(t *testing.T) {
 		t.Error(err)
 	}
 	stopped := time.Now()
-	s, d = b.queued(l, l.endpoint, nil)
+	s, d := b.queued(l, l.endpoint, nil)
 	watching(t, s, d)
 	l.emptied()
 	want(t, d.take(), "accepted in/a.dcm")
