@@ -70,7 +70,7 @@ func (h *hooks) routes() map[string]func(http.ResponseWriter, *http.Request) err
 	return map[string]func(http.ResponseWriter, *http.Request) error{"POST /hooks/s3/{source}": h.take}
 }
 
-var hookPattern = regexp.MustCompile(`^[a-z0-9-]{1,63}\.[a-z0-9-]{1,63}$`)
+var hookPattern = regexp.MustCompile(`^[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})?$`)
 
 // take hands one notification on.
 func (h *hooks) take(w http.ResponseWriter, r *http.Request) error {

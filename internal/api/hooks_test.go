@@ -98,6 +98,15 @@ func TestHookStatuses(t *testing.T) {
 	}
 }
 
+// A source that pipelines share goes by its name alone.
+func TestHookOfShared(t *testing.T) {
+	t.Parallel()
+	x := &teller{}
+	if status, _, text := tell(t, telling(t, x, nil)+"/hooks/s3/incoming", strings.NewReader("{}")); status != 200 || x.source != "s3 incoming" {
+		t.Errorf("%d %s for %q", status, text, x.source)
+	}
+}
+
 // What cannot be a notification is refused before anybody is asked, or while it is read.
 func TestHookRefusesRequests(t *testing.T) {
 	t.Parallel()
@@ -110,7 +119,7 @@ func TestHookRefusesRequests(t *testing.T) {
 		status     int
 	}{
 		{"no source", "/hooks/s3/", strings.NewReader("{}"), "", 404},
-		{"a pipeline", "/hooks/s3/p", strings.NewReader("{}"), "", 404},
+		{"three names", "/hooks/s3/p.in.x", strings.NewReader("{}"), "", 404},
 		{"capitals", "/hooks/s3/P.in", strings.NewReader("{}"), "", 404},
 		{"another kind", "/hooks/gcs/p.in", strings.NewReader("{}"), "", 404},
 		{"compressed", "/hooks/s3/p.in", strings.NewReader("{}"), "gzip", 415},

@@ -18,7 +18,7 @@ import (
 // queues bounds what the further targets of sources may do to us: their answers are small, and may be long in coming.
 var queues = gate.Policy{MaxBody: 16 << 20}
 
-// hooked lists the feeds that take notifications, by pipeline.source.
+// hooked lists the feeds that take notifications, by pipeline.source; shared ones by their name.
 func hooked(feeds []*feed) map[string]*feed {
 	out := map[string]*feed{}
 	for _, f := range feeds {
@@ -33,7 +33,7 @@ func (f *feed) control() gantry.ControlKey {
 	return gantry.ControlKey{Boundary: gantry.AtSource, Limiter: f.limiter, Pipeline: f.plan.ID, Index: f.index}
 }
 
-// Hook takes a notification that the server of a source of a kind sent; source is PIPELINE.SOURCE. It returns nil once
+// Hook takes a notification that the server of a source of a kind sent; source is PIPELINE.SOURCE, the name alone of one that pipelines share. It returns nil once
 // all that it tells of is durable, or nothing is to be done. The work goes on though the sender hangs up. Errors: NotFound
 // with code no_source, Denied with code bad_token, Illegal for what nobody understands; any other means that the
 // sender should send it again.
@@ -49,6 +49,10 @@ func (a *App) Hook(ctx context.Context, kind, source string, h http.Header, body
 	}
 	driver := f.source.(gantry.Hooked)
 	if err := a.knowsToken(driver.HookToken(), h.Get("Authorization")); err != nil {
+		if gantry.KindOf(err) != gantry.Denied { // ours, not the sender's
+			f.ledger.Failed(err)
+			a.Log.Warn("hook", "source", f.name, "code", string(gantry.CodeOf(err)), "err", err)
+		}
 		return err
 	}
 	b, err := io.ReadAll(body)

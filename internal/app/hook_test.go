@@ -306,3 +306,42 @@ func TestEventsOfThePast(t *testing.T) {
 		t.Errorf("%d tasks after the newest event", n)
 	}
 }
+
+// A source that pipelines share is told of by its name alone, and its rules say where the object goes; a token that
+// cannot be read is the installation's fault, which its log and the source's status say.
+func TestHookOfSharedSource(t *testing.T) {
+	t.Parallel()
+	s := serve(t, scoring)
+	env := map[string]string{"HOOK": "s3cr3t"}
+	d := newDepot(t, env, false)
+	r := newRig(t, env)
+	d.putAs("in/a.png", noise(31, [32]byte{4}), "", "", nil)
+	shared := r.shared(strings.Replace(d.incoming("{to: echo}", "discover: webhook, token: \"${env:HOOK}\", "), "poll: 50ms, ", "", 1))
+	door := httptest.NewServer(api.TakeHooks(http.NotFoundHandler(), r.App))
+	defer door.Close()
+	tell := func() int {
+		body := `{"Records":[{"eventSource":"aws:s3","eventName":"ObjectCreated:Put","s3":{"bucket":{"name":"inbox"},"object":{"key":"in/a.png"}}}]}`
+		req, _ := http.NewRequestWithContext(t.Context(), "POST", door.URL+"/hooks/s3/incoming", strings.NewReader(body))
+		req.Header.Set("Authorization", "Bearer s3cr3t")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Error(err)
+			return 0
+		}
+		defer resp.Body.Close()
+		return resp.StatusCode
+	}
+	for _, c := range []struct {
+		known bool
+		until func() bool
+	}{
+		{false, func() bool { return tell() == 503 && strings.Contains(r.log.text(), "code=no_secret") }},
+		{true, func() bool { return tell() == 200 && len(r.tasks()) == 1 && r.tasks()[0].State == "done" }},
+	} {
+		r.Lookup = func(name string) (string, bool) {
+			v, ok := env[name]
+			return v, ok && (c.known || name != "HOOK")
+		}
+		r.servingRoutes([]*gantry.Pipeline{r.branch("echo", s.URL+"/score", "")}, shared, c.until)
+	}
+}

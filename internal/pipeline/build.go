@@ -1,8 +1,10 @@
 package pipeline
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -33,6 +35,24 @@ func (d *decoder) checkVersion() bool {
 		d.at(d.root, "gantry: v1 must be the first key")
 	}
 	return true
+}
+
+// isDeployment reports a file that was taken for a pipeline, such as one in a folder that is checked: it has no stages, and a key
+// that deployment files alone have.
+func (d *decoder) isDeployment() bool {
+	var is *yaml.Node
+	for i := 0; i < len(d.root.Content) && d.root.Kind == yaml.MappingNode; i += 2 {
+		switch k := d.root.Content[i]; k.Value {
+		case "stages":
+			return false
+		case "pipelines", "database", "listen", "home":
+			is = cmp.Or(is, k)
+		}
+	}
+	if is != nil {
+		d.at(is, "%s: stands in a deployment file, and no pipeline has it: gantry check --config %s", is.Value, filepath.Base(d.file))
+	}
+	return is != nil
 }
 
 // names is the use that one part of a file makes of what another part defines.

@@ -46,7 +46,7 @@ func parse(name string, src []byte, k Kinds, env func(string) (string, bool)) (*
 	d := newDecoder(r, k)
 	d.env, d.dir = env, filepath.Dir(abs)
 	var f file
-	if r.tree(src, maxFile) != nil && d.checkVersion() {
+	if r.tree(src, maxFile) != nil && d.checkVersion() && !d.isDeployment() {
 		d.object(r.root, "", reflect.ValueOf(&f).Elem(), "")
 		d.checkNames(&f)
 		d.compileAll(&f)

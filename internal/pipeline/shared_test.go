@@ -234,3 +234,17 @@ func TestLoops(t *testing.T) {
 		})
 	}
 }
+
+// TestDeploymentForPipeline: a deployment file that is taken for a pipeline is one mistake, which says what it is.
+func TestDeploymentForPipeline(t *testing.T) {
+	t.Parallel()
+	dir := folder(t, map[string]string{"gantry.yaml": routed})
+	_, err := CheckServed([]string{dir}, nil, all.Drivers(), os.LookupEnv)
+	list, _ := errors.AsType[Problems](err)
+	if len(list) != 1 || list[0].Line != 2 || list[0].Col != 1 || list[0].Text != "pipelines: stands in a deployment file, and no pipeline has it: gantry check --config gantry.yaml" {
+		t.Errorf("%v", err)
+	}
+	if _, err := Parse("p.yaml", []byte(small+"listen: here\n"), fake{}, os.LookupEnv); err == nil || !strings.Contains(err.Error(), `unknown key "listen"`) {
+		t.Errorf("a pipeline with a key too many: %v", err)
+	}
+}
