@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path"
+	"slices"
 	"time"
 
 	"github.com/gantry-imaging/gantry/internal/engine"
@@ -92,10 +93,13 @@ func (in *intake) become(w way, f *feed, o offer, a gantry.Arrival, run string) 
 // row stands for whatever state of the object was looked at last.
 func (in *intake) unmatched(ctx context.Context, f *feed, o offer, a gantry.Arrival, reason gantry.Code) error {
 	a.Status, a.Reason, a.Size = gantry.Unmatched, reason, o.Size
-	if err := in.admit(ctx, &admission{away: &a}); err != nil {
+	x := &admission{away: &a}
+	if err := in.admit(ctx, x); err != nil {
 		return err
 	}
-	in.app.Metrics.Arrived(f.name, a.Status)
+	if x.made > 0 {
+		in.app.Metrics.Arrived(f.name, a.Status)
+	}
 	in.app.Log.Info("unmatched", "source", f.name, "arrival", a.ID, "code", string(reason))
 	return nil
 }
@@ -111,13 +115,18 @@ func (in *intake) flushAway(ctx context.Context, batch []*admission) error {
 	if len(list) == 0 {
 		return nil
 	}
-	return in.app.Store.TurnAway(ctx, list)
+	made, err := in.app.Store.TurnAway(ctx, list)
+	for _, a := range batch {
+		if a.away != nil && slices.Contains(made, a.away.ID) {
+			a.made = 1
+		}
+	}
+	return err
 }
 
 // matched is told of an arrival that was accepted: that a state of it which has no version was turned away, does not
 // count any more.
 func (in *intake) matched(ctx context.Context, f *feed, o offer, a gantry.Arrival) error {
-	in.app.Metrics.Arrived(f.name, gantry.Accepted)
 	if f.routes == nil || o.Version != "" {
 		return nil
 	}

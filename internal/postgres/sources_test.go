@@ -17,7 +17,7 @@ func (b *bed) turned(ref byte, version, sequencer string, s gantry.ArrivalStatus
 	b.t.Helper()
 	a := gantry.Arrival{ID: must(b.ArrivalIDs(b.t.Context(), 1))(b.t)[0], Source: "p/in", RefMAC: gantry.Digest{ref}, Version: version, Name: "n", Size: 1,
 		Sequencer: sequencer, Status: s, Reason: gantry.Code(s.String())}
-	if err := b.TurnAway(b.t.Context(), []gantry.Arrival{a}); err != nil {
+	if _, err := b.TurnAway(b.t.Context(), []gantry.Arrival{a}); err != nil {
 		b.t.Fatal(err)
 	}
 	return a
@@ -145,7 +145,7 @@ func TestSourcePlans(t *testing.T) {
 	if err := p.QueryRow(t.Context(), `select quote_literal(array(select sha256(n::text::bytea) from generate_series(49000, 49999) n)::text) || '::bytea[]'`).Scan(&keys); err != nil {
 		t.Fatal(err)
 	}
-	plan := p.explain(postgres.KnownForTest, `'p/in'`, keys)
+	plan := p.explain(postgres.KnownForTest, `'p/in'`, keys, "1", "'no_route'")
 	if !strings.Contains(plan, "arrival_source_ref_mac_version_key") || strings.Contains(plan, "Seq Scan on arrival") || strings.Contains(plan, "Rows Removed by Filter") || !strings.Contains(plan, "rows=1000") {
 		t.Errorf("a page is looked up so:\n%s", plan)
 	}
