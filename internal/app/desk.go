@@ -102,16 +102,16 @@ func (a *App) Upload(ctx context.Context, u api.Upload) (string, error) {
 	if u.Key != "" {
 		o.Version = keyed
 	}
-	id, sha, err := in.take(ctx, f, o, "")
+	got, err := in.take(ctx, f, o, "")
 	if err != nil {
 		return "", uploadFault(ctx, err)
 	}
 	f.ledger.took("upload", o.Object, time.Now())
-	a.Log.Info("accepted", "source", f.name, "task", id)
+	a.Log.Info("accepted", "source", f.name, "task", got.id)
 	if u.Key == "" {
-		return id, nil
+		return got.id, nil
 	}
-	return id, a.sameBytes(ctx, id, sha)
+	return got.id, a.sameBytes(ctx, got.id, got.sha)
 }
 
 // uploadFault says whose fault an error is: what the store may not do is none of the sender's.

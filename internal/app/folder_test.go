@@ -1,10 +1,6 @@
 package app
 
 import (
-	"bytes"
-	"errors"
-	"io"
-	"path"
 	"strings"
 	"testing"
 
@@ -81,37 +77,6 @@ func TestIsMarker(t *testing.T) {
 	}
 	if (way{}).isMarker(&feed{}, gantry.Object{Ref: "a/_done"}) {
 		t.Error("a way that does not collect has markers")
-	}
-}
-
-// TestRanges reads an object whole in few parts, and a beginning in one.
-func TestRanges(t *testing.T) {
-	t.Parallel()
-	body := bytes.Repeat([]byte("0123456789"), 100_000)
-	var parts []int64
-	open := func(from, n int64) (io.ReadCloser, error) {
-		parts = append(parts, n)
-		return io.NopCloser(bytes.NewReader(body[from : from+n])), nil
-	}
-	r := &ranges{size: int64(len(body)), open: open}
-	b := make([]byte, 132)
-	if _, err := io.ReadFull(r, b); err != nil || !bytes.Equal(b, body[:132]) || len(parts) != 1 || parts[0] != firstRead {
-		t.Errorf("a beginning: %v, parts %v", err, parts)
-	}
-	rest, err := io.ReadAll(r)
-	if err != nil || !bytes.Equal(append(b, rest...), body) || len(parts) != 3 {
-		t.Errorf("%d bytes, %v, parts %v", len(rest), err, parts)
-	}
-	for name, open := range map[string]func(from, n int64) (io.ReadCloser, error){
-		"refused": func(int64, int64) (io.ReadCloser, error) { return nil, path.ErrBadPattern },
-		"short":   func(int64, int64) (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("1")), nil },
-	} {
-		r := &ranges{size: 10, open: open}
-		_, err := io.ReadAll(r)
-		_, again := r.Read(b)
-		if err == nil || !errors.Is(again, err) || r.err == nil {
-			t.Errorf("%s: %v, then %v", name, err, again)
-		}
 	}
 }
 

@@ -20,33 +20,44 @@ const (
 // CodeHeaderTooLarge is the reason of an arrival whose DICOM attributes have no end within 32 MiB.
 const CodeHeaderTooLarge gantry.Code = "header_too_large"
 
-// header reads the attributes of an arriving DICOM file up to its pixel data, in one call on record of as many requests
-// as it takes. They are nil if it is no DICOM file. One that is broken is Illegal with the code of what is wrong.
-func (in *intake) header(ctx context.Context, f *feed, source gantry.Described, o gantry.Object, arrival int64) (tags map[string]string, err error) {
+// header reads the attributes of an arriving DICOM file up to its pixel data. They are nil if it is no DICOM file. One
+// that is broken is Illegal with the code of what is wrong.
+func (in *intake) header(ctx context.Context, f *feed, source gantry.Described, o gantry.Object, arrival int64) (map[string]string, error) {
 	if o.Size <= 0 {
 		return nil, nil
 	}
+	tags, err := in.tagsOf(ctx, f, arrival, o.Size, func(ctx context.Context, from, n int64) (io.ReadCloser, error) { return source.Peek(ctx, o, from, n) })
+	if gantry.CodeOf(err) == dicom.CodeNotDICOM {
+		return nil, nil
+	}
+	return tags, err
+}
+
+// tagsOf reads the attributes of a file of some size that open gives parts of, in one call on record of as many requests as it
+// takes. A file that is no DICOM, or that the scanner refuses, is Illegal.
+func (in *intake) tagsOf(ctx context.Context, f *feed, arrival, size int64, open func(ctx context.Context, from, n int64) (io.ReadCloser, error)) (tags map[string]string, err error) {
 	var verdict error
 	spec := gantry.CallSpec{Intent: gantry.Intent{Boundary: gantry.AtSource, Op: gantry.OpGet, Limiter: f.limiter, Arrival: arrival,
 		Pipeline: f.plan.ID, Part: gantry.PartKey{Processor: f.index}, Try: 1}}
 	err = in.gate.Call(ctx, spec, func(ctx context.Context) error {
-		r := &pieces{size: o.Size, open: func(from, n int64) (io.ReadCloser, error) {
-			r, err := source.Peek(ctx, o, from, n)
+		r := &pieces{size: size, open: func(from, n int64) (io.ReadCloser, error) {
+			r, err := open(ctx, from, n)
 			if err == nil && f.local {
 				r = gate.Local(ctx, r, false)
 			}
 			return r, err
 		}}
-		tags, verdict = dicom.Tags(r, o.Size)
+		defer r.close()
+		tags, verdict = dicom.Tags(r, size)
 		return r.failed
 	}, nil)
-	switch {
-	case err != nil:
-		return nil, err
-	case gantry.CodeOf(verdict) == dicom.CodeNotDICOM:
-		return nil, nil
+	if err == nil {
+		err = verdict
 	}
-	return tags, verdict
+	if err != nil {
+		return nil, err
+	}
+	return tags, nil
 }
 
 // pieces reads an object from its beginning, piece by piece as it is asked for: a reader that stops early has cost
@@ -90,6 +101,14 @@ func (p *pieces) Read(b []byte) (int, error) {
 		p.body.Close()
 	}
 	return n, p.failed
+}
+
+// close ends the present piece, of which a reader that stops early has left some.
+func (p *pieces) close() {
+	if p.body != nil {
+		p.body.Close()
+		p.body = nil
+	}
 }
 
 // cut tells the end of a piece that came too early from other failures.

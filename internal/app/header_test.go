@@ -47,6 +47,31 @@ func TestPieces(t *testing.T) {
 	}
 }
 
+// closing counts bodies that are open.
+type closing struct {
+	io.Reader
+	open *int
+}
+
+func (c closing) Close() error { *c.open--; return nil }
+
+// A piece of which some is left is closed.
+func TestPiecesAreClosed(t *testing.T) {
+	t.Parallel()
+	open := 0
+	p := &pieces{size: 1 << 20, open: func(_, n int64) (io.ReadCloser, error) {
+		open++
+		return closing{bytes.NewReader(make([]byte, n)), &open}, nil
+	}}
+	if _, err := io.ReadFull(p, make([]byte, 100<<10)); err != nil || open != 1 {
+		t.Fatalf("%d open, %v", open, err)
+	}
+	p.close()
+	if p.close(); open != 0 {
+		t.Errorf("%d open", open)
+	}
+}
+
 // What the source gets wrong is told from what the file has in it: it is kept, and ends the reading.
 func TestPiecesThatFail(t *testing.T) {
 	t.Parallel()

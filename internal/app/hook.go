@@ -110,13 +110,13 @@ func (a *App) announcing(in *intake, f *feed) func(context.Context, gantry.Objec
 		if err := f.ledger.room(ctx, o); err != nil {
 			return err
 		}
-		id, err := in.accept(ctx, f, o, "")
-		f.ledger.ended(ctx, in, o, id, err)
+		got, err := in.accept(ctx, f, o, "")
+		f.ledger.ended(ctx, in, o, got, err)
 		switch {
 		case err != nil && ctx.Err() == nil:
 			a.Log.Warn("accept", "source", f.name, "code", string(gantry.CodeOf(err)), "err", err)
-		case id != "":
-			a.Log.Info("accepted", "source", f.name, "task", id)
+		case got.id != "":
+			a.Log.Info("accepted", "source", f.name, "task", got.id)
 		}
 		return err
 	}
@@ -146,10 +146,13 @@ func (in *intake) turnAway(ctx context.Context, f *feed, o gantry.Object) (away 
 	if a.ID, err = in.nextID(ctx); err != nil {
 		return false, err
 	}
-	if err := in.app.Store.TurnAway(ctx, []gantry.Arrival{a}); err != nil {
+	made, err := in.app.Store.TurnAway(ctx, []gantry.Arrival{a})
+	if err != nil {
 		return false, err
 	}
-	in.app.Metrics.Arrived(f.name, a.Status)
+	if len(made) > 0 {
+		in.app.Metrics.Arrived(f.name, a.Status)
+	}
 	in.app.Log.Info("turned away", "source", f.name, "code", string(a.Reason))
 	return true, nil
 }

@@ -59,6 +59,7 @@ type intake struct {
 type admission struct {
 	list []gantry.Admission
 	away *gantry.Arrival // nil where list is not empty
+	made int             // tasks that are new
 	done chan error
 }
 
@@ -66,54 +67,58 @@ func newIntake(a *App, g *gate.Gate, b gantry.Blobs, wake func(...int32)) *intak
 	return &intake{app: a, gate: g, blobs: b, wake: wake, queue: make(chan *admission, 256)}
 }
 
-// accept makes one object's bytes and its tasks durable, or puts on record that no rule takes it; then the source may acknowledge it. run is
-// empty for arrivals that are to be told apart from themselves, and names a run of its own otherwise.
-func (in *intake) accept(ctx context.Context, f *feed, o gantry.Object, run string) (publicID string, err error) {
-	if away, err := in.turnAway(ctx, f, o); away || err != nil {
-		return "", err
-	}
-	open := func(ctx context.Context) (io.ReadCloser, error) { return f.source.Open(ctx, o.Ref) }
-	publicID, _, err = in.take(ctx, f, offer{Object: o, open: open, limit: maxOriginal}, run)
-	return publicID, err
+// taken says what came of an object.
+type taken struct {
+	id  string        // of the first task that is of it alone; empty: there is none
+	sha gantry.Digest // of the bytes, if they were copied
+	new bool          // a task, a collection or a late end was made of it just now
 }
 
-// take is accept for an object whose bytes come in some way. It gives their digest too, and the id of the first task;
-// none if the object is known or goes nowhere.
-func (in *intake) take(ctx context.Context, f *feed, o offer, run string) (publicID string, sha gantry.Digest, err error) {
+// accept makes one object's bytes and its tasks durable, or puts on record that no rule takes it; then the source may acknowledge it. run is
+// empty for arrivals that are to be told apart from themselves, and names a run of its own otherwise.
+func (in *intake) accept(ctx context.Context, f *feed, o gantry.Object, run string) (got taken, err error) {
+	if away, err := in.turnAway(ctx, f, o); away || err != nil {
+		return got, err
+	}
+	open := func(ctx context.Context) (io.ReadCloser, error) { return f.source.Open(ctx, o.Ref) }
+	return in.take(ctx, f, offer{Object: o, open: open, limit: maxOriginal}, run)
+}
+
+// take is accept for an object whose bytes come in some way. Nothing comes of one that is known.
+func (in *intake) take(ctx context.Context, f *feed, o offer, run string) (got taken, err error) {
 	a := gantry.Arrival{Source: f.name, RefMAC: gantry.MAC(in.app.Key, "ref", f.name, o.Ref), Name: clean(o.Name), Version: o.Version, Sequencer: o.Sequencer,
 		Event: o.Event, Via: f.plan.ID}
 	if run == "" && o.Sequencer != "" && !o.New {
 		decided, err := in.app.Store.Decided(ctx, a.Source, a.RefMAC, a.Sequencer, a.Via)
 		if decided || err != nil {
-			return "", sha, err
+			return got, err
 		}
 	}
 	if a.ID, err = in.nextID(ctx); err != nil {
-		return "", sha, err
+		return got, err
 	}
 	ways, reason, err := in.ways(ctx, f, o.Object, a.ID)
 	if err != nil {
-		return "", sha, err
+		return got, err
 	}
 	if len(ways) == 0 {
-		return "", sha, in.unmatched(ctx, f, o, a, reason)
+		return got, in.unmatched(ctx, f, o, a, reason)
 	}
-	ways, fresh, err := in.marked(ctx, ways, f, o.Object, a, run)
-	if err != nil || len(ways) == 0 {
-		in.joined(f, o.Object, fresh)
-		return "", sha, err
+	x, err := in.fateOf(ctx, ways, f, o, &a, run)
+	if got.sha = a.SHA; err != nil {
+		return got, err
 	}
-	if err := in.settle(ctx, f, o, &a); err != nil {
-		return "", sha, err
+	status, err := in.write(ctx, f, x)
+	if err != nil {
+		return got, err
 	}
-	if a.Version == "" {
-		a.Version = a.SHA.String()
+	if len(x.list) > 0 {
+		got.id = x.list[0].PublicID
 	}
-	if err := in.mind(ctx, f, o.Object, a, run); err != nil {
-		return "", sha, err
+	if got.new = status >= 0; got.new {
+		in.app.Metrics.Arrived(f.name, status)
 	}
-	publicID, err = in.spread(ctx, ways, f, o, a, run)
-	return publicID, a.SHA, err
+	return got, in.matched(ctx, f, o, a)
 }
 
 // settle makes sure of the object's bytes: they stay where they are and are read there, or are copied.
@@ -236,8 +241,9 @@ func (in *intake) flush(ctx context.Context, batch []*admission) {
 	}
 	fail.Point("before_arrival")
 	err := in.flushAway(ctx, batch)
+	var made map[string]bool
 	if err == nil && len(rows) > 0 {
-		_, err = in.app.Store.Enqueue(ctx, rows)
+		made, err = in.app.Store.Admit(ctx, rows)
 	}
 	fail.Point("after_arrival")
 	if err != nil && len(batch) > 1 {
@@ -247,6 +253,12 @@ func (in *intake) flush(ctx context.Context, batch []*admission) {
 		return
 	}
 	for _, a := range batch {
+		for _, x := range a.list {
+			if made[x.PublicID] {
+				delete(made, x.PublicID)
+				a.made++
+			}
+		}
 		a.done <- err
 	}
 }

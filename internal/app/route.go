@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path"
+	"slices"
 	"time"
 
 	"github.com/gantry-imaging/gantry/internal/engine"
@@ -89,65 +90,20 @@ func (in *intake) become(w way, f *feed, o offer, a gantry.Arrival, run string) 
 		Lane: w.lane, Run: run, Priority: priority, Within: queued(w.plan.Pipeline, priority, time.Now())}
 }
 
-// spread makes of an arrival what it is to become in each pipeline that a way leads to, and gives the id of the first task, if there is one at
-// once. Each collection that it joins is a commit of its own. Before the last commit its row has no sequencer, which is that of an arrival
-// that nobody knows yet: where a crash leaves it half done, its source announces it again.
-func (in *intake) spread(ctx context.Context, ways []way, f *feed, o offer, a gantry.Arrival, run string) (publicID string, err error) {
-	var together []gantry.Gathering
-	var fresh bool
-	var list []gantry.Admission
-	var lanes []int32
-	for _, w := range ways {
-		if run == "" && w.collect != nil {
-			x, is, err := in.gatheringOf(ctx, w, f, o.Object, a)
-			if err != nil {
-				return "", err
-			}
-			if is {
-				together = append(together, x)
-				continue
-			}
-		}
-		list, lanes = append(list, in.become(w, f, o, a, run)), append(lanes, w.lane)
-	}
-	for i, x := range together {
-		if i < len(together)-1 || len(list) > 0 {
-			x.Arrival.Sequencer = ""
-		}
-		added, err := in.collectInto(ctx, f, x)
-		if fresh = fresh || added; err != nil {
-			return "", err
-		}
-	}
-	if len(list) == 0 {
-		in.joined(f, o.Object, fresh)
-		return "", in.matched(ctx, f, o, a)
-	}
-	if len(together) > 0 {
-		fail.Point("between_ways")
-	}
-	if err := in.admit(ctx, &admission{list: list}); err != nil {
-		return "", err
-	}
-	in.wake(lanes...)
-	for _, x := range list[1:] {
-		in.app.Log.Info("accepted", "source", f.name, "task", x.PublicID)
-	}
-	in.app.Metrics.Arrived(f.name, gantry.Accepted)
-	return list[0].PublicID, in.matched(ctx, f, o, a)
-}
-
 // unmatched puts an arrival on record that goes nowhere. Its bytes are not copied. Where the source tells no version, the
 // row stands for whatever state of the object was looked at last.
 func (in *intake) unmatched(ctx context.Context, f *feed, o offer, a gantry.Arrival, reason gantry.Code) error {
 	a.Status, a.Reason, a.Size = gantry.Unmatched, reason, o.Size
-	if err := in.admit(ctx, &admission{away: &a}); err != nil {
+	x := &admission{away: &a}
+	if err := in.admit(ctx, x); err != nil {
 		return err
 	}
 	if f.ledger != nil && reason != gantry.CodeNoRoute {
 		f.ledger.unmatched(a)
 	}
-	in.app.Metrics.Arrived(f.name, a.Status)
+	if x.made > 0 {
+		in.app.Metrics.Arrived(f.name, a.Status)
+	}
 	in.app.Log.Info("unmatched", "source", f.name, "arrival", a.ID, "code", string(reason))
 	return nil
 }
@@ -163,8 +119,13 @@ func (in *intake) flushAway(ctx context.Context, batch []*admission) error {
 	if len(list) == 0 {
 		return nil
 	}
-	err := in.app.Store.TurnAway(ctx, list)
+	made, err := in.app.Store.TurnAway(ctx, list)
 	fail.Point("after_turn_away")
+	for _, a := range batch {
+		if a.away != nil && slices.Contains(made, a.away.ID) {
+			a.made = 1
+		}
+	}
 	return err
 }
 

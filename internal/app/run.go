@@ -159,11 +159,11 @@ func (r *run) each(ctx context.Context, in *intake, feeds map[string]*feed) erro
 				return err
 			}
 			o := gantry.Object{Ref: filepath.Base(input), Name: filepath.Base(input), Size: info.Size()}
-			id, err := in.accept(gctx, f, o, fmt.Sprintf("%s/%d", r.token, i))
+			got, err := in.accept(gctx, f, o, fmt.Sprintf("%s/%d", r.token, i))
 			if err != nil {
 				return fmt.Errorf("read input %d: %w", i+1, err)
 			}
-			r.enqueued(i, id)
+			r.enqueued(i, got.id)
 			return nil
 		})
 	}

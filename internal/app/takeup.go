@@ -26,11 +26,11 @@ func (l *ledger) channel(o gantry.Object) string {
 	return "folder"
 }
 
-// ended reports how the acceptance of a watched object ended: id is empty for one that was known. What is gone is put
+// ended reports how the acceptance of a watched object ended; nothing is new of one that was known. What is gone is put
 // on record.
-func (l *ledger) ended(ctx context.Context, in *intake, o gantry.Object, id string, err error) {
+func (l *ledger) ended(ctx context.Context, in *intake, o gantry.Object, got taken, err error) {
 	switch {
-	case err == nil && id != "":
+	case err == nil && got.new:
 		l.took(l.channel(o), o, time.Now())
 	case err == nil || ctx.Err() != nil:
 	default:
@@ -56,11 +56,11 @@ func (in *intake) gone(ctx context.Context, f *feed, o gantry.Object) error {
 	if a.ID, err = in.nextID(ctx); err != nil {
 		return err
 	}
-	if err := in.app.Store.TurnAway(ctx, []gantry.Arrival{a}); err != nil {
-		return err
+	made, err := in.app.Store.TurnAway(ctx, []gantry.Arrival{a})
+	if len(made) > 0 {
+		in.app.Metrics.Arrived(f.name, gantry.SourceGone)
 	}
-	in.app.Metrics.Arrived(f.name, gantry.SourceGone)
-	return nil
+	return err
 }
 
 // behind makes a task of an object that was there before one step less urgent than what comes anew.

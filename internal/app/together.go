@@ -73,7 +73,7 @@ func (r *run) member(ctx context.Context, in *intake, f *feed, i int, below stri
 		return nil, "", err
 	}
 	o := gantry.Object{Ref: filepath.Base(input), Name: filepath.Base(input), Size: info.Size()}
-	a := gantry.Arrival{Source: f.name, RefMAC: gantry.MAC(in.app.Key, "ref", f.name, token), Name: clean(name)}
+	a := gantry.Arrival{Source: f.name, RefMAC: gantry.MAC(in.app.Key, "ref", f.name, token), Name: clean(below)}
 	if a.ID, err = in.nextID(ctx); err != nil {
 		return nil, "", err
 	}
@@ -86,13 +86,16 @@ func (r *run) member(ctx context.Context, in *intake, f *feed, i int, below stri
 		if err != nil && gantry.KindOf(err) != gantry.Illegal {
 			return nil, "", err
 		}
-		group, a.Name = tags[keyword], clean(below)
+		group = tags[keyword]
 		if err != nil || group == "" {
-			id, err := in.accept(ctx, f, o, token)
-			return nil, id, err
+			got, err := in.accept(ctx, f, o, token)
+			return nil, got.id, err
 		}
 	}
 	x := in.gathering(way{f.plan, f.lane, f.collect}, f, a, group)
+	if group == "" {
+		x.Name = "" // no folder
+	}
 	x.Group = gantry.MAC(in.app.Key, "group", f.name, r.token, group)
 	return &x, "", nil
 }

@@ -123,13 +123,13 @@ type inPlace struct {
 	gone     error             // for good
 }
 
-// located is a source that reads in place.
 // openedBy is a source by its name, and by its version if pipelines share it.
 type openedBy struct {
 	name string
 	via  int32
 }
 
+// located is a source that reads in place.
 type located struct {
 	gantry.InPlace
 	limiter int32

@@ -107,19 +107,20 @@ func lockHeads(ctx context.Context, tx pgx.Tx, list []gantry.Gathering) (map[gro
 
 // sights looks for arrivals of the same objects.
 func sights(ctx context.Context, tx pgx.Tx, list []gantry.Gathering, heads map[groupKey]head) ([]sight, error) {
-	var sources, versions, pipelines []string
+	var sources, versions, sequencers, pipelines []string
 	var macs [][]byte
 	var of, ids []int64
 	var marked []*bool // null: no marker
 	for i := range list {
 		a, h := &list[i].Arrival, heads[groupKey{list[i].Pipeline, list[i].Group}]
 		sources, macs, versions, pipelines = append(sources, a.Source), append(macs, a.RefMAC[:]), append(versions, a.Version), append(pipelines, list[i].Pipeline)
+		sequencers = append(sequencers, a.Sequencer)
 		of, ids, marked = append(of, h.id), append(ids, a.ID), append(marked, nil)
 		if list[i].Marker {
 			marked[i] = &h.marked
 		}
 	}
-	rows, err := tx.Query(ctx, seenSQL, sources, macs, versions, of, ids, pipelines, marked, openStatuses)
+	rows, err := tx.Query(ctx, seenSQL, sources, macs, versions, of, ids, pipelines, marked, openStatuses, sequencers)
 	if err != nil {
 		return nil, err
 	}

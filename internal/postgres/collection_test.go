@@ -48,7 +48,7 @@ func TestTurnAway(t *testing.T) {
 	again := a
 	again.ID, again.Status = must(b.ArrivalIDs(t.Context(), 1))(t)[0], gantry.Ignored
 	for _, list := range [][]gantry.Arrival{{a}, {a, again}, nil} {
-		if err := b.TurnAway(t.Context(), list); err != nil {
+		if _, err := b.TurnAway(t.Context(), list); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -16,18 +16,19 @@ order by c.id for update`
 // seenSQL gives what is on record of objects: each version of them, whether it is the one that comes now, whether nothing
 // is to be done about it any more, and whether it is a member of a collection. The row of a version may be there before
 // its pipeline has anything of it: another pipeline took it, no rule took it ($8), or it was gone; one that came by this
-// very call is what its id says. By object: $1 source, $2 ref_mac, $3 version that comes now, $4 collection, $5 id that it
-// would have, $6 pipeline, $7 whether it is a marker that came before.
+// very call is what its id says. What came late, or before another state of its object, is known as the state that its
+// sequencer says: it may have been put again, and one without may not have come to all pipelines. By object: $1 source, $2 ref_mac, $3 version that comes now, $4 collection, $5 id that it
+// would have, $6 pipeline, $7 whether it is a marker that came before, $9 sequencer.
 const seenSQL = `
 select r.i, a.id, a.version = r.version,
   case when a.version <> r.version or a.status = any ($8::smallint[]) then false
     when r.marked is not null then r.marked
-    when a.status <> 0 then a.id <> r.id
+    when a.status <> 0 then a.id <> r.id and coalesce(a.sequencer = r.sequencer, false)
     else exists (select from collection_member m cross join lateral (select pipeline from collection where id = m.collection offset 0) c where m.arrival = a.id and c.pipeline = r.pipeline)
       or exists (select from task t cross join lateral (select name from pipeline_version where id = t.pipeline offset 0) v where t.arrival = a.id and v.name = r.pipeline) end,
   exists (select from collection_member m where m.collection = r.head and m.arrival = a.id)
-from unnest($1::text[], $2::bytea[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::bool[]) with ordinality r(source, ref_mac, version, head, id, pipeline, marked, i)
-cross join lateral (select id, version, status from arrival where source = r.source and ref_mac = r.ref_mac offset 0) a`
+from unnest($1::text[], $2::bytea[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::bool[], $9::text[]) with ordinality r(source, ref_mac, version, head, id, pipeline, marked, sequencer, i)
+cross join lateral (select id, version, status, sequencer from arrival where source = r.source and ref_mac = r.ref_mac offset 0) a`
 
 // openSQL makes revisions, which are not due before pushSQL says when. By collection: $1 pipeline, $2 key_mac,
 // $3 revision, $4 source, $5 name.
@@ -40,7 +41,7 @@ returning pipeline, key_mac, id`
 // $13 event, $14 via.
 const arriveSQL = `
 insert into arrival(id, source, ref_mac, version, name, size, sha, location, sequencer, place, status, reason, event, via)
-select id, source, ref_mac, version, name, size, sha, location, sequencer, nullif(place, ''), status, nullif(reason, ''), nullif(event, ''), nullif(via, 0)
+select id, source, ref_mac, version, name, size, sha, location, nullif(sequencer, ''), nullif(place, ''), status, nullif(reason, ''), nullif(event, ''), nullif(via, 0)
 from unnest($1::bigint[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::bigint[], $7::bytea[], $8::text[], $9::text[], $10::text[], $11::smallint[], $12::text[],
     $13::text[], $14::int[]) as r(id, source, ref_mac, version, name, size, sha, location, sequencer, place, status, reason, event, via)
 on conflict do nothing`
@@ -48,14 +49,14 @@ on conflict do nothing`
 // arriveAgainSQL does what enqueue.sql does about bytes that came before. By arrival: $1 id, $2 sequencer, $3 place,
 // $4 event, $5 via.
 const arriveAgainSQL = `
-update arrival a set sequencer = r.sequencer, place = case when a.place is not null then coalesce(nullif(r.place, ''), a.place) end,
+update arrival a set sequencer = nullif(r.sequencer, ''), place = case when a.place is not null then coalesce(nullif(r.place, ''), a.place) end,
   event = greatest(a.event, nullif(r.event, '')), via = coalesce(nullif(r.via, 0), a.via)
 from unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::int[]) r(id, sequencer, place, event, via) where a.id = r.id`
 
 // reviveSQL accepts arrivals that are on record and were not, or whose bytes nobody wanted. By arrival: $1 id, $2 size, $3 sha, $4 location,
 // $5 sequencer, $6 place, $7 name, $8 status, $9 reason.
 const reviveSQL = `
-update arrival a set sequencer = r.sequencer,
+update arrival a set sequencer = nullif(r.sequencer, ''),
   status = r.status, reason = nullif(r.reason, ''), size = r.size, sha = r.sha, location = r.location, place = nullif(r.place, ''), name = r.name
 from unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::text[], $8::smallint[], $9::text[])
   as r(id, size, sha, location, sequencer, place, name, status, reason)
@@ -76,7 +77,8 @@ const (
 // supersedeSQL marks the arrivals that a later state of their object took the place of before any task was made from
 // them. $1 arrivals, $2 Superseded.
 const supersedeSQL = `
-update arrival a set status = $2 where a.id = any ($1::bigint[]) and not exists (select from collection_member m where m.arrival = a.id)`
+update arrival a set status = $2 where a.id = any ($1::bigint[]) and not exists (select from collection_member m where m.arrival = a.id)
+  and not exists (select from task t where t.arrival = a.id)`
 
 // pushSQL says when collections are due, and why they will be closed then. By collection: $1 id, $2 members, $3 whether
 // its marker came, $4 how many are expected, $5 version, $6 lane, $7 priority, $8 within (us), $9 cap (us),

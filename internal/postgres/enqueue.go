@@ -33,9 +33,15 @@ func (s *Store) Known(ctx context.Context, source string, ref gantry.Digest, seq
 	return yes, err
 }
 
-// Enqueue makes arrivals and their tasks durable, all or none, and says how many tasks are new.
-// The same arrival and public id may be given again; then nothing changes.
+// Enqueue is Admit that says how many tasks are new.
 func (s *Store) Enqueue(ctx context.Context, list []gantry.Admission) (made int, err error) {
+	tasks, err := s.Admit(ctx, list)
+	return len(tasks), err
+}
+
+// Admit makes arrivals and their tasks durable, all or none, and says which tasks are new, by their public ids.
+// The same arrival and public id may be given again; then nothing changes.
+func (s *Store) Admit(ctx context.Context, list []gantry.Admission) (made map[string]bool, err error) {
 	var (
 		ids, sizes, within            []int64
 		sources, versions, names      []string
@@ -57,12 +63,17 @@ func (s *Store) Enqueue(ctx context.Context, list []gantry.Admission) (made int,
 		vias = append(vias, a.Via)
 		runs, priorities, within = append(runs, x.Run), append(priorities, x.Priority), append(within, micros(x.Within))
 	}
-	tag, err := s.pool.Exec(ctx, enqueueSQL, ids, sources, macs, versions, names, sizes, shas, locations, sequencers,
+	rows, err := s.pool.Query(ctx, enqueueSQL, ids, sources, macs, versions, names, sizes, shas, locations, sequencers,
 		public, pipelines, lanes, runs, priorities, within, places, events, vias)
-	if err != nil {
-		return 0, fmt.Errorf("enqueue: %w", err)
+	if err == nil {
+		made = map[string]bool{}
+		var id string
+		_, err = pgx.ForEachRow(rows, []any{&id}, func() error { made[id] = true; return nil })
 	}
-	return int(tag.RowsAffected()), nil
+	if err != nil {
+		return nil, fmt.Errorf("enqueue: %w", err)
+	}
+	return made, nil
 }
 
 // Decided tells whether nothing is to be done about an object that came through a version with this very sequencer: it
@@ -79,9 +90,10 @@ func (s *Store) Decided(ctx context.Context, source string, ref gantry.Digest, s
 // openStatuses are those of arrivals that may be taken yet.
 var openStatuses = []int16{int16(gantry.SourceGone), int16(gantry.Unmatched)}
 
-// TurnAway puts arrivals on record that no task is made from, all or none, with their status and reason. One
-// that is on record already stays as it is, but that one which is unmatched again is so for the last reason.
-func (s *Store) TurnAway(ctx context.Context, list []gantry.Arrival) error {
+// TurnAway puts arrivals on record that no task is made from, all or none, with their status and reason, and gives the ids of
+// those that were not. One that is on record already stays as it is, but that one which is unmatched again is so for the
+// last reason.
+func (s *Store) TurnAway(ctx context.Context, list []gantry.Arrival) (made []int64, err error) {
 	var (
 		ids, sizes                                            []int64
 		sources, versions, names, sequencers, places, reasons []string
@@ -96,10 +108,21 @@ func (s *Store) TurnAway(ctx context.Context, list []gantry.Arrival) error {
 		places, statuses, reasons, vias = append(places, a.Place), append(statuses, int16(a.Status)), append(reasons, string(a.Reason)), append(vias, a.Via)
 		events = append(events, a.Event)
 	}
-	if _, err := s.pool.Exec(ctx, turnAwaySQL, ids, sources, macs, versions, names, sizes, shas, sequencers, places, statuses, reasons, vias, int16(gantry.Unmatched), events); err != nil {
-		return fmt.Errorf("turn arrivals away: %w", err)
+	rows, err := s.pool.Query(ctx, turnAwaySQL, ids, sources, macs, versions, names, sizes, shas, sequencers, places, statuses, reasons, vias, int16(gantry.Unmatched), events)
+	if err == nil {
+		var id int64
+		var fresh bool
+		_, err = pgx.ForEachRow(rows, []any{&id, &fresh}, func() error {
+			if fresh {
+				made = append(made, id)
+			}
+			return nil
+		})
 	}
-	return nil
+	if err != nil {
+		return nil, fmt.Errorf("turn arrivals away: %w", err)
+	}
+	return made, nil
 }
 
 // turnAwaySQL makes the rows of arrivals that no task is made from. By arrival: $1 id, $2 source, $3 ref_mac, $4 version, $5 name, $6 size,
@@ -107,13 +130,14 @@ func (s *Store) TurnAway(ctx context.Context, list []gantry.Arrival) error {
 // event.
 const turnAwaySQL = `
 insert into arrival as a (id, source, ref_mac, version, name, size, sha, sequencer, place, status, reason, via, event)
-select distinct on (source, ref_mac, version) id, source, ref_mac, version, name, size, sha, sequencer, nullif(place, ''), status, nullif(reason, ''), nullif(via, 0), nullif(event, '')
+select distinct on (source, ref_mac, version) id, source, ref_mac, version, name, size, sha, nullif(sequencer, ''), nullif(place, ''), status, nullif(reason, ''), nullif(via, 0), nullif(event, '')
 from unnest($1::bigint[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::bigint[], $7::bytea[], $8::text[], $9::text[], $10::smallint[], $11::text[], $12::int[], $14::text[])
   as r(id, source, ref_mac, version, name, size, sha, sequencer, place, status, reason, via, event)
 order by source, ref_mac, version, id
 on conflict (source, ref_mac, version) do update set sequencer = excluded.sequencer, size = excluded.size, status = excluded.status,
   reason = excluded.reason, via = excluded.via
-where excluded.status = $13 and (a.status = $13 or a.version = '')`
+where excluded.status = $13 and (a.status = $13 or a.version = '')
+returning id, xmax = 0`
 
 // Matched is told that an object was accepted of which some state without a version was turned away before: that row says
 // now that a later state came.

@@ -20,7 +20,7 @@ func TestNewestEvent(t *testing.T) {
 		{ID: ids[2], Source: "p/in", RefMAC: gantry.Digest{7}, Version: "c", Status: gantry.SourceGone},
 		{ID: ids[3], Source: "p/in", RefMAC: gantry.Digest{8}, Version: "a", Status: gantry.Superseded, Event: "FF"},
 	}
-	if err := b.TurnAway(t.Context(), list); err != nil {
+	if _, err := b.TurnAway(t.Context(), list); err != nil {
 		t.Fatal(err)
 	}
 	if got := must(b.NewestEvent(t.Context(), "p/in", gantry.Digest{7}))(t); got != "0055AED6DCD90281E5" {
@@ -39,7 +39,7 @@ func TestTurnedAwayComesBack(t *testing.T) {
 		PublicID: "back", Pipeline: b.pipeline, Lane: b.lane, Within: time.Hour}
 	gone := x.Arrival
 	gone.ID, gone.Status, gone.Reason, gone.Sequencer, gone.Event = must(b.ArrivalIDs(t.Context(), 1))(t)[0], gantry.SourceGone, gantry.CodeSourceGone, "", "0A"
-	if err := b.TurnAway(t.Context(), []gantry.Arrival{gone}); err != nil {
+	if _, err := b.TurnAway(t.Context(), []gantry.Arrival{gone}); err != nil {
 		t.Fatal(err)
 	}
 	x.Arrival.Event = "01"

@@ -64,13 +64,13 @@ func (p *plans) holdGroups() {
 		use  string
 	}{
 		"heads":     {postgres.HeadsSQL, []string{text("p"), macs(n)}, "collection_pipeline_key_mac_revision_key"},
-		"seen":      {postgres.SeenSQL, []string{text("p/in"), macs(n), text("1"), array("bigint", "", n), array("bigint", "5", n), text("p"), array("bool", "null", n), "'{2,3}'"}, "arrival_source_ref_mac_version_key"},
+		"seen":      {postgres.SeenSQL, []string{text("p/in"), macs(n), text("1"), array("bigint", "", n), array("bigint", "5", n), text("p"), array("bool", "null", n), "'{2,3}'", text("s")}, "arrival_source_ref_mac_version_key"},
 		"copy":      {postgres.CopySQL, []string{array("bigint", "1000000", 1), array("bigint", "77", 1)}, "collection_member_pkey"},
 		"leave":     {postgres.LeaveSQL, []string{array("bigint", "", n), array("bigint", "", n)}, "collection_member_"},
 		"supersede": {postgres.SupersedeSQL, []string{array("bigint", "", n), "1"}, "arrival_pkey"},
 		"push": {postgres.PushSQL, append([]string{array("bigint", "", n), array("int", "3", n), array("bool", "false", n), array("int", "0", n), array("int", "1", n),
 			array("int", "1", n), array("smallint", "5", n), array("bigint", "1", n), array("bigint", "1", n), array("bigint", "1", n)}, text("quiet")), "collection_pkey"},
-		"again": {postgres.AgainSQL, []string{array("bigint", "", n), text("s"), text(""), text(""), array("int", "0", n)}, "arrival_pkey"},
+		"again": {postgres.AgainSQL, []string{array("bigint", "", n), text("s"), text(""), text(""), array("int", "1", n)}, "arrival_pkey"},
 		"revive": {postgres.ReviveSQL, []string{array("bigint", "", n), array("bigint", "1", n), array("bytea", "null", n), text("x"), text("s"), text(""), text("n"),
 			array("smallint", "0", n), text("")}, "arrival_pkey"},
 		"due": {postgres.DueSQL, []string{"100"}, "collection_due"},

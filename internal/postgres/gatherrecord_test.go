@@ -84,7 +84,7 @@ func TestGatherWhatIsOnRecord(t *testing.T) {
 		list = append(list, x)
 		gone := x.Arrival
 		gone.Status, gone.Reason, gone.Size = status, "why", 0
-		if err := w.TurnAway(t.Context(), []gantry.Arrival{gone}); err != nil {
+		if _, err := w.TurnAway(t.Context(), []gantry.Arrival{gone}); err != nil {
 			t.Fatal(err)
 		}
 	}

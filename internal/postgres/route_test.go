@@ -50,7 +50,7 @@ func TestDecided(t *testing.T) {
 	a := gantry.Arrival{Source: "incoming", RefMAC: gantry.Digest{7}, Version: "v", Sequencer: "s", Size: 3, Name: "n", Status: gantry.Unmatched, Reason: gantry.CodeNoRoute, Via: 1}
 	away := func(reason gantry.Code, via int32) {
 		a.ID, a.Reason, a.Via = must(b.ArrivalIDs(t.Context(), 1))(t)[0], reason, via
-		if err := b.TurnAway(t.Context(), []gantry.Arrival{a}); err != nil {
+		if _, err := b.TurnAway(t.Context(), []gantry.Arrival{a}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -96,7 +96,7 @@ func TestDecidedGone(t *testing.T) {
 	b := newBed(t)
 	a := gantry.Arrival{ID: must(b.ArrivalIDs(t.Context(), 1))(t)[0], Source: "p/in", RefMAC: gantry.Digest{7}, Version: "v", Sequencer: "s", Size: 3, Status: gantry.SourceGone,
 		Reason: gantry.CodeSourceGone}
-	if err := b.TurnAway(t.Context(), []gantry.Arrival{a}); err != nil {
+	if _, err := b.TurnAway(t.Context(), []gantry.Arrival{a}); err != nil {
 		t.Fatal(err)
 	}
 	if must(b.Decided(t.Context(), "p/in", a.RefMAC, "s", 1))(t) {
@@ -116,7 +116,7 @@ func TestMatched(t *testing.T) {
 	states := func(sequencer string) {
 		a := gantry.Arrival{ID: must(b.ArrivalIDs(t.Context(), 1))(t)[0], Source: "shelf", RefMAC: gantry.Digest{7}, Sequencer: sequencer, Size: int64(len(sequencer)),
 			Status: gantry.Unmatched, Reason: gantry.CodeNoRoute, Via: 1}
-		if err := b.TurnAway(t.Context(), []gantry.Arrival{a}); err != nil {
+		if _, err := b.TurnAway(t.Context(), []gantry.Arrival{a}); err != nil {
 			t.Fatal(err)
 		}
 		if !must(b.Decided(t.Context(), "shelf", a.RefMAC, sequencer, 1))(t) || b.count(`select count(*) from arrival where status = 3 and size = $1`, len(sequencer)) != 1 {

@@ -12,13 +12,15 @@ import (
 // Originals reads the arrivals that a task was made from: one, or the members of its collection in the
 // order of their names.
 func (s *Store) Originals(ctx context.Context, task gantry.TaskID) ([]gantry.Arrival, error) {
-	rows, err := s.pool.Query(ctx, `select a.id, a.source, a.ref_mac, a.version, coalesce(a.name, ''), a.size, a.sha, coalesce(a.location, ''), coalesce(a.place, ''), coalesce(a.via, 0),
+	rows, err := s.pool.Query(ctx, `select a.id, a.source, a.ref_mac, a.version,
+			(case when c.folder <> '' and starts_with(a.name, c.folder) then substr(a.name, length(c.folder) + 1) else coalesce(a.name, '') end) collate "C" as named, a.size, a.sha, coalesce(a.location, ''), coalesce(a.place, ''), coalesce(a.via, 0),
 			coalesce((select collection from task where id = $1), 0)
-		from arrival a where a.id = any(array(
+		from arrival a, (select coalesce((select c.name from task t join collection c on c.id = t.collection where t.id = $1 and c.name like '%/'), '') as folder) c
+		where a.id = any(array(
 			select arrival from task where id = $1 and arrival is not null
 			union all
 			select m.arrival from task t join collection_member m on m.collection = t.collection where t.id = $1))
-		order by coalesce(a.name, '') collate "C", a.ref_mac, a.id`, int64(task))
+		order by named, a.ref_mac, a.id`, int64(task))
 	if err != nil {
 		return nil, fmt.Errorf("read arrivals of task %d: %w", task, err)
 	}
