@@ -115,9 +115,10 @@ func (in *intake) take(ctx context.Context, f *feed, o offer, run string) (got t
 	if len(x.list) > 0 {
 		got.id = x.list[0].PublicID
 	}
-	if got.new = status >= 0; got.new {
+	if status != untold {
 		in.app.Metrics.Arrived(f.name, status)
 	}
+	got.new = status == gantry.Accepted
 	return got, in.matched(ctx, f, o, a)
 }
 
