@@ -100,9 +100,6 @@ func PublicID(key []byte, parts ...string) string {
 	return strings.ToLower(publicEncoding.EncodeToString(mac[:16]))
 }
 
-// publicLength is how long a public id is.
-const publicLength = 26
-
 // MAC is HMAC-SHA256 over the parts, each with its length before it so that no two lists collide.
 func MAC(key []byte, parts ...string) Digest {
 	return Digest(macParts(hmac.New(sha256.New, key), parts...))

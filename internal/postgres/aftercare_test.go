@@ -46,7 +46,7 @@ func TestAftercareOfWhatIsToCome(t *testing.T) {
 	t.Parallel()
 	b, tasks, a := minded(t, 1)
 	b.ending(tasks[0], gantry.Done)
-	b.exec(`update arrival set sequencer = ''`)
+	b.exec(`update arrival set sequencer = null`)
 	if got := b.look(a); len(got) != 0 {
 		t.Errorf("before it is known: %+v", got)
 	}

@@ -191,6 +191,7 @@ func (b *bed) endUnguarded(child gantry.Task) {
 	args := append([]string{"1", array("bigint", strconv.Itoa(int(child.Task)), 1), array("int", strconv.Itoa(int(child.Seq)), 1)},
 		repeat(1, "0", "smallint", "smallint", "smallint")...)
 	args = append(append(args, array("smallint", "4", 1)), repeat(1, "0", "bigint", "bigint", "smallint", "text", "text", "smallint", "int")...)
+	args = append(args, array("int", "-1", 1))
 	tx := must(b.Pool().Begin(b.t.Context()))(b.t)
 	for _, q := range []string{`prepare q as ` + sql, `execute q(` + strings.Join(args, ", ") + `)`, `deallocate q`} {
 		if _, err := tx.Exec(b.t.Context(), q, pgx.QueryExecModeSimpleProtocol); err != nil {

@@ -35,13 +35,14 @@ func TestKnownAll(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
 	b.turned(1, "v1", "s1", gantry.Unmatched)
+	b.exec(`update arrival set via = 7, reason = $1 where status = 3`, string(gantry.CodeNoRoute))
 	b.turned(1, "v2", "s2", gantry.Superseded)
 	b.turned(2, "v1", "s1", gantry.SourceGone)
 	refs := []gantry.Digest{{1}, {1}, {1}, {2}, {3}}
 	sequencers := []string{"s2", "s1", "s3", "s1", "s1"}
 	check := func(want ...bool) {
 		t.Helper()
-		got := must(b.KnownAll(t.Context(), "p/in", 0, refs, sequencers))(t)
+		got := must(b.KnownAll(t.Context(), "p/in", 7, refs, sequencers))(t)
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)
 		}
@@ -54,6 +55,9 @@ func TestKnownAll(t *testing.T) {
 	check(true, true, false, false, false)
 	b.exec(`update arrival set at = now() - interval '61 min' where status = 2`)
 	check(true, true, false, true, false)
+	if got := must(b.KnownAll(t.Context(), "p/in", 8, refs, sequencers))(t); cmp.Diff([]bool{true, false, false, true, false}, got) != "" {
+		t.Errorf("under other rules: %v", got)
+	}
 	if got := must(b.KnownAll(t.Context(), "p/other", 0, refs, sequencers))(t); cmp.Diff(make([]bool, 5), got) != "" {
 		t.Errorf("another source: %v", got)
 	}
