@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/gantry-imaging/gantry/internal/dicom"
-	"github.com/gantry-imaging/gantry/internal/fail"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/media"
 )
@@ -258,7 +257,6 @@ func (x *extraction) flush(ctx context.Context) error {
 		return err
 	}
 	err := x.commit(ctx, &gantry.Write{Items: x.pending, Marks: x.marks, Cursor: int64(x.last) + 1})
-	fail.Point("after_chunk")
 	x.pending, x.marks = nil, nil
 	return err
 }

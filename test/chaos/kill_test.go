@@ -144,7 +144,7 @@ func (k *killer) again(point string) {
 
 // slot keeps one process going after another until enough have died.
 func (k *killer) slot(serve bool) {
-	for until := time.Now().Add(6 * time.Minute); time.Now().Before(until); {
+	for until := time.Now().Add(10 * time.Minute); time.Now().Before(until); {
 		point, n, more := k.next(serve)
 		if !more {
 			return

@@ -37,7 +37,7 @@ func TestAnswersOutliveTheProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := strings.NewReplacer("http://127.0.0.1:8095", modelsAt.FindStringSubmatch(models.log.tail(1 << 20))[1], "after=1s", "after=6s", "poll: 2s ", "poll: 5m ",
+	r := strings.NewReplacer("http://127.0.0.1:8095", modelsAt.FindStringSubmatch(models.log.tail(1 << 20))[1], "after=1s", "after=6s", "poll: 2s ", "poll: 5m ", "concurrency: 8", "concurrency: 16",
 		"settle: 1s", "settle: 100ms")
 	f.write("async.yaml", []byte(r.Replace(string(text))))
 	inbox := filepath.Join(f.dir, "in-async")
