@@ -78,26 +78,10 @@ func newCallbacks(c Callbacks) *callbacks {
 	return &callbacks{to: c, slots: make(chan struct{}, callbacksSide), idle: time.Minute, limit: maxCallback}
 }
 
-func (c *callbacks) handler(next http.Handler) http.Handler {
-	mux := http.NewServeMux()
-	for pattern, serve := range c.routes() {
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Cache-Control", "no-store")
-			w.Header().Set("X-Content-Type-Options", "nosniff")
-			if err := serve(w, r); err != nil {
-				refuse(w, err)
-			}
-		})
-	}
-	mux.HandleFunc("/callbacks/", func(w http.ResponseWriter, _ *http.Request) {
-		refuse(w, gantry.Errorf(gantry.NotFound, CodeNotFound, "there is nothing at this path, or not for this method"))
-	})
-	mux.Handle("/", next)
-	return mux
-}
+func (c *callbacks) handler(next http.Handler) http.Handler { return mount(next, c.routes(), nil) }
 
-func (c *callbacks) routes() map[string]func(http.ResponseWriter, *http.Request) error {
-	return map[string]func(http.ResponseWriter, *http.Request) error{"POST /callbacks/{token}": c.take}
+func (c *callbacks) routes() routes {
+	return routes{"POST /callbacks/{token}": c.take, "/callbacks/": nothing}
 }
 
 var tokenPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{16,256}$`)

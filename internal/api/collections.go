@@ -52,22 +52,7 @@ const (
 
 // ListCollections serves GET /api/v1/collections and leaves all else to next.
 func ListCollections(next http.Handler, c Collections) http.Handler {
-	mux := http.NewServeMux()
-	for pattern, serve := range collectionRoutes(c) {
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Cache-Control", "no-store")
-			w.Header().Set("X-Content-Type-Options", "nosniff")
-			err := fromHere(r)
-			if err == nil {
-				err = serve(w, r)
-			}
-			if err != nil {
-				refuse(w, err)
-			}
-		})
-	}
-	mux.Handle("/", next)
-	return mux
+	return mount(next, collectionRoutes(c), fromHere)
 }
 
 // collectionList is the answer.
@@ -75,8 +60,8 @@ type collectionList struct {
 	Collections []Collection `json:"collections"`
 }
 
-func collectionRoutes(c Collections) map[string]func(http.ResponseWriter, *http.Request) error {
-	return map[string]func(http.ResponseWriter, *http.Request) error{
+func collectionRoutes(c Collections) routes {
+	return routes{
 		"GET /api/v1/collections": func(w http.ResponseWriter, r *http.Request) error {
 			f, err := collectionFilter(r)
 			if err != nil {

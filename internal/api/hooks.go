@@ -48,26 +48,10 @@ func newHooks(h Hooks) *hooks {
 	return &hooks{to: h, slots: make(chan struct{}, hooksSide), idle: 10 * time.Second, limit: maxHook}
 }
 
-func (h *hooks) handler(next http.Handler) http.Handler {
-	mux := http.NewServeMux()
-	for pattern, serve := range h.routes() {
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Cache-Control", "no-store")
-			w.Header().Set("X-Content-Type-Options", "nosniff")
-			if err := serve(w, r); err != nil {
-				refuse(w, err)
-			}
-		})
-	}
-	mux.HandleFunc("/hooks/", func(w http.ResponseWriter, _ *http.Request) {
-		refuse(w, gantry.Errorf(gantry.NotFound, CodeNotFound, "there is nothing at this path, or not for this method"))
-	})
-	mux.Handle("/", next)
-	return mux
-}
+func (h *hooks) handler(next http.Handler) http.Handler { return mount(next, h.routes(), nil) }
 
-func (h *hooks) routes() map[string]func(http.ResponseWriter, *http.Request) error {
-	return map[string]func(http.ResponseWriter, *http.Request) error{"POST /hooks/s3/{source}": h.take}
+func (h *hooks) routes() routes {
+	return routes{"POST /hooks/s3/{source}": h.take, "/hooks/": nothing}
 }
 
 var hookPattern = regexp.MustCompile(`^[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})?$`)

@@ -37,15 +37,13 @@ func TestOpenAPI(t *testing.T) {
 			}
 		}
 	}
-	for pattern := range newTasks(nil).routes() {
-		if pattern = strings.ReplaceAll(pattern, "...", ""); pattern != "/api/v1/" && pattern != "GET /api/openapi.json" {
-			served = append(served, pattern)
+	for _, table := range []routes{newTasks(nil).routes(), newCallbacks(nil).routes(), newHooks(nil).routes(), sourceRoutes(nil), collectionRoutes(nil)} {
+		for pattern := range table {
+			if !strings.HasPrefix(pattern, "/") && pattern != "GET /api/openapi.json" { // what serves no method refuses
+				served = append(served, strings.ReplaceAll(pattern, "...", ""))
+			}
 		}
 	}
-	served = slices.AppendSeq(served, maps.Keys(newCallbacks(nil).routes()))
-	served = slices.AppendSeq(served, maps.Keys(sourceRoutes(nil)))
-	served = slices.AppendSeq(served, maps.Keys(newHooks(nil).routes()))
-	served = slices.AppendSeq(served, maps.Keys(collectionRoutes(nil)))
 	if diff := cmp.Diff(slices.Sorted(slices.Values(served)), slices.Sorted(slices.Values(said))); diff != "" {
 		t.Errorf("routes (-served +said):\n%s", diff)
 	}

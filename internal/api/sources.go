@@ -20,26 +20,11 @@ type sourceList struct {
 
 // ListSources serves GET /api/v1/sources and leaves all else to next.
 func ListSources(next http.Handler, s Sources) http.Handler {
-	mux := http.NewServeMux()
-	for pattern, serve := range sourceRoutes(s) {
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Cache-Control", "no-store")
-			w.Header().Set("X-Content-Type-Options", "nosniff")
-			err := fromHere(r)
-			if err == nil {
-				err = serve(w, r)
-			}
-			if err != nil {
-				refuse(w, err)
-			}
-		})
-	}
-	mux.Handle("/", next)
-	return mux
+	return mount(next, sourceRoutes(s), fromHere)
 }
 
-func sourceRoutes(s Sources) map[string]func(http.ResponseWriter, *http.Request) error {
-	return map[string]func(http.ResponseWriter, *http.Request) error{
+func sourceRoutes(s Sources) routes {
+	return routes{
 		"GET /api/v1/sources": func(w http.ResponseWriter, r *http.Request) error {
 			list, err := s.Sources(r.Context())
 			if err != nil {

@@ -82,27 +82,10 @@ func newTasks(d Desk) *tasks {
 	return &tasks{desk: d, slots: make(chan struct{}, uploadsSide), idle: time.Minute, pause: 20 * time.Millisecond}
 }
 
-func (t *tasks) handler(next http.Handler) http.Handler {
-	mux := http.NewServeMux()
-	for pattern, serve := range t.routes() {
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Cache-Control", "no-store")
-			w.Header().Set("X-Content-Type-Options", "nosniff")
-			err := fromHere(r)
-			if err == nil {
-				err = serve(w, r)
-			}
-			if err != nil {
-				refuse(w, err)
-			}
-		})
-	}
-	mux.Handle("/", next)
-	return mux
-}
+func (t *tasks) handler(next http.Handler) http.Handler { return mount(next, t.routes(), fromHere) }
 
-func (t *tasks) routes() map[string]func(http.ResponseWriter, *http.Request) error {
-	return map[string]func(http.ResponseWriter, *http.Request) error{
+func (t *tasks) routes() routes {
+	return routes{
 		"POST /api/v1/pipelines/{name}/tasks":      t.upload,
 		"GET /api/v1/tasks/{id}":                   t.task,
 		"GET /api/v1/tasks/{id}/outputs":           t.outputs,
@@ -113,9 +96,7 @@ func (t *tasks) routes() map[string]func(http.ResponseWriter, *http.Request) err
 			w.Write(openAPI)
 			return nil
 		},
-		"/api/v1/": func(http.ResponseWriter, *http.Request) error {
-			return gantry.Errorf(gantry.NotFound, CodeNotFound, "there is nothing at this path, or not for this method")
-		},
+		"/api/v1/": nothing,
 	}
 }
 
