@@ -12,9 +12,9 @@ import (
 	"github.com/gantry-imaging/gantry/internal/postgres"
 )
 
-// TestAdaptiveConcurrency sends 360 pictures to a service that works on four at a time, with a limit of 24. With
-// adaptive the process soon keeps fewer there at once, and loses no call; without, the control, it does not. It tells a slow
-// service by its times, so that no other test runs in the process beside it.
+// TestAdaptiveConcurrency sends 360 pictures to a service that works on six at a time, as many as a look sends, with a
+// limit of 24. With adaptive the process soon keeps fewer there at once, and loses no call; without, the control, it does
+// not. It tells a slow service by its times, so that no other test runs in the process beside it.
 func TestAdaptiveConcurrency(t *testing.T) {
 	with, without := crowded(t, true), crowded(t, false)
 	t.Logf("calls at once: %.1f, %.1f without adaptive", with, without)
@@ -28,7 +28,7 @@ func crowded(t *testing.T, adaptive bool) float64 {
 	t.Helper()
 	var mu sync.Mutex
 	now, arrived, sum, late := 0, 0, 0, 0
-	desks := make(chan struct{}, 4)
+	desks := make(chan struct{}, 6)
 	s := serve(t, func(w http.ResponseWriter, _ *http.Request, body []byte, _ int) {
 		mu.Lock()
 		now++
@@ -37,7 +37,7 @@ func crowded(t *testing.T, adaptive bool) float64 {
 		}
 		mu.Unlock()
 		desks <- struct{}{}
-		time.Sleep(40 * time.Millisecond)
+		time.Sleep(80 * time.Millisecond) // much, beside what a busy machine adds to it
 		<-desks
 		mu.Lock()
 		now--

@@ -25,7 +25,7 @@ const (
 type ease struct {
 	units float64   // 0: as many as there are
 	best  float64   // seconds of a call when the target has room
-	since time.Time // calls that began before ran under other units and say nothing about these
+	since time.Time // no more units than these are in use; calls that began before say nothing about them
 
 	saved  float64 // the units beside the look that is under way; 0: none is
 	looked time.Time
@@ -46,6 +46,9 @@ func (e *ease) top() int {
 
 // saw takes a call that ended when inUse units of most were in use, and tells whether there are more now.
 func (e *ease) saw(x gantry.Showing, inUse, most int, now time.Time) (more bool) {
+	if inUse > e.top() { // a unit goes back before its call is seen, so that another may have begun since
+		e.since = now
+	}
 	if x.Verdict == gantry.Unknown || x.Began.Before(e.since) {
 		return false
 	}

@@ -84,3 +84,25 @@ func TestEaseHearsOnlyOfWhatItChanged(t *testing.T) {
 		t.Errorf("%d units are left, want one: nobody would ever find out that the target is back", e.top())
 	}
 }
+
+// TestLookIsNotLedAstray has a call begin with the unit of the one whose end began a look: it waits behind all the
+// others, and says nothing of the target at its best.
+func TestLookIsNotLedAstray(t *testing.T) {
+	t.Parallel()
+	began := time.Now()
+	took := func(at, took time.Duration) gantry.Showing {
+		return gantry.Showing{Began: began.Add(at), Took: took, Verdict: gantry.Alive}
+	}
+	var e ease
+	e.saw(took(-80*time.Millisecond, 80*time.Millisecond), 24, 24, began) // another has its unit already
+	for left := 23; left >= 6; left-- {
+		e.saw(took(-80*time.Millisecond, 300*time.Millisecond), left, 24, began.Add(240*time.Millisecond))
+	}
+	e.saw(took(time.Microsecond, 330*time.Millisecond), 6, 24, began.Add(330*time.Millisecond))
+	for range 6 {
+		e.saw(took(250*time.Millisecond, 80*time.Millisecond), 6, 24, began.Add(330*time.Millisecond))
+	}
+	if e.best < 0.079 || e.best > 0.081 {
+		t.Errorf("the target at its best takes %.3f s, and was seen to take 0.08", e.best)
+	}
+}

@@ -277,7 +277,7 @@ func (f *field) undisturbed(t *testing.T, c *cluster, n int) map[string]string {
 	i := c.install(t)
 	f.drop(t, 0, n)
 	p, q := f.serve(t, i), f.worker(t, i)
-	f.drained(t, i, n, 2*time.Minute)
+	f.drained(t, i, n, 6*time.Minute)
 	p.stop(t)
 	q.stop(t)
 	f.sound(t, i)

@@ -236,7 +236,7 @@ func TestKillsAtEveryPoint(t *testing.T) {
 		t.Errorf("nobody died at %v", m)
 	}
 	p, q := f.serve(t, k.i), f.worker(t, k.i)
-	f.drained(t, k.i, k.dropped, 2*time.Minute)
+	f.drained(t, k.i, k.dropped, 6*time.Minute)
 	p.stop(t)
 	q.stop(t)
 	f.sound(t, k.i)

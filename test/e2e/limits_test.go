@@ -266,7 +266,7 @@ func TestLimitsHoldOverProcesses(t *testing.T) {
 // idle at one process while another has calls to make.
 func TestUnitsAreUsed(t *testing.T) {
 	const units, limits = 8, "{concurrency: 8}"
-	service := newForeign(t, 100*time.Millisecond)
+	service := newForeign(t, 160*time.Millisecond)
 	f := newFleet(t, "15s")
 	f.pipeline("left", service.URL, limits)
 	f.pipeline("right", service.URL, limits)

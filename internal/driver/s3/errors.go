@@ -77,7 +77,7 @@ func status(err error) int {
 // have run out.
 func saysNothing(err error) bool {
 	r, ok := errors.AsType[*smithyhttp.ResponseError](err)
-	return ok && r.Response != nil && r.Response.Body == http.NoBody && r.Response.Request != nil && r.Response.Request.Method == http.MethodHead
+	return ok && r.Response != nil && r.Response.Request != nil && r.Response.Request.Method == http.MethodHead
 }
 
 // classify says what an error of the SDK means. Its text is our own: the SDK's quotes answers. doing
