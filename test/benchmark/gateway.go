@@ -51,7 +51,7 @@ func startGateway(ctx context.Context, dir, hook string) (*gateway, error) {
 	}
 	address := l.Addr().String()
 	l.Close()
-	args := []string{"--port", address, "--quiet", "--health", "/health"}
+	args := []string{"--port", address, "--quiet", "--keep-alive", "--health", "/health"} // as S3, MinIO and Ceph do
 	if hook != "" {
 		filter := filepath.Join(dir, "filter.json")
 		if err := os.WriteFile(filter, []byte(`{"s3:ObjectCreated:*": true}`), 0o644); err != nil {
