@@ -1,6 +1,7 @@
 package dicom
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -50,7 +51,8 @@ type AllowConfig struct {
 // Target is the port that peers call. A source of this kind calls nobody but those that its peers' requests for storage
 // commitment are answered to.
 func (c SourceConfig) Target() gantry.Target {
-	return gantry.Target{Scheme: "dicom", Host: c.Listen, Model: c.AET}
+	host, port, _ := net.SplitHostPort(c.Listen)
+	return gantry.Target{Scheme: "dicom-scp", Host: cmp.Or(host, "*"), Port: port, Model: c.AET}
 }
 
 // Further are the targets that storage commitment is reported to.
@@ -65,7 +67,8 @@ func (c SourceConfig) Further() []gantry.FurtherTarget {
 }
 
 func (a AllowConfig) reportTarget() gantry.Target {
-	return gantry.Target{Scheme: "dicom", Host: a.Report, Model: a.AET}
+	host, port, _ := net.SplitHostPort(a.Report)
+	return gantry.Target{Scheme: "dicom", Host: host, Port: port, Model: a.AET}
 }
 
 // Limit is the largest instance in bytes.
