@@ -85,24 +85,24 @@ func hasData(set []byte) (bool, error) {
 // Errors: BadResponse malformed_command.
 func decodeCommand(set []byte) (*command, error) {
 	if len(set) > maxCommand {
-		return nil, malformed("command set of over %d bytes", maxCommand)
+		return nil, badCommand("command set of over %d bytes", maxCommand)
 	}
 	var c command
 	seen := map[uint16]bool{}
 	last := -1
 	for len(set) > 0 {
 		if len(set) < 8 {
-			return nil, malformed("command set ends within an element")
+			return nil, badCommand("command set ends within an element")
 		}
 		group, number := binary.LittleEndian.Uint16(set), binary.LittleEndian.Uint16(set[2:])
 		length := binary.LittleEndian.Uint32(set[4:])
 		switch {
 		case group != 0:
-			return nil, malformed("element of another group in a command set")
+			return nil, badCommand("element of another group in a command set")
 		case int(number) <= last:
-			return nil, malformed("elements of a command set are out of order")
+			return nil, badCommand("elements of a command set are out of order")
 		case uint64(length) > uint64(len(set)-8):
-			return nil, malformed("element of a command set is longer than what remains")
+			return nil, badCommand("element of a command set is longer than what remains")
 		}
 		value := set[8 : 8+length]
 		set, last = set[8+length:], int(number)
@@ -119,7 +119,7 @@ func (c *command) take(number uint16, value []byte) error {
 	switch number {
 	case elLength:
 		if len(value) != 4 {
-			return malformed("group length is not of 4 bytes")
+			return badCommand("group length is not of 4 bytes")
 		}
 	case elAffectedClass, elRequestedClass:
 		c.uid(&c.class, value)
@@ -176,7 +176,7 @@ func (c *command) complete(seen map[uint16]bool) error {
 	}
 	for _, number := range need {
 		if !seen[number] {
-			return malformed("command set lacks element (0000,%04x)", number)
+			return badCommand("command set lacks element (0000,%04x)", number)
 		}
 	}
 	return nil
@@ -205,7 +205,7 @@ func validUID(s string) bool {
 
 func short(to *uint16, value []byte) error {
 	if len(value) != 2 {
-		return malformed("number in a command set is not of 2 bytes")
+		return badCommand("number in a command set is not of 2 bytes")
 	}
 	*to = binary.LittleEndian.Uint16(value)
 	return nil
@@ -217,7 +217,7 @@ func trim(value []byte, most int) string {
 	return string(value[:min(len(value), most)])
 }
 
-func malformed(format string, args ...any) error {
+func badCommand(format string, args ...any) error {
 	return gantry.Errorf(gantry.BadResponse, CodeMalformedCommand, format, args...)
 }
 

@@ -31,20 +31,20 @@ const (
 	eventIncomplete = 2
 )
 
-func (x *exchange) commit(ctx context.Context, c Commitment) (Response, error) {
-	return x.commitment(ctx, "N-ACTION", &command{field: fieldAction, action: actionCommit}, Commitment{Transaction: c.Transaction, Instances: c.Instances})
+func (o *operations) commit(ctx context.Context, c Commitment) (Response, error) {
+	return o.commitment(ctx, "N-ACTION", &command{field: fieldAction, action: actionCommit}, Commitment{Transaction: c.Transaction, Instances: c.Instances})
 }
 
-func (x *exchange) report(ctx context.Context, c Commitment) (Response, error) {
+func (o *operations) report(ctx context.Context, c Commitment) (Response, error) {
 	event := uint16(eventCommitted)
 	if len(c.Failed) > 0 {
 		event = eventIncomplete
 	}
-	return x.commitment(ctx, "N-EVENT-REPORT", &command{field: fieldReport, event: event}, c)
+	return o.commitment(ctx, "N-EVENT-REPORT", &command{field: fieldReport, event: event}, c)
 }
 
-func (x *exchange) commitment(ctx context.Context, what string, request *command, c Commitment) (Response, error) {
-	to, ok := x.identifierContext(StorageCommitment)
+func (o *operations) commitment(ctx context.Context, what string, request *command, c Commitment) (Response, error) {
+	to, ok := o.identifierContext(StorageCommitment)
 	if !ok {
 		return Response{}, noContext(what)
 	}
@@ -57,7 +57,7 @@ func (x *exchange) commitment(ctx context.Context, what string, request *command
 		return Response{}, err
 	}
 	request.class, request.instance = StorageCommitment, StorageCommitmentInstance
-	return x.one(ctx, to, request, bytes.NewReader(b))
+	return o.one(ctx, to, request, bytes.NewReader(b))
 }
 
 // dataset is the action or event information. Errors: Illegal bad_uid.

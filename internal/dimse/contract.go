@@ -67,13 +67,7 @@ type Peer struct {
 
 // Association is an association that is open. Its methods may be called concurrently; operations beyond the agreed window
 // wait. [room wire]
-//
-// It has a field exchange, which the services keep their operations in, made by newExchange before its reader starts; the reader
-// gives messages to exchange.dispatch with a context that ends when the association is aborted, and calls exchange.end(why) once when
-// the association is over, before Done is closed. Where send cannot bring a message to its end, it aborts the association.
-type Association struct {
-	exchange *exchange
-}
+type Association struct{ ops operations }
 
 // Request asks for an association on conn, which it closes if that fails. Errors: Denied with a code of rejection where
 // asking again is of no use, Unavailable where the peer says that it is busy, Transient where the connection broke or was
@@ -108,8 +102,14 @@ type message struct {
 // send writes a message: the command, then the data to its end, in PDVs of at most what the peer takes. Messages do not mix. [wire]
 func (a *Association) send(ctx context.Context, m message) error { panic("wire") }
 
-// An Association runs one reader. Each complete command set that comes is given to exchange.dispatch (exchange.go) with a stream of
-// its data set, nil if hasData (command.go) says none. It returns when the data was read to its end. An error aborts the association.
+// An Association runs one reader. Each complete command set that comes is given to dispatch with a stream of its data set (nil if
+// hasData says none); dispatch returns when the data was read to its end or is not wanted (the rest is then skipped). Requests and responses
+// both come this way: responses are matched by services to those who wait.
+
+// run calls do in a goroutine of its own: an operation that the peer invoked is under way until it returns. It waits while as many as the
+// window allows are under way, and does not call do but gives an error if the association ends meanwhile. A release by the peer is answered,
+// and a server's drain waits, until none is under way. do's ctx ends with the association. [wire provides, dispatch calls]
+func (a *Association) run(do func(ctx context.Context)) error { panic("wire") }
 
 // Rejection refuses an association (PS3.8 section 9.3.4). It is an error.
 type Rejection struct {

@@ -14,78 +14,71 @@ import (
 // defaultResponse is how long a response is waited for if Timeouts do not say.
 const defaultResponse = 5 * time.Minute
 
-// link is what operations need of the association that they run on.
-type link interface {
+// carrier is what operations need of the association that they run on.
+type carrier interface {
 	send(ctx context.Context, m message) error
+	run(do func(ctx context.Context)) error
 	Abort()
 	Contexts() []Accepted
 	Find(abstract, transfer string) (Accepted, bool)
 }
 
-// exchange is the operations of one association: those that were asked of the peer and wait for it, and those that the peer asks for.
-type exchange struct {
-	link       link
-	response   time.Duration
-	invoking   chan struct{} // holds one for each operation that the peer has not answered
-	performing chan struct{} // holds one for each operation that the handler works on
-	running    sync.WaitGroup
-	over       chan struct{} // closed at the end
+// operations are those of one association: those that were asked of the peer and wait for it, and those that the peer asks for.
+type operations struct {
+	carrier  carrier
+	response time.Duration
+	contexts []Accepted
+	invoking chan struct{} // holds one for each operation that the peer has not answered
+	over     chan struct{} // closed at the end
 
 	mu       sync.Mutex
 	handler  Handler
 	last     uint16 // message ID
 	waiting  map[uint16]*call
 	works    map[uint16]context.CancelFunc // by the peer's message ID
-	ended    bool
-	err      error // why it ended
+	done     bool
+	err      error // why the association ended
 	panicked bool
 }
 
-// newExchange makes the operations of an association on which at most invoke operations are asked of the peer at once, and perform
-// of us; h may be nil.
-func newExchange(l link, invoke, perform int, t Timeouts, h Handler) *exchange {
-	return &exchange{
-		link: l, response: cmp.Or(t.Response, defaultResponse), handler: h,
-		invoking: make(chan struct{}, max(invoke, 1)), performing: make(chan struct{}, max(perform, 1)), over: make(chan struct{}),
-		waiting: map[uint16]*call{}, works: map[uint16]context.CancelFunc{},
-	}
+// open makes ready for operations on c, of which the peer is asked for at most window at once.
+func (o *operations) open(c carrier, window int, response time.Duration) {
+	o.carrier, o.response, o.contexts = c, cmp.Or(response, defaultResponse), c.Contexts()
+	o.invoking, o.over = make(chan struct{}, max(window, 1)), make(chan struct{})
+	o.waiting, o.works = map[uint16]*call{}, map[uint16]context.CancelFunc{}
 }
 
-func (x *exchange) handle(h Handler) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.handler = h
+func (o *operations) handle(h Handler) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.handler = h
 }
 
-// end wakes all who wait, lets the handler come to its end, and tells it. It is called once, after the last dispatch, with why the
+// end wakes all who wait, and tells the handler. It is called once, when nothing comes and no handler runs any more, with why the
 // association ended; nil is a release.
-func (x *exchange) end(err error) {
-	x.mu.Lock()
-	x.ended, x.err = true, err
-	for _, cancel := range x.works {
-		cancel()
-	}
-	close(x.over)
-	x.mu.Unlock()
-	x.running.Wait()
-	if x.handler == nil {
+func (o *operations) end(err error) {
+	o.mu.Lock()
+	o.done, o.err = true, err
+	close(o.over)
+	o.mu.Unlock()
+	if o.handler == nil {
 		return
 	}
-	if x.panicked {
+	if o.panicked {
 		err = errors.Join(gantry.Errorf(gantry.Permanent, CodePanic, "answer an operation: the handler panicked"), err)
 	}
 	defer func() { _ = recover() }() // the association has ended already, and nobody is left to be told
-	x.handler.Ended(err)
+	o.handler.Ended(err)
 }
 
 // why is the error of those who wait when the association ends.
-func (x *exchange) why() error {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.err == nil {
+func (o *operations) why() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err == nil {
 		return gantry.Errorf(gantry.Transient, CodeEarlyEnd, "wait for a response: the association was released")
 	}
-	return classified(x.err)
+	return classified(o.err)
 }
 
 // classified is err as an error of ours.
@@ -115,41 +108,41 @@ type answer struct {
 }
 
 // begin waits until the window has room, and gives the operation a message ID.
-func (x *exchange) begin(ctx context.Context, operation uint16) (*call, error) {
+func (o *operations) begin(ctx context.Context, operation uint16) (*call, error) {
 	select {
-	case x.invoking <- struct{}{}:
-	case <-x.over:
-		return nil, x.why()
+	case o.invoking <- struct{}{}:
+	case <-o.over:
+		return nil, o.why()
 	case <-ctx.Done():
 		return nil, cause(ctx)
 	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for x.last++; x.last == 0 || x.waiting[x.last] != nil; x.last++ {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for o.last++; o.last == 0 || o.waiting[o.last] != nil; o.last++ {
 	}
-	c := &call{id: x.last, operation: operation, answers: make(chan answer, 1), gone: make(chan struct{})}
-	x.waiting[c.id] = c
+	c := &call{id: o.last, operation: operation, answers: make(chan answer, 1), gone: make(chan struct{})}
+	o.waiting[c.id] = c
 	return c, nil
 }
 
 // drop forgets an operation that was not sent whole.
-func (x *exchange) drop(c *call) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.waiting[c.id] == c {
-		delete(x.waiting, c.id)
-		<-x.invoking
+func (o *operations) drop(c *call) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.waiting[c.id] == c {
+		delete(o.waiting, c.id)
+		<-o.invoking
 	}
 }
 
 // ask sends a request. If that fails, what the peer has answered already says more than the error.
-func (x *exchange) ask(ctx context.Context, to Accepted, c *call, request *command, data io.Reader) error {
+func (o *operations) ask(ctx context.Context, to Accepted, c *call, request *command, data io.Reader) error {
 	request.id, request.data = c.id, data != nil
-	err := x.link.send(ctx, message{context: to.ID, command: request.encode(), data: data})
+	err := o.carrier.send(ctx, message{context: to.ID, command: request.encode(), data: data})
 	if err == nil || len(c.answers) > 0 {
 		return nil
 	}
-	x.drop(c)
+	o.drop(c)
 	if ctx.Err() != nil {
 		return cause(ctx)
 	}
@@ -157,8 +150,8 @@ func (x *exchange) ask(ctx context.Context, to Accepted, c *call, request *comma
 }
 
 // await waits for a response. Who gives up leaves its place in the window to the response, which may come yet.
-func (x *exchange) await(ctx context.Context, c *call) (answer, error) {
-	timer := time.NewTimer(x.response)
+func (o *operations) await(ctx context.Context, c *call) (answer, error) {
+	timer := time.NewTimer(o.response)
 	defer timer.Stop()
 	select {
 	case a := <-c.answers:
@@ -167,15 +160,15 @@ func (x *exchange) await(ctx context.Context, c *call) (answer, error) {
 		close(c.gone)
 		return answer{}, cause(ctx)
 	case <-timer.C:
-		x.link.Abort()
-		return answer{}, gantry.Errorf(gantry.Timeout, CodeNoResponse, "wait for a response: none within %s", x.response)
-	case <-x.over:
+		o.carrier.Abort()
+		return answer{}, gantry.Errorf(gantry.Timeout, CodeNoResponse, "wait for a response: none within %s", o.response)
+	case <-o.over:
 	}
 	select {
 	case a := <-c.answers: // it came before the end
 		return a, a.err
 	default:
-		return answer{}, x.why()
+		return answer{}, o.why()
 	}
 }
 
@@ -188,38 +181,38 @@ func cause(ctx context.Context) error {
 
 // dispatch takes a message that came in. It returns when the message's data set was read as far as it is wanted. An error means that
 // the association cannot go on. One is called at a time.
-func (x *exchange) dispatch(ctx context.Context, m message) error {
+func (o *operations) dispatch(ctx context.Context, m message) error {
 	c, err := decodeCommand(m.command)
 	switch {
 	case err != nil:
 		return err
 	case c.response():
-		return x.answered(ctx, c, m)
+		return o.answered(ctx, c, m)
 	case c.field == fieldCancel:
-		x.cancelled(c.respondedTo)
+		o.cancelled(c.respondedTo)
 		return nil
 	}
-	return x.perform(ctx, c, m)
+	return o.perform(c, m)
 }
 
 // answered hands a response to who waits for it.
-func (x *exchange) answered(ctx context.Context, c *command, m message) error {
+func (o *operations) answered(ctx context.Context, c *command, m message) error {
 	final := c.status.Class() != Pending
-	x.mu.Lock()
-	to := x.waiting[c.respondedTo]
+	o.mu.Lock()
+	to := o.waiting[c.respondedTo]
 	if to == nil || to.operation != c.operation() || !final && to.operation != fieldFind {
-		x.mu.Unlock()
+		o.mu.Unlock()
 		return gantry.Errorf(gantry.BadResponse, CodeUnexpected, "take a response: it answers no operation under way")
 	}
 	if final {
-		delete(x.waiting, to.id)
-		<-x.invoking
+		delete(o.waiting, to.id)
+		<-o.invoking
 	}
-	x.mu.Unlock()
+	o.mu.Unlock()
 	a := answer{command: c}
 	if !final {
 		var err error
-		if a, err = x.match(c, m); err != nil {
+		if a, err = o.match(c, m); err != nil {
 			return err
 		}
 	}
@@ -232,7 +225,7 @@ func (x *exchange) answered(ctx context.Context, c *command, m message) error {
 }
 
 // match reads what was found. An identifier that makes no sense is told to who asked; an error is one of the association.
-func (x *exchange) match(c *command, m message) (answer, error) {
+func (o *operations) match(c *command, m message) (answer, error) {
 	a := answer{command: c}
 	if m.data == nil {
 		return a, nil
@@ -241,14 +234,14 @@ func (x *exchange) match(c *command, m message) (answer, error) {
 	if err != nil {
 		return a, err
 	}
-	to, _ := x.context(m.context)
+	to, _ := o.context(m.context)
 	a.data, a.err = decodeDataset(b, to.Transfer)
 	return a, nil
 }
 
 // context finds an accepted context by its ID.
-func (x *exchange) context(id byte) (Accepted, bool) {
-	for _, a := range x.link.Contexts() {
+func (o *operations) context(id byte) (Accepted, bool) {
+	for _, a := range o.contexts {
 		if a.ID == id {
 			return a, true
 		}

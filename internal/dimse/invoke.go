@@ -10,60 +10,60 @@ import (
 )
 
 func noContext(what string) error {
-	return gantry.Errorf(gantry.Permanent, CodeNoContext, "%s: the peer accepted no presentation context for it", what)
+	return gantry.Errorf(gantry.Permanent, CodeNotOffered, "%s: the peer accepted no presentation context for it", what)
 }
 
 // one asks for an operation that has one response.
-func (x *exchange) one(ctx context.Context, to Accepted, request *command, data io.Reader) (Response, error) {
-	c, err := x.begin(ctx, request.field)
+func (o *operations) one(ctx context.Context, to Accepted, request *command, data io.Reader) (Response, error) {
+	c, err := o.begin(ctx, request.field)
 	if err != nil {
 		return Response{}, err
 	}
-	if err := x.ask(ctx, to, c, request, data); err != nil {
+	if err := o.ask(ctx, to, c, request, data); err != nil {
 		return Response{}, err
 	}
-	a, err := x.await(ctx, c)
+	a, err := o.await(ctx, c)
 	if err != nil {
 		return Response{}, err
 	}
 	return Response{Status: a.command.status, Comment: a.command.comment}, nil
 }
 
-func (x *exchange) echo(ctx context.Context) (Response, error) {
-	to, ok := x.link.Find(Verification, "")
+func (o *operations) echo(ctx context.Context) (Response, error) {
+	to, ok := o.carrier.Find(Verification, "")
 	if !ok {
 		return Response{}, noContext("C-ECHO")
 	}
-	return x.one(ctx, to, &command{field: fieldEcho, class: Verification}, nil)
+	return o.one(ctx, to, &command{field: fieldEcho, class: Verification}, nil)
 }
 
-func (x *exchange) store(ctx context.Context, r StoreRequest) (Response, error) {
+func (o *operations) store(ctx context.Context, r StoreRequest) (Response, error) {
 	switch {
 	case !validUID(r.Class) || !validUID(r.Instance):
 		return Response{}, gantry.Errorf(gantry.Illegal, CodeBadUID, "C-STORE: SOP class or instance is no UID")
 	case r.Data == nil || len(r.MoveAE) > 16:
 		return Response{}, gantry.Errorf(gantry.Illegal, gantry.CodeMalformed, "C-STORE: no data set, or an AE title of over 16 characters")
 	}
-	c, err := x.begin(ctx, fieldStore)
+	c, err := o.begin(ctx, fieldStore)
 	if err != nil {
 		return Response{}, err
 	}
 	data := &outgoing{r: r.Data, answered: func() bool { return len(c.answers) > 0 }}
 	request := &command{field: fieldStore, class: r.Class, instance: r.Instance, priority: r.Priority, moveAE: r.MoveAE, moveID: r.MoveMessageID}
-	err = x.ask(ctx, r.Context, c, request, data)
+	err = o.ask(ctx, r.Context, c, request, data)
 	switch {
 	case data.err != nil:
-		x.link.Abort()
+		o.carrier.Abort()
 		return Response{}, data.err
 	case err != nil:
 		return Response{}, err
 	}
-	a, err := x.await(ctx, c)
+	a, err := o.await(ctx, c)
 	if err != nil {
 		return Response{}, err
 	}
 	if data.cut && a.command.status.Class() != Failure {
-		x.link.Abort()
+		o.carrier.Abort()
 		return Response{}, gantry.Errorf(gantry.BadResponse, CodeUnexpected, "C-STORE: the peer took an instance before it had all of it")
 	}
 	return Response{Status: a.command.status, Comment: a.command.comment}, nil
@@ -99,17 +99,17 @@ func (o *outgoing) Read(p []byte) (int, error) {
 }
 
 // identifierContext is a context of a class for data sets that are held.
-func (x *exchange) identifierContext(class string) (Accepted, bool) {
+func (o *operations) identifierContext(class string) (Accepted, bool) {
 	for _, transfer := range []string{ExplicitLE, ImplicitLE} {
-		if to, ok := x.link.Find(class, transfer); ok {
+		if to, ok := o.carrier.Find(class, transfer); ok {
 			return to, true
 		}
 	}
 	return Accepted{}, false
 }
 
-func (x *exchange) query(ctx context.Context, class string, identifier Dataset, each func(Dataset) error) (Response, error) {
-	to, ok := x.identifierContext(class)
+func (o *operations) query(ctx context.Context, class string, identifier Dataset, each func(Dataset) error) (Response, error) {
+	to, ok := o.identifierContext(class)
 	if !ok {
 		return Response{}, noContext("C-FIND")
 	}
@@ -117,19 +117,19 @@ func (x *exchange) query(ctx context.Context, class string, identifier Dataset, 
 	if err != nil {
 		return Response{}, err
 	}
-	c, err := x.begin(ctx, fieldFind)
+	c, err := o.begin(ctx, fieldFind)
 	if err != nil {
 		return Response{}, err
 	}
-	if err := x.ask(ctx, to, c, &command{field: fieldFind, class: class}, bytes.NewReader(b)); err != nil {
+	if err := o.ask(ctx, to, c, &command{field: fieldFind, class: class}, bytes.NewReader(b)); err != nil {
 		return Response{}, err
 	}
 	var failed error // of each, or of a match: the rest is waited for, not handed on
 	for {
-		a, err := x.await(ctx, c)
+		a, err := o.await(ctx, c)
 		switch {
 		case a.command == nil: // none came
-			x.cancel(ctx, to, c)
+			o.cancel(ctx, to, c)
 			return Response{}, cmp.Or(failed, err)
 		case a.command.status.Class() != Pending:
 			return Response{Status: a.command.status, Comment: a.command.comment}, failed
@@ -139,19 +139,19 @@ func (x *exchange) query(ctx context.Context, class string, identifier Dataset, 
 			err = each(a.data)
 		}
 		if failed = err; failed != nil {
-			x.cancel(ctx, to, c)
+			o.cancel(ctx, to, c)
 		}
 	}
 }
 
 // cancel asks the peer to end a query (C-CANCEL-RQ, PS3.7 section 9.3.2.3), if the association is still there. It does not fail:
 // the response, or the end of the association, comes anyhow.
-func (x *exchange) cancel(ctx context.Context, to Accepted, c *call) {
-	x.mu.Lock()
-	ended := x.ended
-	x.mu.Unlock()
-	if !ended {
+func (o *operations) cancel(ctx context.Context, to Accepted, c *call) {
+	o.mu.Lock()
+	done := o.done
+	o.mu.Unlock()
+	if !done {
 		request := command{field: fieldCancel, respondedTo: c.id}
-		_ = x.link.send(context.WithoutCancel(ctx), message{context: to.ID, command: request.encode()})
+		_ = o.carrier.send(context.WithoutCancel(ctx), message{context: to.ID, command: request.encode()})
 	}
 }

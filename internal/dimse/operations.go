@@ -9,8 +9,8 @@ import (
 
 // Reason codes of operations.
 const (
-	// CodeNoContext means that the peer accepted no presentation context that an operation could go by.
-	CodeNoContext gantry.Code = "no_context"
+	// CodeNotOffered means that the peer accepted no presentation context that an operation could go by.
+	CodeNotOffered gantry.Code = "no_presentation_context"
 	// CodeNoResponse means that the peer did not answer an operation in time.
 	CodeNoResponse gantry.Code = "no_response"
 	// CodeEarlyEnd means that the association ended before an operation was answered.
@@ -57,36 +57,45 @@ type Handler interface {
 
 // Handle has a requestor's association answer what its peer asks for, such as an N-EVENT-REPORT on the same association.
 // It is called before the first operation.
-func (a *Association) Handle(h Handler) { a.exchange.handle(h) }
+func (a *Association) Handle(h Handler) { a.ops.handle(h) }
+
+// opened makes ready for operations, before the first message is read.
+func (a *Association) opened() { a.ops.open(a, a.Peer().Window, 0) }
+
+// dispatch takes a message that came in; an error aborts the association. One is called at a time.
+func (a *Association) dispatch(ctx context.Context, m message) error { return a.ops.dispatch(ctx, m) }
+
+// ended tells all who wait and the handler that the association is over, with why; nil is a release. It is called once.
+func (a *Association) ended(err error) { a.ops.end(err) }
 
 // Echo asks whether the peer is there (C-ECHO, PS3.7 section 9.1.5).
 //
-// The errors of this and the other operations are *gantry.Error, and say that there is no response: Permanent no_context, Timeout
+// The errors of this and the other operations are *gantry.Error, and say that there is no response: Permanent no_presentation_context, Timeout
 // no_response, after which the association is aborted; Transient association_ended after a release by the peer; BadResponse
 // unexpected_message; Illegal for a request that cannot be sent; the association's own if it broke; ctx's cause if it was cancelled.
-func (a *Association) Echo(ctx context.Context) (Response, error) { return a.exchange.echo(ctx) }
+func (a *Association) Echo(ctx context.Context) (Response, error) { return a.ops.echo(ctx) }
 
 // Store sends one instance and waits for the response, whatever its status is. A failure that the peer answers before it has all
 // data ends the sending (PS3.7 section 9.3.1): the association goes on. If Data fails, Store gives its error, and the association
 // is aborted, since the data set cannot be brought to an end.
 func (a *Association) Store(ctx context.Context, r StoreRequest) (Response, error) {
-	return a.exchange.store(ctx, r)
+	return a.ops.store(ctx, r)
 }
 
 // Query asks by an identifier (C-FIND; PS3.4 annex C) and hands each match to each, until it fails: then the rest is cancelled, and
 // its error comes back with the last response. While each runs nothing else comes in on the association, so it must not wait for another operation
 // of it. The context of class must have been accepted with implicit VR little endian or explicit VR little endian.
 func (a *Association) Query(ctx context.Context, class string, identifier Dataset, each func(Dataset) error) (Response, error) {
-	return a.exchange.query(ctx, class, identifier, each)
+	return a.ops.query(ctx, class, identifier, each)
 }
 
 // Commit asks that instances be kept safe (N-ACTION, PS3.4 section J.3.2). The response says that the peer took the request; the
 // answer comes as an event. One request has room for some 4,000 instances; for more it fails with Illegal too_large.
 func (a *Association) Commit(ctx context.Context, c Commitment) (Response, error) {
-	return a.exchange.commit(ctx, c)
+	return a.ops.commit(ctx, c)
 }
 
 // Report tells what became of a request for commitment (N-EVENT-REPORT, event type 1 or, with Failed, 2; PS3.4 section J.3.3).
 func (a *Association) Report(ctx context.Context, c Commitment) (Response, error) {
-	return a.exchange.report(ctx, c)
+	return a.ops.report(ctx, c)
 }

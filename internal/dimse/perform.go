@@ -16,84 +16,85 @@ const (
 )
 
 // perform has a request answered. It returns once the data set was read to its end, or skipped.
-func (x *exchange) perform(ctx context.Context, c *command, m message) error {
-	at, ok := x.context(m.context)
+func (o *operations) perform(c *command, m message) error {
+	at, ok := o.context(m.context)
 	if !ok {
 		return gantry.Errorf(gantry.BadResponse, CodeUnexpected, "take a request: its presentation context was not accepted")
 	}
-	select {
-	case x.performing <- struct{}{}:
-	case <-ctx.Done():
-		return cause(ctx)
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	first := x.enter(c.id, cancel)
 	data := &incoming{r: m.data, done: make(chan struct{}), skipped: make(chan struct{})}
-	x.running.Go(func() {
-		defer func() { <-x.performing }()
-		defer cancel()
-		r := Response{Status: StatusDuplicateID}
-		if first {
-			defer x.leave(c.id)
-			r = x.serve(ctx, c, at, data)
-		}
+	err := o.carrier.run(func(ctx context.Context) {
+		r := o.tracked(ctx, c, at, data)
 		data.stop()
 		<-data.skipped
 		if data.broken() == nil {
-			x.reply(context.WithoutCancel(ctx), c, m.context, r)
+			o.reply(ctx, c, m.context, r)
 		}
 	})
+	if err != nil {
+		return err
+	}
 	return data.skip()
 }
 
+// tracked serves a request that can be cancelled by its message ID.
+func (o *operations) tracked(ctx context.Context, c *command, at Accepted, data *incoming) Response {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if !o.enter(c.id, cancel) {
+		return Response{Status: StatusDuplicateID}
+	}
+	defer o.leave(c.id)
+	return o.serve(ctx, c, at, data)
+}
+
 // enter notes an operation by its message ID; false if there is one under way with the same.
-func (x *exchange) enter(id uint16, cancel context.CancelFunc) bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.works[id] != nil {
+func (o *operations) enter(id uint16, cancel context.CancelFunc) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.works[id] != nil {
 		return false
 	}
-	x.works[id] = cancel
+	o.works[id] = cancel
 	return true
 }
 
-func (x *exchange) leave(id uint16) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	delete(x.works, id)
+func (o *operations) leave(id uint16) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.works, id)
 }
 
 // cancelled does what C-CANCEL-RQ asks for; it has no response of its own, and may come too late.
-func (x *exchange) cancelled(id uint16) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if cancel := x.works[id]; cancel != nil {
+func (o *operations) cancelled(id uint16) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if cancel := o.works[id]; cancel != nil {
 		cancel()
 	}
 }
 
 // reply sends a response. If that fails the association is ending, and the peer learns it from that.
-func (x *exchange) reply(ctx context.Context, to *command, id byte, r Response) {
+func (o *operations) reply(ctx context.Context, to *command, id byte, r Response) {
 	response := command{
 		field: to.field | fieldResponse, respondedTo: to.id, class: to.class, instance: to.instance, event: to.event, action: to.action,
 		status: r.Status, comment: r.Comment,
 	}
-	_ = x.link.send(ctx, message{context: id, command: response.encode()})
+	_ = o.carrier.send(ctx, message{context: id, command: response.encode()})
 }
 
 // serve has the handler do what a request asks for.
-func (x *exchange) serve(ctx context.Context, c *command, at Accepted, data *incoming) (r Response) {
+func (o *operations) serve(ctx context.Context, c *command, at Accepted, data *incoming) (r Response) {
 	defer func() {
 		if recover() != nil { // what it says may hold patient data
-			x.mu.Lock()
-			x.panicked = true
-			x.mu.Unlock()
+			o.mu.Lock()
+			o.panicked = true
+			o.mu.Unlock()
 			r = Response{Status: StatusProcessing}
 		}
 	}()
-	x.mu.Lock()
-	h := x.handler
-	x.mu.Unlock()
+	o.mu.Lock()
+	h := o.handler
+	o.mu.Unlock()
 	switch {
 	case h == nil:
 		return Response{Status: StatusUnrecognized}
