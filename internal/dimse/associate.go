@@ -51,7 +51,7 @@ type presentation struct {
 
 // encode gives the whole PDU. What does not fit into a field of it is an error of kind Illegal.
 func (m *associate) encode() ([]byte, error) {
-	w := &writer{b: make([]byte, headerSize, 1024)}
+	w := &itemWriter{b: make([]byte, headerSize, 1024)}
 	w.u16(m.version)
 	w.u16(0)
 	w.title(m.called)
@@ -87,7 +87,7 @@ func decodeAssociate(kind byte, b []byte) (*associate, *fault) {
 	if len(b) < associateHead {
 		return nil, malformed("an association shorter than its fixed part")
 	}
-	m := &associate{kind: kind, version: binary.BigEndian.Uint16(b), called: trim(b[4:20]), calling: trim(b[20:36])}
+	m := &associate{kind: kind, version: binary.BigEndian.Uint16(b), called: unpad(b[4:20]), calling: unpad(b[20:36])}
 	seen := map[byte]bool{}
 	var ids [256]bool
 	it := items(b[associateHead:])
@@ -99,7 +99,7 @@ func decodeAssociate(kind byte, b []byte) (*associate, *fault) {
 			}
 			seen[t] = true
 			if t == itemApplication {
-				m.application = trim(it.value)
+				m.application = unpad(it.value)
 			} else if err := m.user.decode(it.value); err != nil {
 				return nil, err
 			}
@@ -135,10 +135,10 @@ func decodePresentation(kind byte, b []byte) (presentation, *fault) {
 	for it.next() {
 		switch {
 		case it.kind == itemAbstract && kind == itemProposed:
-			c.abstract = trim(it.value)
+			c.abstract = unpad(it.value)
 			abstracts++
 		case it.kind == itemTransfer:
-			c.transfer = append(c.transfer, trim(it.value))
+			c.transfer = append(c.transfer, unpad(it.value))
 		}
 		if len(c.transfer) > maxTransfers {
 			return presentation{}, malformed("more than 256 transfer syntaxes in a presentation context")
@@ -155,8 +155,8 @@ func decodePresentation(kind byte, b []byte) (presentation, *fault) {
 	return c, nil
 }
 
-// trim takes off the padding of AE titles and UIDs: spaces on both sides, NULs at the end.
-func trim(b []byte) string { return strings.Trim(string(b), " \x00") }
+// unpad takes off the padding of AE titles and UIDs: spaces on both sides, NULs at the end.
+func unpad(b []byte) string { return strings.Trim(string(b), " \x00") }
 
 // itemReader goes through items: type, a reserved byte, length in 16 bits, value.
 type itemReader struct {
@@ -186,16 +186,16 @@ func (r *itemReader) next() bool {
 	return true
 }
 
-// writer builds items. tooLong stays true once a value did not fit.
-type writer struct {
+// itemWriter builds items. tooLong stays true once a value did not fit.
+type itemWriter struct {
 	b       []byte
 	tooLong bool
 }
 
-func (w *writer) u16(v uint16) { w.b = binary.BigEndian.AppendUint16(w.b, v) }
+func (w *itemWriter) u16(v uint16) { w.b = binary.BigEndian.AppendUint16(w.b, v) }
 
 // title writes an AE title, padded with spaces.
-func (w *writer) title(s string) {
+func (w *itemWriter) title(s string) {
 	if len(s) > titleSize {
 		w.tooLong = true
 		s = s[:titleSize]
@@ -204,7 +204,7 @@ func (w *writer) title(s string) {
 }
 
 // item writes an item around what body writes.
-func (w *writer) item(kind byte, body func()) {
+func (w *itemWriter) item(kind byte, body func()) {
 	at := len(w.b)
 	w.b = append(w.b, kind, 0, 0, 0)
 	body()
@@ -212,19 +212,19 @@ func (w *writer) item(kind byte, body func()) {
 }
 
 // text writes an item that is a string.
-func (w *writer) text(kind byte, s string) {
+func (w *itemWriter) text(kind byte, s string) {
 	w.item(kind, func() { w.b = append(w.b, s...) })
 }
 
 // sized writes bytes with their length in 16 bits before them.
-func (w *writer) sized(s []byte) {
+func (w *itemWriter) sized(s []byte) {
 	at := len(w.b)
 	w.u16(0)
 	w.b = append(w.b, s...)
 	w.patch(at, len(s))
 }
 
-func (w *writer) patch(at, n int) {
+func (w *itemWriter) patch(at, n int) {
 	if n > 0xFFFF {
 		w.tooLong = true
 		return

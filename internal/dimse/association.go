@@ -117,7 +117,7 @@ func (a *Association) has(id byte) bool {
 func (a *Association) Release(ctx context.Context) error {
 	select {
 	case a.sending <- struct{}{}:
-		if _, err := a.link.say(evtRelease, short(pduReleaseRQ, 0, 0, 0)); err != nil {
+		if _, err := a.link.say(evtRelease, control(pduReleaseRQ, 0, 0, 0)); err != nil {
 			a.link.fail(err)
 		}
 		<-a.sending
@@ -191,7 +191,7 @@ func (a *Association) finish() {
 	a.link.mu.Unlock()
 	cause := a.err
 	if cause == nil {
-		cause = gantry.Errorf(gantry.Transient, CodeEnded, "association is released")
+		cause = gantry.Errorf(gantry.Transient, CodeEarlyEnd, "association is released")
 	}
 	a.cancel(cause)
 	a.link.hangUp(a.err != nil)

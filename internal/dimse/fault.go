@@ -18,7 +18,6 @@ const (
 	CodeLocalLimit       gantry.Code = "local_limit_exceeded"         // unavailable
 	CodeIdentityIgnored  gantry.Code = "identity_unconfirmed"         // denied: the peer was asked to confirm our identity and did not
 	CodeAborted          gantry.Code = "association_aborted"          // transient: by the peer, or by us
-	CodeEnded            gantry.Code = "association_ended"            // transient: it was released before
 	CodeConnectionLost   gantry.Code = "connection_lost"              // transient
 	CodeConnectionClosed gantry.Code = "connection_closed"            // transient: by the peer, without a release
 	CodeArtim            gantry.Code = "association_timeout"          // timeout: no association was asked for, or it was not answered

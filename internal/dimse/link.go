@@ -175,7 +175,7 @@ func (l *link) why() error {
 	if l.cause != nil {
 		return l.cause
 	}
-	return gantry.Errorf(gantry.Transient, CodeEnded, "use association: it has ended")
+	return gantry.Errorf(gantry.Transient, CodeEarlyEnd, "use association: it has ended")
 }
 
 // hangUp closes the connection; after a break without waiting for the peer's TLS.

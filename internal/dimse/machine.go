@@ -140,7 +140,7 @@ func (m *machine) fire(e evt) act {
 }
 
 // event says which event the arrival of a PDU of this type is.
-func (h header) event() evt {
+func (h pduHeader) event() evt {
 	switch h.kind {
 	case pduAssociateRQ:
 		return evtRQ

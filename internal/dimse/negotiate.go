@@ -102,9 +102,9 @@ func (u *userInfo) roleOf(class string) (scu, scp bool) {
 	return scu, scp
 }
 
-// answer makes the A-ASSOCIATE-AC for a request on our terms. Roles are accepted as they were proposed; an identity that Admit took is
+// answerTo makes the A-ASSOCIATE-AC for a request on our terms. Roles are accepted as they were proposed; an identity that Admit took is
 // confirmed if that was asked for.
-func answer(m *associate, p Proposal, t Terms) (*associate, []Accepted, int) {
+func answerTo(m *associate, p Proposal, t Terms) (*associate, []Accepted, int) {
 	ac := &associate{kind: pduAssociateAC, version: 1, called: m.called, calling: m.calling, application: applicationContext}
 	var accepted []Accepted
 	for i, c := range m.contexts {

@@ -31,23 +31,23 @@ const (
 	controlLast    byte = 2
 )
 
-// header is the beginning of every PDU.
-type header struct {
+// pduHeader is the beginning of every PDU.
+type pduHeader struct {
 	kind   byte
 	length uint32
 }
 
 // readHeader reads the 6 bytes before a PDU's body. It gives io.EOF if there are none, io.ErrUnexpectedEOF if there are fewer.
-func readHeader(r io.Reader, scratch []byte) (header, error) {
+func readHeader(r io.Reader, scratch []byte) (pduHeader, error) {
 	b := scratch[:headerSize]
 	if _, err := io.ReadFull(r, b); err != nil {
-		return header{}, err
+		return pduHeader{}, err
 	}
-	return header{kind: b[0], length: binary.BigEndian.Uint32(b[2:])}, nil
+	return pduHeader{kind: b[0], length: binary.BigEndian.Uint32(b[2:])}, nil
 }
 
 // check holds a PDU's length to what its type allows; limit is what we announced for P-DATA-TF.
-func (h header) check(limit uint32) *fault {
+func (h pduHeader) check(limit uint32) *fault {
 	switch h.kind {
 	case pduAssociateRQ, pduAssociateAC:
 		if h.length > maxAssociate {
@@ -70,8 +70,8 @@ func (h header) check(limit uint32) *fault {
 	return nil
 }
 
-// short makes one of the PDUs whose body is four bytes: reject, release, abort.
-func short(kind, b1, b2, b3 byte) []byte {
+// control makes one of the PDUs whose body is four bytes: reject, release, abort.
+func control(kind, b1, b2, b3 byte) []byte {
 	return []byte{kind, 0, 0, 0, 0, shortSize, 0, b1, b2, b3}
 }
 
@@ -80,7 +80,7 @@ func encodeReject(r *Rejection) []byte {
 	if r.Transient {
 		result = 2
 	}
-	return short(pduAssociateRJ, result, r.Source, r.Reason)
+	return control(pduAssociateRJ, result, r.Source, r.Reason)
 }
 
 // decodeReject reads the four bytes after the header. Values that the standard does not know are kept as they are.
@@ -88,7 +88,7 @@ func decodeReject(b []byte) *Rejection {
 	return &Rejection{Transient: b[1] == 2, Source: b[2], Reason: b[3]}
 }
 
-func encodeAbort(source, reason byte) []byte { return short(pduAbort, 0, source, reason) }
+func encodeAbort(source, reason byte) []byte { return control(pduAbort, 0, source, reason) }
 
 // putHeader writes a PDU's header for a body of n bytes.
 func putHeader(b []byte, kind byte, n int) {

@@ -200,7 +200,7 @@ func (h *house) greet(a *Association, raw net.Conn) (admitted bool, err error) {
 	if no != nil {
 		return true, a.turnDown(no)
 	}
-	ac, accepted, window := answer(m, p, terms)
+	ac, accepted, window := answerTo(m, p, terms)
 	pdu, err := ac.encode()
 	if err != nil {
 		return true, a.turnDown(rejectNoReason())

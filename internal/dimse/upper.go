@@ -29,7 +29,7 @@ func (a *Association) nextData(inside bool) error {
 
 // header reads the next PDU's first six bytes. Between messages an acceptor waits for them as long as an association may be idle, and
 // as long as an operation of the peer's is under way; a requestor as long as the association lasts.
-func (a *Association) header(inside bool) (header, error) {
+func (a *Association) header(inside bool) (pduHeader, error) {
 	a.link.wait = a.link.times.Data
 	if !inside {
 		if a.link.wait = a.link.times.Idle; a.link.machine.requestor {
@@ -40,7 +40,7 @@ func (a *Association) header(inside bool) (header, error) {
 			_, err = a.in.Peek(1)
 		}
 		if err != nil {
-			return header{}, err
+			return pduHeader{}, err
 		}
 		a.link.wait = a.link.times.Data
 	}
@@ -78,7 +78,7 @@ func (a *Association) partings(do act) error {
 	if do == ar2 {
 		a.settle()
 	}
-	now, err := a.link.say(evtReleased, short(pduReleaseRP, 0, 0, 0))
+	now, err := a.link.say(evtReleased, control(pduReleaseRP, 0, 0, 0))
 	switch {
 	case err != nil:
 		return a.over(evtClosed, err)
@@ -111,7 +111,7 @@ func (a *Association) drain() {
 	a.link.wait = a.link.times.Release
 	for a.link.now() == sta13 {
 		err := a.skip()
-		var h header
+		var h pduHeader
 		if err == nil {
 			h, err = readHeader(a.in, a.scratch[:])
 		}

@@ -54,7 +54,7 @@ type common struct {
 	related        []string
 }
 
-func (u *userInfo) encode(w *writer) {
+func (u *userInfo) encode(w *itemWriter) {
 	if u.limited {
 		w.item(subMaxPDU, func() { w.b = binary.BigEndian.AppendUint32(w.b, u.maxPDU) })
 	}
@@ -87,7 +87,7 @@ func (u *userInfo) encode(w *writer) {
 	}
 }
 
-func (c common) encode(w *writer) {
+func (c common) encode(w *itemWriter) {
 	w.sized([]byte(c.class))
 	w.sized([]byte(c.service))
 	at := len(w.b)
@@ -134,14 +134,14 @@ func (u *userInfo) sub(kind byte, f *fields) bool {
 	case subWindow:
 		u.window = &window{invoked: f.u16(), performed: f.u16()}
 	case subRole:
-		u.roles = append(u.roles, role{class: trim(f.sized()), scu: f.byte() == 1, scp: f.byte() == 1})
+		u.roles = append(u.roles, role{class: unpad(f.sized()), scu: f.byte() == 1, scp: f.byte() == 1})
 	case subExtended:
-		u.extended = append(u.extended, extended{class: trim(f.sized()), info: f.all()})
+		u.extended = append(u.extended, extended{class: unpad(f.sized()), info: f.all()})
 	case subCommon:
-		c := common{class: trim(f.sized()), service: trim(f.sized())}
+		c := common{class: unpad(f.sized()), service: unpad(f.sized())}
 		related := &fields{b: f.sized()}
 		for len(related.b) > 0 && !related.bad {
-			c.related = append(c.related, trim(related.sized()))
+			c.related = append(c.related, unpad(related.sized()))
 		}
 		f.all() // a later version may have more (PS3.7 table D.3-12)
 		f.bad = f.bad || related.bad
@@ -157,7 +157,7 @@ func (u *userInfo) sub(kind byte, f *fields) bool {
 }
 
 func short64(b []byte) string {
-	s := trim(b)
+	s := unpad(b)
 	return s[:min(len(s), maxName)]
 }
 
