@@ -102,12 +102,16 @@ func TestOrthanc(t *testing.T) {
 	}
 }
 
-// TestGDCM sends by gdcmscu.
+// TestGDCM sends by gdcmscu, whose version 3.0.21 in Debian 12 sends, gets its responses, releases the association and then falls over an
+// exception of its own, whoever the peer is. So its exit code says nothing.
 func TestGDCM(t *testing.T) {
 	p := Storescp(t, SCP{})
-	s := NewStudy(t, 1, 32)
-	Must(t, "gdcmscu", slices.Concat([]string{"--store", "--call", "STORESCP"}, p.At(), s.Files)...)
-	p.Wait(t, 1)
+	s := NewStudy(t, 3, 32)
+	r := Run(t, "gdcmscu", slices.Concat([]string{"--store", "--call", "STORESCP"}, p.At(), s.Files)...)
+	if r.Exit != 0 && !strings.Contains(r.Output, "ProtocolStream") {
+		t.Errorf("gdcmscu ended with %d:\n%s", r.Exit, r.Output)
+	}
+	p.Wait(t, 3)
 }
 
 // TestStop wants no process of a peer left, and that a server which cannot start says why.

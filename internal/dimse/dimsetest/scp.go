@@ -67,7 +67,7 @@ func Dcmqrscp(t testing.TB, o Archive) *Peer {
 	}
 	p, err := start("dcmqrscp", store, func(port int) ([]string, error) {
 		err := os.WriteFile(config, []byte(o.config(port, store)), 0o644)
-		return append([]string{"-c", config, "+xa"}, o.Args...), err
+		return append([]string{"-c", config}, o.Args...), err
 	})
 	p = until(t, "dcmqrscp", p, err)
 	p.AET = o.AET
