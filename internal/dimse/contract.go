@@ -67,7 +67,7 @@ type Peer struct {
 
 // Association is an association that is open. Its methods may be called concurrently; operations beyond the agreed window
 // wait. [room wire]
-type Association struct{ contractOnly struct{} }
+type Association struct{ ops operations }
 
 // Request asks for an association on conn, which it closes if that fails. Errors: Denied with a code of rejection where
 // asking again is of no use, Unavailable where the peer says that it is busy, Transient where the connection broke or was
@@ -104,10 +104,29 @@ func (a *Association) send(ctx context.Context, m message) error { panic("wire")
 
 // An Association runs one reader. Each complete command set that comes is given to dispatch with a stream of its data set (nil if
 // hasData says none); dispatch returns when the data was read to its end or is not wanted (the rest is then skipped). Requests and responses
-// both come this way: responses are matched by services to those who wait. [wire calls; services provides]
-//
-//	func (a *Association) dispatch(ctx context.Context, m message) error // an error aborts the association
-//	func hasData(command []byte) (bool, error)
+// both come this way: responses are matched by services to those who wait.
+// [wire calls; services provides the next five. The association has a field ops of type operations]
+
+// operations is what services keep with an association: who waits for which response, the handler.
+type operations struct{}
+
+// opened is called once, before the reader begins; Peer, Contexts and Find can be asked.
+func (a *Association) opened() { panic("services") }
+
+// dispatch takes a message. An error aborts the association. What runs for longer than the data set comes is begun by a.run.
+func (a *Association) dispatch(ctx context.Context, m message) error { panic("services") }
+
+// hasData says whether a data set follows a command set (PS3.7 section E.1, Command Data Set Type).
+func hasData(command []byte) (bool, error) { panic("services") }
+
+// ended is called once, when nothing comes any more, what run began has returned and Done is about to be closed: it wakes those who
+// wait for responses, and tells the handler, if there is one, by Ended(err).
+func (a *Association) ended(err error) { panic("services") }
+
+// run calls do in a goroutine of its own: an operation that the peer invoked is under way until it returns. It waits while as many as the
+// window allows are under way, and does not call do but gives an error if the association ends meanwhile. A release by the peer is answered,
+// and a server's drain waits, until none is under way. do's ctx ends with the association. [wire provides, dispatch calls]
+func (a *Association) run(do func(ctx context.Context)) error { panic("wire") }
 
 // StoreRequest is one C-STORE (PS3.7 section 9.1.1). Data is the data set alone, without preamble and file meta information, in the
 // transfer syntax of its context.
