@@ -17,9 +17,6 @@ import (
 // CodeBytes is the length of what stands here for a UID: the beginning of its MAC.
 const CodeBytes = 16
 
-// maxAwaited is how many expectations of one study are looked at, the newest ones.
-const maxAwaited = 256
-
 // expectSQL lays down or renews an expectation. $1 task, $2 leg, $3 stage, $4 processor, $5 ordinal, $6 generation, $7 try, $8 called,
 // $9 calling, $10 class, $11 modality, $12 sent, $13 most, $14 quiet (us).
 const expectSQL = `insert into awaited as a (task_id, leg, stage, processor, ordinal, generation, try, called, calling, class, modality, sent, most, quiet)
@@ -300,6 +297,10 @@ func keepFor(ctx context.Context, tx pgx.Tx, a *awaiting, of gantry.Belongs, x g
 	_, err = tx.Exec(ctx, wakeInSQL, a.task, standing.In.Microseconds())
 	return true, err
 }
+
+// dueAnswersSQL gives when answers that nobody took are complete. $1 task, $2 leg, $3 stage, $4 processor.
+const dueAnswersSQL = `select ordinal, generation, (extract(epoch from ready_at - clock_timestamp()) * 1000000)::bigint from awaited
+where task_id = $1 and leg = $2 and stage = $3 and processor = $4 and ready_at is not null and taken is distinct from try order by ready_at`
 
 // SweepInbox removes expectations of tasks that ended longer ago than keep, with what came for them, and of which there are no
 // tasks, at most limit; it says how many.

@@ -2,9 +2,6 @@ package dicom
 
 import (
 	"cmp"
-	"fmt"
-	"net"
-	"strconv"
 	"strings"
 	"time"
 
@@ -24,9 +21,9 @@ type AwaitConfig struct {
 	Network  string        `yaml:"network" doc:"Where the service calls from, such as 10.0.0.9 or 10.0.0.0/24; without it anywhere."`
 	AET      string        `yaml:"aet" doc:"Our AE title that the service calls; without it, the one that we call with."`
 	Listen   string        `yaml:"listen" default:":11112" doc:"The address that it calls, host:port. Sources and processors with the same one share it."`
-	Cert     string        `yaml:"cert" path:"true" doc:"A file with our certificate and those above it, for TLS; without it none."`
-	Key      string        `yaml:"key" path:"true" doc:"A file with its key."`
-	CA       string        `yaml:"ca" path:"true" doc:"A file with the authorities that the service's certificate must come from; without it none is asked for."`
+	Cert     string        `yaml:"cert" filled:"true" path:"true" doc:"A file with our certificate and those above it, for TLS; without it none."`
+	Key      string        `yaml:"key" filled:"true" path:"true" doc:"A file with its key."`
+	CA       string        `yaml:"ca" filled:"true" path:"true" doc:"A file with the authorities that the service's certificate must come from; without it none is asked for."`
 }
 
 // anyTitle stands for every AE title.
@@ -55,17 +52,19 @@ func (c AwaitConfig) Check() []gantry.FieldProblem {
 	if c.AET != "" {
 		add("aet", checkTitle(c.AET))
 	}
-	if c.Network != "" {
-		if _, err := networkOf(c.Network); err != nil {
-			add("network", "is neither an address nor a network such as 10.0.0.0/24")
-		}
+	if _, err := parseNetwork(c.Network); err != nil {
+		add("network", "is neither a network, as 10.0.0.0/24, nor an address")
 	}
-	add("listen", checkListen(c.Listen))
-	switch {
-	case c.Cert == "" && c.Key+c.CA != "":
-		add("cert", "is missing")
-	case c.Cert != "" && c.Key == "":
-		add("key", "is missing")
+	text := checkAddress(c.Listen, true)
+	if text == "" && c.From == anyTitle && c.Network == "" && !loopback(c.Listen) {
+		text = "is open to a network; say in from or network who may call"
+	}
+	add("listen", text)
+	if (c.Cert == "") != (c.Key == "") {
+		add("cert", "goes with key, and key with cert")
+	}
+	if c.CA != "" && c.Cert == "" {
+		add("ca", "needs cert and key: a peer shows its certificate over TLS alone")
 	}
 	return found
 }
@@ -77,18 +76,10 @@ func isCode(s string) bool {
 	})
 }
 
-// checkTitle says what is wrong with an AE title (PS3.5 section 6.2, AE).
+// checkTitle says what is wrong with an AE title.
 func checkTitle(s string) string {
-	if s == "" || len(s) > 16 || strings.TrimSpace(s) != s || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' || r == '\\' }) {
-		return "is no AE title of 1 to 16 characters of ASCII, without spaces around them and backslashes"
-	}
-	return ""
-}
-
-func checkListen(s string) string {
-	_, port, err := net.SplitHostPort(s)
-	if n, perr := strconv.Atoi(port); err != nil || perr != nil || n < 1 || n > 65535 {
-		return fmt.Sprintf("%q is no address such as :11112 or 10.0.0.1:11112", s)
+	if !dicom.ValidAE(s) {
+		return "is no AE title: 1 to 16 printable ASCII characters without backslash"
 	}
 	return ""
 }
@@ -114,7 +105,7 @@ func (c ProcessorConfig) called() string { return cmp.Or(c.Await.AET, c.Calling)
 
 // place is where it calls us.
 func (c ProcessorConfig) place() Place {
-	from, _ := networkOf(c.Await.Network) // checked; none is anywhere
+	from, _ := parseNetwork(c.Await.Network) // checked; none is anywhere
 	a := c.Await
 	return Place{Listen: a.Listen, AET: c.called(), Allow: []Allowed{{AET: c.calling(), From: from}}, Cert: a.Cert, Key: a.Key, CA: a.CA}
 }

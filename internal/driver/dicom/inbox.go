@@ -4,24 +4,11 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"net/netip"
 
 	"github.com/gantry-imaging/gantry/internal/dicom"
 	"github.com/gantry-imaging/gantry/internal/dimse"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
-
-// networkOf reads an address or a network; none is that of nobody, which means anywhere.
-func networkOf(s string) (netip.Prefix, error) {
-	if a, err := netip.ParseAddr(s); err == nil {
-		return netip.PrefixFrom(a, a.BitLen()), nil
-	}
-	if s == "" {
-		return netip.Prefix{}, nil
-	}
-	p, err := netip.ParsePrefix(s)
-	return p.Masked(), err
-}
 
 // Called says where the service sends its answers, and that the processor takes them before any source does.
 func (p *processor) Called() (Place, Desk, bool) { return p.config.place(), (*answers)(p), true }
@@ -40,16 +27,17 @@ func (a *answers) Take(ctx context.Context, in *Instance) (mine bool, r dimse.Re
 	}
 	x := gantry.Incoming{Called: in.Peer.Called, Calling: in.Peer.Calling, Class: in.Class, Modality: in.Tags["Modality"],
 		Study: in.Tags["StudyInstanceUID"], Instance: in.UID, Size: in.Staged.Size(), SHA: in.SHA}
-	wanted, err := a.box.Wanted(ctx, x)
-	if err != nil || !wanted {
-		return err != nil, dimse.Response{Status: dimse.StatusOutOfResources}
+	if wanted, err := a.box.Wanted(ctx, x); err != nil {
+		return true, refusal(err)
+	} else if !wanted {
+		return false, dimse.Response{}
 	}
 	if err := a.keep(ctx, in, &x); err != nil {
-		return true, dimse.Response{Status: refusalOf(err)}
+		return true, refusal(err)
 	}
 	of, err := a.box.Take(ctx, x)
 	if err != nil {
-		return true, dimse.Response{Status: dimse.StatusOutOfResources}
+		return true, refusal(err)
 	}
 	return of != gantry.Nobodys, dimse.Response{Status: dimse.StatusSuccess}
 }
@@ -74,14 +62,6 @@ func (a *answers) keep(ctx context.Context, in *Instance, x *gantry.Incoming) (e
 	}
 	x.Refers, err = dicom.References(r, x.Size)
 	return err
-}
-
-// refusalOf is the status for an instance that could not be kept: one that cannot be read is told from what may go better later.
-func refusalOf(err error) dimse.Status {
-	if gantry.KindOf(err) == gantry.Illegal {
-		return dimse.StatusCannotUnderstand
-	}
-	return dimse.StatusOutOfResources
 }
 
 // committed is a staged blob that is durable already.

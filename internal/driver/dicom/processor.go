@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"strconv"
 	"time"
 
@@ -50,6 +51,17 @@ func (c ProcessorConfig) Check() []gantry.FieldProblem {
 	return found
 }
 
+// What stands in for what a file does not say.
+const (
+	ourTitle      = "GANTRY"
+	defaultPort   = 104
+	defaultListen = ":11112"
+	defaultWithin = 15 * time.Minute
+)
+
+// mostSending is how many associations to one service there are at once; the limits of its target bound what is under way.
+const mostSending = 16
+
 // lookEvery is how often a ticket is looked at though nothing came: the inbox tells when there is something to see.
 const lookEvery = 5 * time.Minute
 
@@ -57,7 +69,7 @@ const lookEvery = 5 * time.Minute
 type processor struct {
 	config ProcessorConfig
 	box    gantry.Inbox
-	send   func(ctx context.Context, req *gantry.Request, heads []*dicom.Info) error // all items, in their order, each once
+	out    *sender
 }
 
 var (
@@ -104,7 +116,11 @@ func (p *processor) Submit(ctx context.Context, req *gantry.Request, _ string) (
 	if state.Ready {
 		return gantry.Ticket{ID: state.Ticket, After: time.Millisecond}, nil
 	}
-	if err := p.send(ctx, req, heads); err != nil {
+	list := make([]outgoing, len(req.Items))
+	for i, item := range req.Items {
+		list[i] = outgoing{size: item.Size, sha: item.SHA, open: func(ctx context.Context) (io.ReadCloser, error) { return req.Open(ctx, i) }}
+	}
+	if err := p.out.sendAll(ctx, list, func(int, sent) {}); err != nil {
 		return gantry.Ticket{}, err
 	}
 	return gantry.Ticket{ID: state.Ticket, After: state.In}, nil
@@ -181,9 +197,10 @@ func (p *processor) Abandon(context.Context, gantry.Ticket) error { return nil }
 
 // NewProcessor makes a processor. A config that does not Check is Illegal with code bad_config.
 func NewProcessor(_ context.Context, c ProcessorConfig, egress gantry.Egress) (gantry.Processor, error) {
-	c.Calling, c.Port = cmp.Or(c.Calling, "GANTRY"), cmp.Or(c.Port, 104)
+	c.Calling, c.Port, c.Await.Within, c.Await.Listen = cmp.Or(c.Calling, ourTitle), cmp.Or(c.Port, defaultPort), cmp.Or(c.Await.Within, defaultWithin), cmp.Or(c.Await.Listen, defaultListen)
 	for _, f := range c.Check() {
-		return nil, gantry.Errorf(gantry.Illegal, "bad_config", "open processor: %s: %s", f.Key, f.Text)
+		return nil, gantry.Errorf(gantry.Illegal, CodeBadConfig, "open processor: %s: %s", f.Key, f.Text)
 	}
-	return &processor{config: c}, nil
+	address := net.JoinHostPort(c.Host, strconv.Itoa(c.Port))
+	return &processor{config: c, out: newSender(egress, peering{address: address, calling: c.Calling, called: c.AET, most: mostSending})}, nil
 }

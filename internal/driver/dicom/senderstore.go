@@ -173,7 +173,7 @@ func (t *trip) judge(status dimse.Status) error {
 		t.call.Status(int(status))
 	}
 	if err := storeError(status); err != nil {
-		return refusal{err}
+		return declined{err}
 	}
 	return nil
 }
@@ -184,15 +184,15 @@ type unsent struct{ error }
 // Unwrap gives the error.
 func (u unsent) Unwrap() error { return u.error }
 
-// refusal is what the peer answered: the association is as good as before.
-type refusal struct{ error }
+// declined is what the peer answered: the association is as good as before.
+type declined struct{ error }
 
 // Unwrap gives the error.
-func (r refusal) Unwrap() error { return r.error }
+func (r declined) Unwrap() error { return r.error }
 
 // answered tells an error after which the association can be used.
 func answered(err error) bool {
-	_, is := errors.AsType[refusal](err)
+	_, is := errors.AsType[declined](err)
 	_, not := errors.AsType[unsent](err)
 	return is || not
 }
