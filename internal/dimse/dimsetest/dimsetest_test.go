@@ -160,3 +160,30 @@ func TestStudy(t *testing.T) {
 		t.Errorf("%d UIDs", len(seen))
 	}
 }
+
+// TestBlock writes a block of a page, and tells when it is stale.
+func TestBlock(t *testing.T) {
+	page := t.TempDir() + "/page.md"
+	if err := os.WriteFile(page, []byte("a\n<!-- one: by hand -->\nold\n<!-- end of one -->\nb\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	stale := &failing{TB: t}
+	Block(stale, page, "one", "new", false)
+	if !stale.failed {
+		t.Error("it does not tell that the block is stale")
+	}
+	Block(t, page, "one", "new", true)
+	Block(t, page, "one", "new", false)
+	if b, _ := os.ReadFile(page); string(b) != "a\n<!-- one: by hand -->\n\nnew\n\n<!-- end of one -->\nb\n" {
+		t.Errorf("it wrote %q", b)
+	}
+}
+
+// failing is a test whose errors are noted and not counted.
+type failing struct {
+	testing.TB
+	failed bool
+}
+
+// Errorf notes it.
+func (f *failing) Errorf(string, ...any) { f.failed = true }
