@@ -150,6 +150,9 @@ func (p *plans) call(ctx context.Context, x *gantry.Pipeline, name string, decla
 	if err != nil {
 		return engine.Call{}, fmt.Errorf("processor %s: %w", name, err)
 	}
+	if err := p.app.call(driver); err != nil {
+		return engine.Call{}, fmt.Errorf("processor %s: %w", name, err)
+	}
 	told := p.told(name, driver)
 	deferred, err := p.deferred(x, proc, told)
 	if err != nil {
@@ -215,6 +218,9 @@ func (p *plans) sink(ctx context.Context, e gantry.Endpoint) (engine.Sink, error
 	}
 	driver, err := p.app.Drivers.NewSink(ctx, e.Kind, e.Config, egress)
 	if err != nil {
+		return engine.Sink{}, fmt.Errorf("sink %s: %w", e.Name, err)
+	}
+	if err := p.app.call(driver); err != nil {
 		return engine.Sink{}, fmt.Errorf("sink %s: %w", e.Name, err)
 	}
 	s := engine.Sink{Name: e.Name, Limiter: limiter, Sink: driver, Rejoin: e.Rejoin == gantry.RejoinOriginal}
