@@ -51,7 +51,7 @@ type intake struct {
 	queue chan *admission
 
 	collected *collected
-	versions  *versions
+	keepings  *keepings
 
 	mu  sync.Mutex
 	ids []int64 // numbers of arrivals taken from the database ahead

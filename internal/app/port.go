@@ -25,7 +25,7 @@ type came struct {
 // settle makes the bytes durable, unless they are kept already, and begins to put on record that they came: by then nothing
 // is left that could keep them from being taken but the database itself, and the arrival is committed beside it.
 func (c *came) settle(ctx context.Context, in *intake, f *feed, a *gantry.Arrival) error {
-	kept, err := in.versions.kept(ctx, postgres.Version{Source: a.Source, RefMAC: a.RefMAC, Version: a.Version})
+	kept, err := in.keepings.kept(ctx, postgres.Version{Source: a.Source, RefMAC: a.RefMAC, Version: a.Version})
 	if err != nil {
 		return err
 	}
@@ -195,8 +195,8 @@ func (a *App) call(driver any) error {
 	return a.port.Add(c)
 }
 
-// receive gives a feed's source, if objects are sent to it, somebody who takes them, and its place on the port.
-func (a *App) receive(f *feed) error {
+// seat gives a feed's source, if objects are sent to it, somebody who takes them, and its place on the port.
+func (a *App) seat(f *feed) error {
 	if s, ok := f.source.(gantry.Receiving); ok && a.port != nil {
 		s.Receive(&receiving{a, f, &names{held: map[string]chan struct{}{}}})
 	}

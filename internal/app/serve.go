@@ -107,7 +107,7 @@ func (a *App) equip(f *feed, e gantry.Endpoint) (err error) {
 	if c, ok := e.Config.(prefixed); ok {
 		f.prefix = c.KeyPrefix()
 	}
-	return a.receive(f)
+	return a.seat(f)
 }
 
 func inProgress(p *gantry.Pipeline) gantry.LimiterSpec {

@@ -6,8 +6,8 @@ import (
 	"github.com/gantry-imaging/gantry/internal/postgres"
 )
 
-// versions asks what is kept of objects, in batches: what is asked while the database answers is asked together.
-type versions struct {
+// keepings asks what is kept of objects, in batches: what is asked while the database answers is asked together.
+type keepings struct {
 	app   *App
 	queue chan *lookUp
 }
@@ -18,13 +18,13 @@ type lookUp struct {
 	done chan error
 }
 
-func newVersions(a *App) *versions { return &versions{app: a, queue: make(chan *lookUp, 256)} }
+func newKeepings(a *App) *keepings { return &keepings{app: a, queue: make(chan *lookUp, 256)} }
 
 // kept asks about one version of an object.
-func (v *versions) kept(ctx context.Context, x postgres.Version) (postgres.Kept, error) {
+func (k *keepings) kept(ctx context.Context, x postgres.Version) (postgres.Kept, error) {
 	l := &lookUp{Version: x, done: make(chan error, 1)}
 	select {
-	case v.queue <- l:
+	case k.queue <- l:
 	case <-ctx.Done():
 		return postgres.Kept{}, context.Cause(ctx)
 	}
@@ -37,11 +37,11 @@ func (v *versions) kept(ctx context.Context, x postgres.Version) (postgres.Kept,
 }
 
 // run asks until ctx ends.
-func (v *versions) run(ctx context.Context) {
+func (k *keepings) run(ctx context.Context) {
 	for {
 		var batch []*lookUp
 		select {
-		case l := <-v.queue:
+		case l := <-k.queue:
 			batch = append(batch, l)
 		case <-ctx.Done():
 			return
@@ -49,22 +49,22 @@ func (v *versions) run(ctx context.Context) {
 	more:
 		for len(batch) < 500 {
 			select {
-			case l := <-v.queue:
+			case l := <-k.queue:
 				batch = append(batch, l)
 			default:
 				break more
 			}
 		}
-		v.ask(ctx, batch)
+		k.ask(ctx, batch)
 	}
 }
 
-func (v *versions) ask(ctx context.Context, batch []*lookUp) {
+func (k *keepings) ask(ctx context.Context, batch []*lookUp) {
 	list := make([]postgres.Version, len(batch))
 	for i, l := range batch {
 		list[i] = l.Version
 	}
-	got, err := v.app.Store.Kept(ctx, list)
+	got, err := k.app.Store.Kept(ctx, list)
 	for i, l := range batch {
 		if err == nil {
 			l.got = got[i]
