@@ -7,7 +7,7 @@ import (
 	"hash"
 	"io"
 
-	files "github.com/gantry-imaging/gantry/internal/dicom"
+	"github.com/gantry-imaging/gantry/internal/dicom"
 	"github.com/gantry-imaging/gantry/internal/dimse"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
@@ -21,7 +21,7 @@ type outgoing struct {
 
 // sent is an instance that the peer has.
 type sent struct {
-	files.Object
+	dicom.Object
 	Status dimse.Status // a success or a warning
 }
 
@@ -74,13 +74,13 @@ func pairsOf(ctx context.Context, list []outgoing) (pairs []pair, err error) {
 }
 
 // objectOf reads what a file says of itself.
-func objectOf(ctx context.Context, f outgoing) (files.Object, error) {
+func objectOf(ctx context.Context, f outgoing) (dicom.Object, error) {
 	r, err := f.open(ctx)
 	if err != nil {
-		return files.Object{}, err
+		return dicom.Object{}, err
 	}
 	defer r.Close()
-	o, _, err := files.Split(r)
+	o, _, err := dicom.Split(r)
 	return o, err
 }
 
@@ -139,7 +139,7 @@ func (t *trip) store(ctx context.Context, f outgoing, also []pair) (x sent, err 
 	if !f.sha.IsZero() {
 		in.sum = sha256.New()
 	}
-	o, data, err := files.Split(in)
+	o, data, err := dicom.Split(in)
 	if err != nil {
 		return x, unsent{err}
 	}
@@ -149,30 +149,35 @@ func (t *trip) store(ctx context.Context, f outgoing, also []pair) (x sent, err 
 	}
 	accepted, ok := t.line.Find(need.class, need.transfer)
 	if !ok {
-		return x, unsent{gantry.Errorf(gantry.Permanent, CodeNotAccepted, "send: the peer takes no objects of this SOP class in this transfer syntax")}
+		return x, declined{gantry.Errorf(gantry.Permanent, CodeNotAccepted, "send: the peer takes no objects of this SOP class in this transfer syntax")}
 	}
 	if t.call != nil {
 		data = t.call.Body(data)
 	}
 	resp, err := t.line.Store(ctx, dimse.StoreRequest{Context: accepted, Class: o.Class, Instance: o.Instance, Data: data})
-	switch {
-	case err == nil:
-	case in.err != nil:
+	if err != nil && in.err != nil {
 		return x, in.err
-	case ctx.Err() != nil:
-		return x, context.Cause(ctx)
-	default:
-		return x, err
 	}
-	return sent{o, resp.Status}, t.judge(resp.Status)
+	if err != nil {
+		return x, broken(ctx, err)
+	}
+	return sent{o, resp.Status}, t.judge(resp.Status, storeError)
+}
+
+// broken is why there was no response: the end of ctx, if that is why.
+func broken(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 // judge keeps a status for the record and says what it means.
-func (t *trip) judge(status dimse.Status) error {
+func (t *trip) judge(status dimse.Status, mean func(dimse.Status) *gantry.Error) error {
 	if t.call != nil {
 		t.call.Status(int(status))
 	}
-	if err := storeError(status); err != nil {
+	if err := mean(status); err != nil {
 		return declined{err}
 	}
 	return nil
