@@ -19,6 +19,7 @@ func Drivers() *driver.Register {
 	driver.Sink(r, "dir", dir.NewSink)
 	driver.Sink(r, "http", http.NewSink)
 	driver.Source(r, "s3", s3.NewSource)
+	driver.Source(r, "dicom", dicom.NewSource)
 	driver.Sink(r, "s3", s3.NewSink)
 	return r
 }

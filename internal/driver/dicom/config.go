@@ -71,6 +71,9 @@ func (a AllowConfig) reportTarget() gantry.Target {
 	return gantry.Target{Scheme: "dicom", Host: host, Port: port, Model: a.AET}
 }
 
+// Describes says that the attributes of what comes are known.
+func (c SourceConfig) Describes() gantry.Facts { return gantry.FactHeader }
+
 // Limit is the largest instance in bytes.
 func (c SourceConfig) Limit() int64 { return int64(c.MaxMiB) << 20 }
 

@@ -7,7 +7,7 @@ import (
 	"hash"
 	"io"
 
-	files "github.com/gantry-imaging/gantry/internal/dicom"
+	"github.com/gantry-imaging/gantry/internal/dicom"
 	"github.com/gantry-imaging/gantry/internal/dimse"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
@@ -21,7 +21,7 @@ type outgoing struct {
 
 // sent is an instance that the peer has.
 type sent struct {
-	files.Object
+	dicom.Object
 	Status dimse.Status // a success or a warning
 }
 
@@ -74,13 +74,13 @@ func pairsOf(ctx context.Context, list []outgoing) (pairs []pair, err error) {
 }
 
 // objectOf reads what a file says of itself.
-func objectOf(ctx context.Context, f outgoing) (files.Object, error) {
+func objectOf(ctx context.Context, f outgoing) (dicom.Object, error) {
 	r, err := f.open(ctx)
 	if err != nil {
-		return files.Object{}, err
+		return dicom.Object{}, err
 	}
 	defer r.Close()
-	o, _, err := files.Split(r)
+	o, _, err := dicom.Split(r)
 	return o, err
 }
 
@@ -139,7 +139,7 @@ func (t *trip) store(ctx context.Context, f outgoing, also []pair) (x sent, err 
 	if !f.sha.IsZero() {
 		in.sum = sha256.New()
 	}
-	o, data, err := files.Split(in)
+	o, data, err := dicom.Split(in)
 	if err != nil {
 		return x, unsent{err}
 	}
