@@ -163,7 +163,7 @@ func (s *Store) AnswerWanted(ctx context.Context, x gantry.Incoming) (wanted boo
 const lockAwaitedSQL = `select id from awaited where id = any(array(` + mayAwaitSQL + `)) order by id for no key update`
 
 // awaitedSQL are expectations that were locked, as they are then: whether somebody waits, how many answers it has, and whether this
-// very one is there, or another version of it. $1 ids, $2 instance, $3 sha.
+// very one is there, in vain so far, or another version of it. $1 ids, $2 instance, $3 sha.
 const awaitedSQL = `select a.id, a.task_id, a.most, a.quiet, a.sent,
   a.taken is distinct from a.try and exists (select from task_hot h where h.id = a.task_id and h.leg = a.leg) and exists (
     select from part p where p.task_id = a.task_id and p.leg = a.leg and p.stage = a.stage and p.processor = a.processor and p.ordinal = a.ordinal
@@ -172,6 +172,7 @@ const awaitedSQL = `select a.id, a.task_id, a.most, a.quiet, a.sent,
         and n.ordinal = p.ordinal and n.generation > p.generation)) as open,
   (select count(*) from inbox i where i.awaited = a.id and i.verdict = 0 and i.used is null) as came,
   exists (select from inbox i where i.awaited = a.id and i.instance = $2 and i.sha = $3) as known,
+  exists (select from inbox i where i.awaited = a.id and i.instance = $2 and i.sha = $3 and (i.verdict = 1 or i.verdict = 0 and i.used <> a.try)) as stale,
   exists (select from inbox i where i.awaited = a.id and i.instance = $2 and i.sha <> $3 and i.verdict = 0 and i.used is null) as other
 from awaited a where a.id = any($1) order by a.id`
 
@@ -183,7 +184,8 @@ type awaiting struct {
 	sent         []byte
 	open         bool
 	came         int32
-	known, other bool
+	known, stale bool
+	other        bool
 }
 
 // has tells whether an instance was sent, by its code.
@@ -216,7 +218,7 @@ func belongs(list []awaiting, x gantry.Incoming) (*awaiting, gantry.Belongs) {
 			continue
 		}
 		switch {
-		case a.known:
+		case a.known && !(a.open && a.stale):
 			known = a
 		case a.open && a.other, a.room():
 			return a, gantry.Counts
@@ -236,8 +238,10 @@ func belongs(list []awaiting, x gantry.Incoming) (*awaiting, gantry.Belongs) {
 // replaceSQL makes room for another version of an instance. $1 awaited, $2 instance, $3 sha.
 const replaceSQL = `update inbox set verdict = 2 where awaited = $1 and instance = $2 and sha <> $3 and verdict = 0 and used is null`
 
-// keepAnswerSQL keeps what came. $1 awaited, $2 verdict, $3 class, $4 instance, $5 size, $6 sha, $7 location, $8 body.
-const keepAnswerSQL = `insert into inbox (awaited, verdict, class, instance, size, sha, location, body) values ($1, $2, $3, $4, $5, $6, $7, $8)`
+// keepAnswerSQL keeps what came. What is there was late, or made no sense to an earlier try, and may now be in time. $1 awaited, $2 verdict, $3 class, $4 instance, $5 size, $6 sha, $7 location, $8 body.
+const keepAnswerSQL = `insert into inbox (awaited, verdict, class, instance, size, sha, location, body) values ($1, $2, $3, $4, $5, $6, $7, $8)
+on conflict (awaited, instance, sha) do update set verdict = excluded.verdict, used = null, at = clock_timestamp(), size = excluded.size,
+  location = excluded.location, body = excluded.body`
 
 // wakeInSQL counts an answer, and ends the wait of a task that is parked, or was when it was paused, in a while. See
 // transition.sql. $1 task, $2 microseconds.
@@ -260,7 +264,7 @@ func (s *Store) KeepAnswer(ctx context.Context, x gantry.Incoming) (of gantry.Be
 			return err
 		}
 		list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (a awaiting, err error) {
-			err = row.Scan(&a.id, &a.task, &a.most, &a.quiet, &a.sent, &a.open, &a.came, &a.known, &a.other)
+			err = row.Scan(&a.id, &a.task, &a.most, &a.quiet, &a.sent, &a.open, &a.came, &a.known, &a.stale, &a.other)
 			return a, err
 		})
 		if err != nil {
