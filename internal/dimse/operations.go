@@ -60,7 +60,13 @@ type Handler interface {
 func (a *Association) Handle(h Handler) { a.ops.handle(h) }
 
 // opened makes ready for operations, before the first message is read.
-func (a *Association) opened() { a.ops.open(a, a.Peer().Window, 0) }
+func (a *Association) opened() {
+	window := a.peer.Window
+	if !a.link.machine.requestor {
+		window = 1 // what an acceptor may invoke: see answerTo
+	}
+	a.ops.open(a, window, a.link.times.Response)
+}
 
 // dispatch takes a message that came in; an error aborts the association. One is called at a time.
 func (a *Association) dispatch(ctx context.Context, m message) error { return a.ops.dispatch(ctx, m) }
