@@ -150,6 +150,7 @@ func (p *plans) call(ctx context.Context, x *gantry.Pipeline, name string, decla
 	if err != nil {
 		return engine.Call{}, fmt.Errorf("processor %s: %w", name, err)
 	}
+	p.app.attend(driver)
 	if err := p.app.call(driver); err != nil {
 		return engine.Call{}, fmt.Errorf("processor %s: %w", name, err)
 	}

@@ -15,6 +15,7 @@ func Drivers() *driver.Register {
 	driver.Source(r, "dir", dir.NewSource)
 	driver.Source(r, "http", http.NewSource)
 	driver.Processor(r, "http", http.NewProcessor)
+	driver.Processor(r, "dicom", dicom.NewProcessor)
 	driver.Sink(r, "dir", dir.NewSink)
 	driver.Sink(r, "http", http.NewSink)
 	driver.Source(r, "s3", s3.NewSource)
