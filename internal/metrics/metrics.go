@@ -30,6 +30,7 @@ type Metrics struct {
 	blobs    prometheus.Counter
 	answers  *prometheus.CounterVec
 	sources  sources
+	arriving arriving
 }
 
 // Endpoint is where a call goes, by the names of the pipeline file.
@@ -64,7 +65,7 @@ func New(version, revision string) *Metrics {
 		answers: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "gantry_callbacks_total", Help: "Callbacks that this process took, by what became of them."},
 			[]string{"verdict"}),
 	}
-	m.sources = newSources(m.registry)
+	m.sources, m.arriving = newSources(m.registry), newArriving(m.registry)
 	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "gantry_build_info", Help: "1; the labels say what runs.",
 		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "go": runtime.Version()}})
 	info.Set(1)

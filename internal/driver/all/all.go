@@ -3,6 +3,7 @@ package all
 
 import (
 	"github.com/gantry-imaging/gantry/internal/driver"
+	"github.com/gantry-imaging/gantry/internal/driver/dicom"
 	"github.com/gantry-imaging/gantry/internal/driver/dir"
 	"github.com/gantry-imaging/gantry/internal/driver/http"
 	"github.com/gantry-imaging/gantry/internal/driver/s3"
@@ -17,6 +18,8 @@ func Drivers() *driver.Register {
 	driver.Sink(r, "dir", dir.NewSink)
 	driver.Sink(r, "http", http.NewSink)
 	driver.Source(r, "s3", s3.NewSource)
+	driver.Source(r, "dicom", dicom.NewSource)
+	driver.Sink(r, "dicom", dicom.NewSink)
 	driver.Sink(r, "s3", s3.NewSink)
 	return r
 }
