@@ -271,7 +271,7 @@ func TestRefusals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, _ := good.encode(ExplicitLE)
+	set, _ := good.Encode(ExplicitLE)
 	instance := StorageCommitmentInstance
 	for name, c := range map[string]struct {
 		id   byte
@@ -627,7 +627,7 @@ func TestIllegal(t *testing.T) {
 	}
 	if d, err := many.dataset(); err != nil {
 		t.Error(err)
-	} else if _, err := d.encode(ExplicitLE); err != nil {
+	} else if _, err := d.Encode(ExplicitLE); err != nil {
 		t.Errorf("4,900 instances: %v", err)
 	}
 }
