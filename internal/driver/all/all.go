@@ -3,6 +3,7 @@ package all
 
 import (
 	"github.com/gantry-imaging/gantry/internal/driver"
+	"github.com/gantry-imaging/gantry/internal/driver/dicomweb"
 	"github.com/gantry-imaging/gantry/internal/driver/dir"
 	"github.com/gantry-imaging/gantry/internal/driver/http"
 	"github.com/gantry-imaging/gantry/internal/driver/s3"
@@ -18,5 +19,6 @@ func Drivers() *driver.Register {
 	driver.Sink(r, "http", http.NewSink)
 	driver.Source(r, "s3", s3.NewSource)
 	driver.Sink(r, "s3", s3.NewSink)
+	driver.Archive(r, "dicomweb", dicomweb.NewArchive)
 	return r
 }
