@@ -73,12 +73,12 @@ func (in *intake) marker(w way, f *feed, o gantry.Object, a gantry.Arrival) (gan
 
 // member is an arrival, whose bytes are settled, as a member of its collection. It is false if there is none that it
 // belongs to: it is a task of its own.
-func (in *intake) member(ctx context.Context, w way, f *feed, o gantry.Object, a gantry.Arrival) (gantry.Gathering, bool, error) {
+func (in *intake) member(ctx context.Context, w way, f *feed, o offer, a gantry.Arrival) (gantry.Gathering, bool, error) {
 	group, _, ok := folderOf(f.below(o.Ref), w.collect.Depth)
 	var tags map[string]string
 	if keyword := groupKeywords[w.collect.By]; keyword != "" {
 		var err error
-		if tags, err = in.headerOf(ctx, f, a); err != nil && gantry.KindOf(err) != gantry.Illegal {
+		if tags, err = in.tagsOfCame(ctx, f, o, a); err != nil && gantry.KindOf(err) != gantry.Illegal {
 			return gantry.Gathering{}, false, err
 		}
 		group = tags[keyword]
@@ -107,6 +107,14 @@ func (in *intake) gathering(w way, f *feed, a gantry.Arrival, group string) gant
 // groupKeywords are the attributes that arrivals are put together by (PS3.3 sections C.7.2.1, C.7.3.1, C.7.1.1).
 var groupKeywords = map[gantry.GroupBy]string{
 	gantry.GroupStudy: "StudyInstanceUID", gantry.GroupSeries: "SeriesInstanceUID", gantry.GroupPatient: "PatientID",
+}
+
+// tagsOfCame gives the attributes of an object: those that came with it, or its header's.
+func (in *intake) tagsOfCame(ctx context.Context, f *feed, o offer, a gantry.Arrival) (map[string]string, error) {
+	if o.came != nil {
+		return o.came.Tags, nil
+	}
+	return in.headerOf(ctx, f, a)
 }
 
 // headerOf reads the attributes of a DICOM file whose bytes are settled. A file that is none, or that the scanner refuses,

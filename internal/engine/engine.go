@@ -96,6 +96,8 @@ type Options struct {
 	Passage func(ctx context.Context, to string, task gantry.TaskID) (gantry.Passage, error)
 	// Shared finds a source that several pipelines share, by its version; nil where there is none.
 	Shared func(ctx context.Context, version int32) (Source, error)
+	// Confirmations is needed where a plan has a sink that confirms what was delivered.
+	Confirmations Confirmations
 }
 
 // Engine runs the effects of one session. It may be used concurrently.

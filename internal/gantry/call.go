@@ -33,9 +33,10 @@ const (
 	OpTag      // marks an object whose tasks have ended, at its source
 	OpMove     // puts it elsewhere there
 	OpDelete   // deletes it there
+	OpConfirm  // asks a sink whether it keeps what was delivered
 )
 
-var opNames = [...]string{"get", "process", "put", "manifest", "submit", "collect", "callback", "tag", "move", "delete"}
+var opNames = [...]string{"get", "process", "put", "manifest", "submit", "collect", "callback", "tag", "move", "delete", "confirm"}
 
 // String gives the operation's name.
 func (o Op) String() string { return opNames[o] }

@@ -32,6 +32,7 @@ type Metrics struct {
 	asked    *prometheus.CounterVec
 	closed   *prometheus.CounterVec
 	sources  sources
+	arriving arriving
 }
 
 // Endpoint is where a call goes, by the names of the pipeline file.
@@ -70,7 +71,7 @@ func New(version, revision string) *Metrics {
 		closed: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "gantry_collections_closed_total", Help: "Collections that this process closed, by what closed them."},
 			[]string{"pipeline", "reason"}),
 	}
-	m.sources = newSources(m.registry)
+	m.sources, m.arriving = newSources(m.registry), newArriving(m.registry)
 	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "gantry_build_info", Help: "1; the labels say what runs.",
 		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "go": runtime.Version()}})
 	info.Set(1)
