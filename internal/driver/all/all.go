@@ -23,6 +23,7 @@ func Drivers() *driver.Register {
 	driver.Source(r, "dicom", dicom.NewSource)
 	driver.Sink(r, "dicom", dicom.NewSink)
 	driver.Sink(r, "s3", s3.NewSink)
+	driver.Archive(r, "dicom", dicom.NewArchive)
 	driver.Archive(r, "dicomweb", dicomweb.NewArchive)
 	return r
 }

@@ -48,13 +48,13 @@ func rootsTable() string {
 		rows = append(rows, row(root+"…", "all below"))
 	}
 	for _, class := range storageOthers {
-		rows = append(rows, row(class, nameOf(class)))
+		rows = append(rows, row(class, standardName(class)))
 	}
 	return table("UID | storage classes", rows...)
 }
 
-// nameOf is what the standard calls a UID.
-func nameOf(u string) string {
+// standardName is what the standard calls a UID.
+func standardName(u string) string {
 	if x, err := uid.Lookup(u); err == nil {
 		return strings.TrimSuffix(x.Name, " (Retired)")
 	}
@@ -91,7 +91,7 @@ func classesTable(t *testing.T) string {
 			t.Errorf("%s, %s, is not taken", u, x.Name)
 		}
 		if took {
-			rows = append(rows, row(nameOf(u), u))
+			rows = append(rows, row(standardName(u), u))
 		}
 	}
 	if len(rows) < 100 {
@@ -122,7 +122,7 @@ func syntaxesTable() string {
 		if accept(dimse.Context{Abstract: dimse.Verification, Transfer: []string{u}}, false) == 0 {
 			native = "storage, Verification, Storage Commitment"
 		}
-		rows = append(rows, row(nameOf(u), u, native))
+		rows = append(rows, row(standardName(u), u, native))
 	}
 	return table("transfer syntax | UID | for", rows...)
 }
