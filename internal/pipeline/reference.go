@@ -62,6 +62,10 @@ func (r *reference) section(title string, v reflect.Value, role string) {
 				r.line("##### `%s` of `kind: %s`\n", f.name, kind)
 				r.table(schemaOf(f.v).fields)
 			}
+			if t := f.v.Type(); t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct {
+				r.line("##### Entries of `%s` of `kind: %s`\n", f.name, kind)
+				r.table(schemaOf(reflect.New(t.Elem()).Elem()).fields)
+			}
 		}
 	}
 }

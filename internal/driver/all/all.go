@@ -20,6 +20,7 @@ func Drivers() *driver.Register {
 	driver.Sink(r, "http", http.NewSink)
 	driver.Source(r, "s3", s3.NewSource)
 	driver.Source(r, "dicom", dicom.NewSource)
+	driver.Sink(r, "dicom", dicom.NewSink)
 	driver.Sink(r, "s3", s3.NewSink)
 	return r
 }

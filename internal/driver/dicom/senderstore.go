@@ -149,30 +149,35 @@ func (t *trip) store(ctx context.Context, f outgoing, also []pair) (x sent, err 
 	}
 	accepted, ok := t.line.Find(need.class, need.transfer)
 	if !ok {
-		return x, unsent{gantry.Errorf(gantry.Permanent, CodeNotAccepted, "send: the peer takes no objects of this SOP class in this transfer syntax")}
+		return x, declined{gantry.Errorf(gantry.Permanent, CodeNotAccepted, "send: the peer takes no objects of this SOP class in this transfer syntax")}
 	}
 	if t.call != nil {
 		data = t.call.Body(data)
 	}
 	resp, err := t.line.Store(ctx, dimse.StoreRequest{Context: accepted, Class: o.Class, Instance: o.Instance, Data: data})
-	switch {
-	case err == nil:
-	case in.err != nil:
+	if err != nil && in.err != nil {
 		return x, in.err
-	case ctx.Err() != nil:
-		return x, context.Cause(ctx)
-	default:
-		return x, err
 	}
-	return sent{o, resp.Status}, t.judge(resp.Status)
+	if err != nil {
+		return x, broken(ctx, err)
+	}
+	return sent{o, resp.Status}, t.judge(resp.Status, storeError)
+}
+
+// broken is why there was no response: the end of ctx, if that is why.
+func broken(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 // judge keeps a status for the record and says what it means.
-func (t *trip) judge(status dimse.Status) error {
+func (t *trip) judge(status dimse.Status, mean func(dimse.Status) *gantry.Error) error {
 	if t.call != nil {
 		t.call.Status(int(status))
 	}
-	if err := storeError(status); err != nil {
+	if err := mean(status); err != nil {
 		return declined{err}
 	}
 	return nil
