@@ -108,6 +108,7 @@ func TestDatasetLimits(t *testing.T) {
 		"depth":    {closed(maxDepth), closed(maxDepth + 1)},
 		"nest":     {nil, nested(60_000)},
 		"elements": {many(maxElements), many(maxElements + 1)},
+		"items":    {element(0x0008, 0x1111, bytes.Repeat(element(0xFFFE, 0xE000), maxElements)...), element(0x0008, 0x1111, bytes.Repeat(element(0xFFFE, 0xE000), maxElements+1)...)},
 		"bytes":    {large(maxDataset), large(maxDataset + 1)},
 	} {
 		if _, err := decodeDataset(c.within, ImplicitLE); err != nil {
@@ -161,7 +162,7 @@ func TestDatasetWriteRefuses(t *testing.T) {
 	for range maxDepth + 1 {
 		deep = Dataset{sequence(0x0008, 0x1111, deep)}
 	}
-	many := make([]Dataset, maxElements)
+	many := make([]Dataset, maxElements+1)
 	for name, c := range map[string]struct {
 		d    Dataset
 		code gantry.Code

@@ -22,6 +22,7 @@ func (d Dataset) encode(transfer string) ([]byte, error) {
 type writer struct {
 	implicit bool
 	elements int
+	nested   int // items
 }
 
 // dataset appends a data set that stands within depth sequences.
@@ -48,8 +49,10 @@ func (w *writer) dataset(b []byte, d Dataset, depth int) ([]byte, error) {
 
 // element appends an element, and sees that the limits that others hold us to are kept.
 func (w *writer) element(b []byte, e *Element, depth int) ([]byte, error) {
-	if w.elements += 1 + len(e.Items); w.elements > maxElements {
-		return nil, gantry.Errorf(gantry.Illegal, gantry.CodeTooLarge, "write data set: over %d elements", maxElements)
+	w.elements++
+	w.nested += len(e.Items)
+	if max(w.elements, w.nested) > maxElements {
+		return nil, gantry.Errorf(gantry.Illegal, gantry.CodeTooLarge, "write data set: over %d elements or items", maxElements)
 	}
 	value := e.Value
 	if e.VR == "SQ" {

@@ -96,7 +96,7 @@ func (a *Association) Query(ctx context.Context, class string, identifier Datase
 }
 
 // Commit asks that instances be kept safe (N-ACTION, PS3.4 section J.3.2). The response says that the peer took the request; the
-// answer comes as an event. One request has room for some 4,000 instances; for more it fails with Illegal too_large.
+// answer comes as an event. One request has room for 4,900 instances; for more it fails with Illegal too_large.
 func (a *Association) Commit(ctx context.Context, c Commitment) (Response, error) {
 	return a.ops.commit(ctx, c)
 }
