@@ -16,7 +16,7 @@ import (
 type findCmd struct {
 	peerFlags
 	Level  string   `help:"What is looked for: PATIENT, STUDY, SERIES or IMAGE." enum:"PATIENT,STUDY,SERIES,IMAGE" default:"STUDY"`
-	Key    []string `short:"k" sep:"none" help:"What it must have, as in PatientID=4711 or StudyDate=20260101-; * and ? stand for any characters." placeholder:"KEYWORD=VALUE"`
+	Match  []string `short:"k" sep:"none" help:"What it must have, as in PatientID=4711 or StudyDate=20260101-; * and ? stand for any characters." placeholder:"KEYWORD=VALUE"`
 	Return []string `short:"r" help:"What else is asked for, by keyword; without it what is usual for the level." placeholder:"KEYWORD,…"`
 	Root   string   `help:"Information model: study or patient." enum:"study,patient" default:"study"`
 	Limit  int      `help:"At most so many; the rest is cancelled. 0 is all." default:"0"`
@@ -92,10 +92,10 @@ func (f *findCmd) identifier() (dimse.Dataset, []string, error) {
 		return nil
 	}
 	var errs []error
-	for _, k := range f.Key {
+	for _, k := range f.Match {
 		keyword, value, ok := strings.Cut(k, "=")
 		if !ok || slices.Contains(columns, keyword) {
-			errs = append(errs, fmt.Errorf("--key %s: want KEYWORD=VALUE, each keyword once", keyword))
+			errs = append(errs, fmt.Errorf("--match %s: want KEYWORD=VALUE, each keyword once", keyword))
 			continue
 		}
 		errs = append(errs, add(keyword, value))

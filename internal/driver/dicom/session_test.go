@@ -34,8 +34,8 @@ func peer(calling, called, address string) dimse.Peer {
 	return dimse.Peer{Calling: calling, Called: called, Address: netip.AddrPortFrom(netip.MustParseAddr(address), 4711)}
 }
 
-// sent is an instance as its command says it is.
-func sent(o object) dimse.StoreRequest {
+// commanded is an instance as its command says it is.
+func commanded(o object) dimse.StoreRequest {
 	return dimse.StoreRequest{Context: dimse.Accepted{ID: 1, Abstract: o.class, Transfer: o.syntax}, Class: o.class, Instance: o.uid, Data: bytes.NewReader(o.set)}
 }
 
@@ -65,7 +65,7 @@ func TestStore(t *testing.T) {
 	k := newKeeper(t)
 	s := entered(t, k, sound())
 	for i, o := range series(t, 3, 64) {
-		r := sent(o)
+		r := commanded(o)
 		if i == 1 {
 			r.Data = iotest.OneByteReader(r.Data)
 		}
@@ -102,7 +102,7 @@ func TestStoreCorpus(t *testing.T) {
 		if at := accept(dimse.Context{Abstract: o.class, Transfer: []string{o.syntax}}, false); at != 0 {
 			t.Errorf("%s: a context of class %s and syntax %s is answered by %d", name, o.class, o.syntax, at)
 		}
-		if got := s.Store(t.Context(), sent(o)); got.Status != dimse.StatusSuccess {
+		if got := s.Store(t.Context(), commanded(o)); got.Status != dimse.StatusSuccess {
 			t.Errorf("%s: %04x %s", name, uint16(got.Status), got.Comment)
 			continue
 		}
@@ -151,7 +151,7 @@ func TestStoreRefuses(t *testing.T) {
 		k := newKeeper(t)
 		s := entered(t, k, sound())
 		k.fail(c.fault)
-		r := sent(o)
+		r := commanded(o)
 		c.change(&r)
 		got := s.Store(t.Context(), r)
 		if got.Status != c.status || strings.ContainsAny(got.Comment, " /") || len(k.files) != 0 {
@@ -161,7 +161,7 @@ func TestStoreRefuses(t *testing.T) {
 			t.Errorf("%s: %+v was told", name, k.visits)
 		}
 		k.fail(nil)
-		if got := s.Store(t.Context(), sent(o)); got.Status != dimse.StatusSuccess {
+		if got := s.Store(t.Context(), commanded(o)); got.Status != dimse.StatusSuccess {
 			t.Errorf("%s: afterwards %04x", name, uint16(got.Status))
 		}
 		s.Ended(broken)
@@ -181,7 +181,7 @@ func TestStoreNowhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := sent(series(t, 1, 64)[0])
+	r := commanded(series(t, 1, 64)[0])
 	r.Data = iotest.ErrReader(errors.New("read"))
 	if got := terms.Handler.Store(t.Context(), r); got.Status != dimse.StatusOutOfResources || got.Comment != "no_lease" {
 		t.Errorf("%+v", got)
@@ -229,7 +229,7 @@ func TestStoreInTurn(t *testing.T) {
 	}
 	s := enter()
 	for _, o := range list {
-		if got := s.Store(t.Context(), sent(o)); got.Status != dimse.StatusSuccess {
+		if got := s.Store(t.Context(), commanded(o)); got.Status != dimse.StatusSuccess {
 			t.Fatalf("%+v", got)
 		}
 	}
@@ -250,7 +250,7 @@ func TestStoreInTurn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := terms.Handler.Store(t.Context(), sent(list[1])); got.Status != dimse.StatusNotAuthorized {
+	if got := terms.Handler.Store(t.Context(), commanded(list[1])); got.Status != dimse.StatusNotAuthorized {
 		t.Errorf("nobody waits for it: %+v", got)
 	}
 }
