@@ -203,11 +203,15 @@ func (h *house) greet(a *Association, raw net.Conn) (admitted bool, err error) {
 	ac, accepted, window := answerTo(m, p, terms)
 	pdu, err := ac.encode()
 	if err != nil {
+		terms.Handler.Ended(err)
 		return true, a.turnDown(rejectNoReason())
 	}
 	a.peer = p.Peer
 	a.peer.Window = window
 	a.Handle(terms.Handler)
+	if h, ok := terms.Handler.(Attending); ok {
+		h.Attend(a)
+	}
 	a.establish(accepted, limitOf(terms.MaxPDU), window)
 	h.mu.Lock()
 	h.conns[raw] = a

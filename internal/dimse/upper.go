@@ -56,7 +56,7 @@ func (a *Association) obey(do act, f *fault) error {
 		}
 		return a.partings(do)
 	case ar3:
-		return errReleased
+		return errParted
 	case aa3:
 		return a.aborted()
 	case aa7, aa8:
@@ -83,7 +83,7 @@ func (a *Association) partings(do act) error {
 	case err != nil:
 		return a.over(evtClosed, err)
 	case now == ar4:
-		return errReleased
+		return errParted
 	case now == actNone:
 		return a.link.why()
 	}

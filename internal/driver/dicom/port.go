@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -201,7 +202,9 @@ func (d *door) close() {
 const maxDoor = 1024
 
 func (d *door) server() *dimse.Server {
-	return &dimse.Server{Admit: d.admit, Most: maxDoor, TLS: d.tls}
+	return &dimse.Server{Admit: d.admit, Most: maxDoor, TLS: d.tls, Log: func(_ netip.AddrPort, err error) {
+		d.port.opts.Log.Debug("no association", "listen", d.address, "code", string(gantry.CodeOf(err)))
+	}}
 }
 
 // watching are those at the address who want to know what happens, those of a title first if there is one.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"hash"
 	"io"
+	"slices"
 
 	"github.com/gantry-imaging/gantry/internal/dicom"
 	"github.com/gantry-imaging/gantry/internal/dimse"
@@ -144,6 +145,9 @@ func (t *trip) store(ctx context.Context, f outgoing, also []pair) (x sent, err 
 		return x, unsent{err}
 	}
 	need := pair{o.Class, o.Transfer}
+	if i := slices.Index(also, need); i >= 0 {
+		also = also[i:] // those before it have been sent
+	}
 	if err := t.on(ctx, need, also...); err != nil {
 		return x, err
 	}

@@ -11,9 +11,6 @@ import (
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
-// Statuses of C-STORE that the vocabulary of dimse lacks (PS3.7 section C.5.8).
-const statusInvalidInstance dimse.Status = 0x0117
-
 // maxInstance is the largest data set where a place says none, in bytes.
 const maxInstance = 4 << 30
 
@@ -32,7 +29,10 @@ type session struct {
 	with atomic.Pointer[dimse.Association] // the association, as what the peer asks for is answered on it
 }
 
-var _ dimse.Handler = (*session)(nil)
+var _ dimse.Attending = (*session)(nil)
+
+// Attend keeps the association.
+func (s *session) Attend(a *dimse.Association) { s.with.Store(a) }
 
 func (s *session) tell(v gantry.Visit) {
 	for _, x := range s.stands {
@@ -127,7 +127,7 @@ func refusal(err error) dimse.Response {
 	case code == codeClassMismatch:
 		answer.Status = dimse.StatusMismatch
 	case code == codeBadUID:
-		answer.Status = statusInvalidInstance
+		answer.Status = dimse.StatusInvalidInstance
 	case code == gantry.CodeDuplicate:
 		answer.Status = dimse.StatusDuplicate
 	case code == codeNobody:
