@@ -302,28 +302,6 @@ func TestPatienceWithOperations(t *testing.T) {
 	}
 }
 
-// TestPeerThatReadsNothing: our answers fill its buffers, then the association ends.
-func TestPeerThatReadsNothing(t *testing.T) {
-	h := newShelf()
-	s := serverOf(h)
-	s.Timeouts = brief
-	up := serve(t, s, time.Second)
-	r := greeted(t, up.address)
-	_ = r.Conn.(*net.TCPConn).SetReadBuffer(4 << 10)
-	echo := bytes.Repeat(pdata(pdv(1, controlCommand|controlLast, echoCommand())), 1000)
-	_ = r.SetWriteDeadline(time.Now().Add(20 * time.Second))
-	for {
-		if _, err := r.Write(echo); err != nil {
-			break
-		}
-	}
-	if err := <-h.ends; gantry.KindOf(err) != gantry.Timeout {
-		t.Errorf("ended with %v", err)
-	}
-	_ = r.Close()
-	works(t, up.address)
-}
-
 // TestBackPressure: data that nobody takes stay where they are.
 func TestBackPressure(t *testing.T) {
 	h := &idler{shelf: newShelf(), gate: make(chan struct{})}
