@@ -37,8 +37,8 @@ func testContexts() []Accepted {
 
 var errLost = gantry.Errorf(gantry.Transient, "connection_lost", "read: the connection is lost")
 
-// errReleased ends a side as a release does.
-var errReleased = errors.New("released")
+// errLetGo ends a side as a release does.
+var errLetGo = errors.New("released")
 
 // side is one side of an association without a network. What the other sends it dispatches, or a script takes.
 type side struct {
@@ -99,7 +99,7 @@ func (s *side) read() {
 		}
 	}
 	s.under.Wait()
-	if s.out == errReleased {
+	if s.out == errLetGo {
 		s.end(nil)
 		return
 	}
@@ -271,7 +271,7 @@ func TestRefusals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, _ := good.encode(ExplicitLE)
+	set, _ := good.Encode(ExplicitLE)
 	instance := StorageCommitmentInstance
 	for name, c := range map[string]struct {
 		id   byte
@@ -589,7 +589,7 @@ func TestLost(t *testing.T) {
 		for range 8 {
 			<-asked
 		}
-		them.lose(cmp.Or(why, errReleased))
+		them.lose(cmp.Or(why, errLetGo))
 		<-us.ended
 		group.Wait()
 		if len(h.ended) != 1 || !errors.Is(h.ended[0], why) {
@@ -627,7 +627,7 @@ func TestIllegal(t *testing.T) {
 	}
 	if d, err := many.dataset(); err != nil {
 		t.Error(err)
-	} else if _, err := d.encode(ExplicitLE); err != nil {
+	} else if _, err := d.Encode(ExplicitLE); err != nil {
 		t.Errorf("4,900 instances: %v", err)
 	}
 }

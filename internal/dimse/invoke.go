@@ -113,7 +113,7 @@ func (o *operations) query(ctx context.Context, class string, identifier Dataset
 	if !ok {
 		return Response{}, noContext("C-FIND")
 	}
-	b, err := identifier.encode(to.Transfer)
+	b, err := identifier.Encode(to.Transfer)
 	if err != nil {
 		return Response{}, err
 	}
