@@ -2,7 +2,7 @@ GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 export CGO_ENABLED = 0
 
-.PHONY: build demo test sim chaos lint bench bench-scheduler bench-buckets clean deps-demo deps-test deps-bench-buckets
+.PHONY: build demo test sim chaos lint bench bench-scheduler bench-buckets bench-dicom clean deps-demo deps-test deps-bench-buckets
 
 build: ## bin/gantry
 	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/gantry ./cmd/gantry
@@ -34,6 +34,9 @@ bench-scheduler: deps-test build ## the scheduler beside River
 
 bench-buckets: deps-test deps-bench-buckets build ## from a bucket to the first call, beside rclone, and a million keys
 	sh test/bench-buckets
+
+bench-dicom: deps-test build ## C-STORE beside dcmtk and Orthanc, and from a study's last byte to the first call
+	sh test/bench-dicom
 
 deps-demo:
 	@sh test/deps demo

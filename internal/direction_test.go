@@ -26,6 +26,7 @@ var mayImport = map[string][]string{
 	"internal/dicom":                      {"internal/gantry"},
 	"internal/auth":                       {"internal/gantry"},
 	"internal/dimse":                      {"internal/gantry"},
+	"internal/dimse/dimsetest":            {"internal/sample"},
 	"internal/media":                      {"internal/gantry", "internal/dicom"},
 	"internal/blob":                       {"internal/gantry", "internal/fail"},
 	"internal/gate":                       {"internal/gantry", "internal/fail"},

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/gantry-imaging/gantry/internal/driver"
+	dicomdriver "github.com/gantry-imaging/gantry/internal/driver/dicom"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/gate"
 	"github.com/gantry-imaging/gantry/internal/localpg"
@@ -119,6 +120,7 @@ type App struct {
 	rand  func() float64
 	ids   *gantry.IDs
 	desk  desk
+	port  *dicomdriver.Port // on which peers call; nil: they do not
 	care  care
 
 	control *gate.Control // what sources and polls ask without a call

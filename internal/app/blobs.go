@@ -168,6 +168,7 @@ func (a *App) sweepBlobs(ctx context.Context) {
 			return
 		case <-time.After(time.Duration((0.5 + a.rand()) * float64(sweepBlobsEvery))):
 		}
+		a.sweepInbox(ctx)
 		a.mu.Lock()
 		b := a.blobs
 		a.mu.Unlock()

@@ -73,11 +73,12 @@ func (in *intake) marker(w way, f *feed, o gantry.Object, a gantry.Arrival) (gan
 
 // member is an arrival, whose bytes are settled, as a member of its collection. It is false if there is none that it
 // belongs to: it is a task of its own.
-func (in *intake) member(ctx context.Context, w way, f *feed, o gantry.Object, a gantry.Arrival) (gantry.Gathering, bool, error) {
+func (in *intake) member(ctx context.Context, w way, f *feed, o offer, a gantry.Arrival) (gantry.Gathering, bool, error) {
 	group, _, ok := folderOf(f.below(o.Ref), w.collect.Depth)
+	var tags map[string]string
 	if keyword := groupKeywords[w.collect.By]; keyword != "" {
-		tags, err := in.headerOf(ctx, f, a)
-		if err != nil && gantry.KindOf(err) != gantry.Illegal {
+		var err error
+		if tags, err = in.tagsOfCame(ctx, f, o, a); err != nil && gantry.KindOf(err) != gantry.Illegal {
 			return gantry.Gathering{}, false, err
 		}
 		group = tags[keyword]
@@ -87,7 +88,7 @@ func (in *intake) member(ctx context.Context, w way, f *feed, o gantry.Object, a
 		return gantry.Gathering{}, false, nil
 	}
 	a.Name = clean(f.below(o.Ref)) // the same for all pipelines, whatever they go by
-	return in.gathering(w, f, a, group), true, nil
+	return in.countable(in.gathering(w, f, a, group), tags), true, nil
 }
 
 // gathering is an arrival with the rules of a way. What its group is called is in the row of its collection alone; a folder's
@@ -106,6 +107,14 @@ func (in *intake) gathering(w way, f *feed, a gantry.Arrival, group string) gant
 // groupKeywords are the attributes that arrivals are put together by (PS3.3 sections C.7.2.1, C.7.3.1, C.7.1.1).
 var groupKeywords = map[gantry.GroupBy]string{
 	gantry.GroupStudy: "StudyInstanceUID", gantry.GroupSeries: "SeriesInstanceUID", gantry.GroupPatient: "PatientID",
+}
+
+// tagsOfCame gives the attributes of an object: those that came with it, or its header's.
+func (in *intake) tagsOfCame(ctx context.Context, f *feed, o offer, a gantry.Arrival) (map[string]string, error) {
+	if o.came != nil {
+		return o.came.Tags, nil
+	}
+	return in.headerOf(ctx, f, a)
 }
 
 // headerOf reads the attributes of a DICOM file whose bytes are settled. A file that is none, or that the scanner refuses,
@@ -130,6 +139,7 @@ type collected struct {
 	app   *App
 	queue chan *joining
 	due   func(time.Duration) // told how long it is until a collection is closed
+	ask   func(time.Duration) // told how long it is until an archive is asked about one
 }
 
 type joining struct {
@@ -138,8 +148,8 @@ type joining struct {
 	done chan error
 }
 
-func newCollected(a *App, due func(time.Duration)) *collected {
-	return &collected{app: a, queue: make(chan *joining, 256), due: due}
+func newCollected(a *App, due, ask func(time.Duration)) *collected {
+	return &collected{app: a, queue: make(chan *joining, 256), due: due, ask: ask}
 }
 
 // join makes an arrival durable, together with whatever else arrives at that moment.
@@ -201,6 +211,9 @@ func (c *collected) flush(ctx context.Context, batch []*joining) {
 			j.got = got[i]
 			if j.got.Collection != 0 {
 				c.due(j.got.Due)
+			}
+			if j.got.Ask >= 0 && !j.got.Known {
+				c.ask(j.got.Ask)
 			}
 		}
 		j.done <- err

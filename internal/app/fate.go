@@ -45,7 +45,7 @@ func (in *intake) fateOf(ctx context.Context, ways []way, f *feed, o offer, a *g
 	}
 	for _, w := range media {
 		if run == "" && w.collect != nil {
-			g, is, err := in.member(ctx, w, f, o.Object, *a)
+			g, is, err := in.member(ctx, w, f, o, *a)
 			if err != nil {
 				return x, err
 			}

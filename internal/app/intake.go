@@ -38,6 +38,7 @@ type offer struct {
 	open  func(context.Context) (io.ReadCloser, error)
 	limit int64         // bytes
 	want  gantry.Digest // zero: not known
+	came  *came         // it came with its bytes; nil: open reads them
 }
 
 // intake turns announced objects into tasks.
@@ -50,6 +51,7 @@ type intake struct {
 	queue chan *admission
 
 	collected *collected
+	keepings  *keepings
 
 	mu  sync.Mutex
 	ids []int64 // numbers of arrivals taken from the database ahead
@@ -72,6 +74,8 @@ type taken struct {
 	id  string        // of the first task that is of it alone; empty: there is none
 	sha gantry.Digest // of the bytes, if they were copied
 	new bool          // a task, a collection or a late end was made of it just now
+
+	away gantry.Code // why it goes nowhere; empty: it goes somewhere
 }
 
 // accept makes one object's bytes and its tasks durable, or puts on record that no rule takes it; then the source may acknowledge it. run is
@@ -97,11 +101,12 @@ func (in *intake) take(ctx context.Context, f *feed, o offer, run string) (got t
 	if a.ID, err = in.nextID(ctx); err != nil {
 		return got, err
 	}
-	ways, reason, err := in.ways(ctx, f, o.Object, a.ID)
+	ways, reason, err := in.ways(ctx, f, o, a.ID)
 	if err != nil {
 		return got, err
 	}
 	if len(ways) == 0 {
+		got.away = reason
 		return got, in.unmatched(ctx, f, o, a, reason)
 	}
 	x, err := in.fateOf(ctx, ways, f, o, &a, run)
@@ -122,8 +127,11 @@ func (in *intake) take(ctx context.Context, f *feed, o offer, run string) (got t
 	return got, in.matched(ctx, f, o, a)
 }
 
-// settle makes sure of the object's bytes: they stay where they are and are read there, or are copied.
+// settle makes sure of the object's bytes: they stay where they are and are read there, or are copied, or came with it.
 func (in *intake) settle(ctx context.Context, f *feed, o offer, a *gantry.Arrival) (err error) {
+	if o.came != nil {
+		return o.came.settle(ctx, in, f, a)
+	}
 	if s, ok := f.source.(gantry.InPlace); ok && a.Version != "" && o.Size > 0 && o.Size <= o.limit {
 		if a.Place, err = s.Locate(ctx, o.Object); err != nil {
 			return err

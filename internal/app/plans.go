@@ -89,6 +89,7 @@ func (p *plans) build(ctx context.Context, id int32, x *gantry.Pipeline, declare
 	for i, e := range x.Sources {
 		plan.Sources = append(plan.Sources, engine.Source{Name: e.Name, Index: int16(i), Open: p.lazily(e, declare)})
 	}
+	plan.Archive = p.archive(x)
 	for _, st := range x.Stages {
 		var calls []engine.Call
 		for _, name := range st.Call {
@@ -150,6 +151,10 @@ func (p *plans) call(ctx context.Context, x *gantry.Pipeline, name string, decla
 	if err != nil {
 		return engine.Call{}, fmt.Errorf("processor %s: %w", name, err)
 	}
+	p.app.attend(driver)
+	if err := p.app.call(driver); err != nil {
+		return engine.Call{}, fmt.Errorf("processor %s: %w", name, err)
+	}
 	told := p.told(name, driver)
 	deferred, err := p.deferred(x, proc, told)
 	if err != nil {
@@ -205,7 +210,7 @@ func (p *plans) mock(ctx context.Context, x *gantry.Pipeline, proc gantry.Proces
 
 func (p *plans) sink(ctx context.Context, e gantry.Endpoint) (engine.Sink, error) {
 	target := targetOf(e.Config)
-	limiter, err := p.app.Store.EnsureLimiter(ctx, target.Key(), gantry.LimiterSpec{MaxUnits: -1, Hold: time.Minute}, true)
+	limiter, err := p.app.Store.EnsureLimiter(ctx, target.Key(), gantry.LimiterSpec{MaxUnits: unitsOf(e.Config), Hold: time.Minute}, true)
 	if err != nil {
 		return engine.Sink{}, err
 	}
@@ -217,7 +222,11 @@ func (p *plans) sink(ctx context.Context, e gantry.Endpoint) (engine.Sink, error
 	if err != nil {
 		return engine.Sink{}, fmt.Errorf("sink %s: %w", e.Name, err)
 	}
+	if err := p.app.call(driver); err != nil {
+		return engine.Sink{}, fmt.Errorf("sink %s: %w", e.Name, err)
+	}
 	s := engine.Sink{Name: e.Name, Limiter: limiter, Sink: driver, Rejoin: e.Rejoin == gantry.RejoinOriginal}
+	p.hearConfirmations(s)
 	if local(target) {
 		s.Count = func(ctx context.Context, r io.ReadCloser) io.ReadCloser { return gate.Local(ctx, r, true) }
 	}

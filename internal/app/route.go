@@ -39,11 +39,11 @@ func (f *feed) lanes() []int32 {
 
 // ways finds where an arrival goes. If it goes nowhere, reason says why: no rule takes it, or one cannot be asked about
 // it and never can, so that nobody knows. Where asking again may help it is an error.
-func (in *intake) ways(ctx context.Context, f *feed, o gantry.Object, arrival int64) (to []way, reason gantry.Code, err error) {
+func (in *intake) ways(ctx context.Context, f *feed, o offer, arrival int64) (to []way, reason gantry.Code, err error) {
 	if f.routes == nil {
 		return []way{{f.plan, f.lane, f.collect}}, "", nil
 	}
-	s := &sight{in: in, feed: f, object: o, arrival: arrival}
+	s := &sight{in: in, feed: f, object: o.Object, arrival: arrival, came: o.came}
 	for _, r := range f.routes {
 		holds, err := s.holds(ctx, r.when)
 		if code, ever := hopeless(err); ever {
@@ -144,6 +144,7 @@ type sight struct {
 	feed    *feed
 	object  gantry.Object
 	arrival int64
+	came    *came
 	known   gantry.Facts
 	vars    map[string]any
 }
@@ -166,6 +167,13 @@ func (s *sight) holds(ctx context.Context, r gantry.Rule) (bool, error) {
 // find finds out facts. What the source tells about an object is control traffic, as its listing is; a part of the
 // object itself is a call on record.
 func (s *sight) find(ctx context.Context, facts gantry.Facts) error {
+	if facts.Has(gantry.FactHeader) && s.came != nil {
+		if s.came.Tags != nil {
+			s.vars["dicom"] = s.came.Tags
+		}
+		s.known |= gantry.FactHeader
+		facts &^= gantry.FactHeader
+	}
 	if facts == 0 {
 		return nil
 	}

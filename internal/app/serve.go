@@ -17,6 +17,7 @@ import (
 // Serve watches the sources of the pipelines, and those that they share, and runs tasks until ctx ends.
 func (a *App) Serve(ctx context.Context, pipelines []*gantry.Pipeline, shared ...gantry.Shared) error {
 	var feeds []*feed
+	a.openPort()
 	plans := map[string]*engine.Plan{}
 	for _, p := range pipelines {
 		plan, fs, err := a.feeds(ctx, p)
@@ -35,6 +36,11 @@ func (a *App) Serve(ctx context.Context, pipelines []*gantry.Pipeline, shared ..
 	if err := a.desk.open(feeds); err != nil {
 		return err
 	}
+	return a.answering(ctx, func(ctx context.Context) error { return a.watchAll(ctx, feeds) })
+}
+
+// watchAll runs tasks, and watches the sources of feeds.
+func (a *App) watchAll(ctx context.Context, feeds []*feed) error {
 	return a.Work(ctx, func(ctx context.Context, _ *scheduler.Session, in *intake) error {
 		a.desk.begin(ctx, in)
 		defer a.desk.end(in)
@@ -101,7 +107,7 @@ func (a *App) equip(f *feed, e gantry.Endpoint) (err error) {
 	if c, ok := e.Config.(prefixed); ok {
 		f.prefix = c.KeyPrefix()
 	}
-	return nil
+	return a.seat(f)
 }
 
 func inProgress(p *gantry.Pipeline) gantry.LimiterSpec {

@@ -53,7 +53,7 @@ func (p *plans) deferred(x *gantry.Pipeline, proc gantry.Processing, driver gant
 	d := &engine.Deferred{Deferral: *service.Deferral(), Service: service}
 	d.Callbacks = d.Callback != "" && p.app.hears()
 	d.Index = int16(slices.IndexFunc(x.Processors, func(y gantry.Processing) bool { return y.Name == proc.Name }))
-	if !d.Callbacks && d.Poll <= 0 {
+	if !d.Callbacks && d.Poll <= 0 && !d.Inbox {
 		return nil, gantry.Errorf(gantry.Unavailable, CodeNoCallbackURL, "processor %s: it answers by callback alone, and this process knows no address for that: set callback_url, or poll", proc.Name)
 	}
 	if !d.Callbacks && d.Callback != "" {

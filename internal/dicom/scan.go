@@ -100,7 +100,11 @@ type Info struct {
 // is passed on as it is, with a nil Info. Memory does not depend on the file but for 4 bytes for
 // each element of the open data sets, of which there are at most 65,536 in each.
 func Scan(r io.Reader, size int64, l Limits) (*Info, error) {
-	s := newScanner(r, size, l)
+	return newScanner(r, size, l).judged(size)
+}
+
+// judged runs the scanner to the end of the file.
+func (s *scanner) judged(size int64) (*Info, error) {
 	defer s.raw.free()
 	verdict := s.run()
 	if err := s.raw.drain(); err != nil {

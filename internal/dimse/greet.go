@@ -42,11 +42,15 @@ func (h *house) greet(a *Association, raw net.Conn) (admitted bool, err error) {
 	pdu, err := ac.encode()
 	if err != nil {
 		h.leave()
+		terms.Handler.Ended(err)
 		return false, a.turnDown(rejectNoReason())
 	}
 	a.peer = p.Peer
 	a.peer.Window = window
 	a.Handle(terms.Handler)
+	if h, ok := terms.Handler.(Attending); ok {
+		h.Attend(a)
+	}
 	a.establish(accepted, limitOf(terms.MaxPDU), window)
 	h.mu.Lock()
 	h.conns[raw] = a

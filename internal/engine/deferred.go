@@ -74,7 +74,7 @@ func (d *deferred) part(k gantry.PartKey) (unit, bool) {
 
 // hear gives the answers that came as callbacks, and one more than how many came to the task so far.
 func (d *deferred) hear(ctx context.Context) (int32, []gantry.Received, error) {
-	if !d.Callbacks && d.Callback == "" { // whoever submitted may have known an address
+	if !d.Callbacks && d.Callback == "" && !d.Inbox { // whoever submitted may have known an address
 		return 0, nil, nil
 	}
 	h, err := d.w.e.Tickets.Answers(ctx, d.w.task.Task, d.w.task.Leg, d.w.task.Stage, d.at)
@@ -87,6 +87,7 @@ func (d *deferred) hear(ctx context.Context) (int32, []gantry.Received, error) {
 			own = append(own, a)
 		}
 	}
+	d.haste(h.Due)
 	return h.Count + 1, own, nil
 }
 
@@ -227,7 +228,9 @@ func (d *deferred) send(ctx context.Context, u unit) error {
 	}
 	spec := gantry.CallSpec{Timeout: d.call.Timeout, Unit: gantry.UnitKept, Patience: unitWait, Intent: gantry.Intent{Op: gantry.OpSubmit}}
 	return w.attempt(ctx, d.call, u, spec, func(ctx context.Context, a *answer) (gantry.Ticket, error) {
-		return checkTicket(d.Service.Submit(ctx, w.request(u, a), address))
+		req := w.request(u, a)
+		req.Of.Try++
+		return checkTicket(d.Service.Submit(ctx, req, address))
 	})
 }
 

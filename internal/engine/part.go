@@ -159,6 +159,7 @@ func tried(err error) gantry.Kind {
 func (w *work) request(u unit, a *answer) *gantry.Request {
 	return &gantry.Request{
 		Key:   w.key(u.PartKey),
+		Of:    gantry.Submission{Task: w.task.Task, PartKey: u.PartKey, Try: u.Submits},
 		Items: u.sent,
 		Open: func(ctx context.Context, i int) (body, error) {
 			r, err := w.open(ctx, u.sent[i])

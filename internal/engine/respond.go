@@ -8,14 +8,8 @@ import (
 	"io"
 	"slices"
 
-	"golang.org/x/sync/errgroup"
-
-	"github.com/gantry-imaging/gantry/internal/fail"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
-
-// deliverSide is how many outputs of one task go to a sink side by side.
-const deliverSide = 8
 
 // delivered is one output with its place at the sink.
 type delivered struct {
@@ -41,6 +35,10 @@ func (w *work) respond(ctx context.Context) (gantry.Event, error) {
 	if err := w.digests(ctx); err != nil {
 		return "", err
 	}
+	c, err := w.confirmingOf(ctx)
+	if err != nil {
+		return "", err
+	}
 	apart := outputs
 	for i, s := range w.plan.Sinks {
 		outputs := apart
@@ -53,6 +51,11 @@ func (w *work) respond(ctx context.Context) (gantry.Event, error) {
 		if err != nil {
 			return "", err
 		}
+		outputs = s.picked(outputs)
+		c.gave(i, outputs)
+		if c.begun() {
+			continue
+		}
 		if err := w.deliverAll(ctx, int16(i), outputs); err != nil {
 			return "", err
 		}
@@ -60,17 +63,10 @@ func (w *work) respond(ctx context.Context) (gantry.Event, error) {
 			return "", err
 		}
 	}
+	if err := c.settle(ctx); err != nil {
+		return "", err
+	}
 	return gantry.Finish, nil
-}
-
-// seal delivers the manifest, after n outputs.
-func (w *work) seal(ctx context.Context, sink int16, n int, manifest []byte) error {
-	d := gantry.Delivery{Path: w.prefix() + gantry.ManifestName, About: w.aboutTask(gantry.ManifestName), Media: gantry.MediaJSON, Size: int64(len(manifest)),
-		SHA: sha256.Sum256(manifest), Manifest: true, Open: func(context.Context) (body, error) { return bytesBody(manifest), nil }}
-	fail.Point("before_manifest")
-	err := w.deliver(ctx, sink, gantry.OpManifest, int32(n), nil, d)
-	fail.Point("after_manifest")
-	return err
 }
 
 // prefix is the task's own place at a sink. Each leg has another, and so has a delivery after a manifest.
@@ -202,51 +198,6 @@ func suffix(kind string) string {
 		return ".mkv"
 	}
 	return ".bin"
-}
-
-func (w *work) deliverAll(ctx context.Context, sink int16, outputs []delivered) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(deliverSide)
-	halted := false
-	for i, x := range outputs {
-		if halted = w.halting(); halted {
-			break // what is under way goes on
-		}
-		g.Go(func() error {
-			d := gantry.Delivery{Path: x.path, About: w.aboutOutput(x), Media: x.Media, Size: x.Size, SHA: x.SHA,
-				Open: func(ctx context.Context) (body, error) { return w.open(ctx, x.Item) }}
-			fail.Point("before_put")
-			err := w.deliver(ctx, sink, gantry.OpPut, int32(i), []gantry.Item{x.Item}, d)
-			fail.Point("after_put")
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil || !halted {
-		return err
-	}
-	return errStop
-}
-
-// deliver makes one recorded call of a sink.
-func (w *work) deliver(ctx context.Context, sink int16, op gantry.Op, ordinal int32, items []gantry.Item, d gantry.Delivery) error {
-	s := w.plan.Sinks[sink]
-	spec := gantry.CallSpec{Priority: w.task.Priority, Intent: gantry.Intent{
-		Lease: w.task.Lease, Boundary: gantry.AtSink, Op: op, Limiter: s.Limiter, Pipeline: w.plan.ID,
-		Part: gantry.PartKey{Leg: w.task.Leg, Stage: w.task.Stage, Processor: s.Index, Ordinal: ordinal, Generation: w.task.Delivery},
-		Try:  w.task.Attempt + 1, ItemCount: int32(len(items)), ItemsSHA: itemsDigest(items)}}
-	return w.e.Caller.Call(gantry.WithHold(ctx, nil), spec, func(ctx context.Context) error {
-		if s.Count != nil {
-			open := d.Open
-			d.Open = func(ctx context.Context) (body, error) {
-				r, err := open(ctx)
-				if err != nil {
-					return nil, err
-				}
-				return s.Count(ctx, r), nil
-			}
-		}
-		return s.Sink.Deliver(ctx, d)
-	}, nil)
 }
 
 // digests fills in the SHA-256 of the task's own media that were never read whole, for the

@@ -84,6 +84,26 @@ func (w *work) clock(k gantry.PartKey) clock {
 	return w.clocks[k]
 }
 
+// haste has parts that are out asked for earlier: an inbox knows when their answer is complete.
+func (d *deferred) haste(list []gantry.DueAnswer) {
+	for _, x := range list {
+		k := gantry.PartKey{Leg: d.w.task.Leg, Stage: d.w.task.Stage, Processor: d.at, Ordinal: x.Ordinal, Generation: x.Generation}
+		if u, ok := d.part(k); ok && u.Status == gantry.PartOut {
+			d.w.dueBy(k, time.Now().Add(time.Duration(x.In)*time.Microsecond))
+		}
+	}
+}
+
+// dueBy has a part asked for at a time, if it would not be before.
+func (w *work) dueBy(k gantry.PartKey, at time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if c, ok := w.clocks[k]; ok && (c.due.IsZero() || at.Before(c.due)) {
+		c.due = at
+		w.clocks[k] = c
+	}
+}
+
 // waitOf is how long a part that has not ended needs nothing.
 func (w *work) waitOf(p gantry.Part) time.Duration {
 	d := w.plan.Calls[p.Stage][p.Processor].Deferred

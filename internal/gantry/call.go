@@ -10,9 +10,10 @@ const (
 	AtSource Boundary = iota
 	AtProcessor
 	AtSink
+	AtArchive // which is asked, and gives nothing but answers
 )
 
-var boundaryNames = [...]string{"source", "processor", "sink"}
+var boundaryNames = [...]string{"source", "processor", "sink", "archive"}
 
 // String gives the boundary's name.
 func (b Boundary) String() string { return boundaryNames[b] }
@@ -32,9 +33,10 @@ const (
 	OpTag      // marks an object whose tasks have ended, at its source
 	OpMove     // puts it elsewhere there
 	OpDelete   // deletes it there
+	OpConfirm  // asks a sink whether it keeps what was delivered
 )
 
-var opNames = [...]string{"get", "process", "put", "manifest", "submit", "collect", "callback", "tag", "move", "delete"}
+var opNames = [...]string{"get", "process", "put", "manifest", "submit", "collect", "callback", "tag", "move", "delete", "confirm"}
 
 // String gives the operation's name.
 func (o Op) String() string { return opNames[o] }

@@ -92,6 +92,7 @@ type Received struct {
 
 // Heard is what came to a task as callbacks.
 type Heard struct {
-	Count   int32      // of answers so far
-	Answers []Received // that were accepted and wait to be taken in
+	Count   int32       // of answers so far
+	Answers []Received  // that were accepted and wait to be taken in
+	Due     []DueAnswer // that an inbox holds and nobody took
 }

@@ -35,6 +35,7 @@ type Deferral struct {
 	Callback  SecretRef     // the secret that callbacks are signed with; empty: none are taken
 	Deadline  time.Duration // from the request to the answer
 	Heartbeat time.Duration // the longest silence of a service that is at work; 0: no sign of life is asked for
+	Inbox     bool          // answers come to an Inbox, which says when a ticket is to be polled
 }
 
 // Ticket is what a service gave for a request that it answers later.

@@ -25,6 +25,7 @@ const (
 	ChannelPoll    Channel = "poll"
 	ChannelWebhook Channel = "webhook"
 	ChannelSQS     Channel = "sqs"
+	ChannelStore   Channel = "c-store" // the object itself came
 )
 
 // Notice is what one message to a source came to, or that a channel is broken.

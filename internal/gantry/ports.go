@@ -62,7 +62,8 @@ type Processor interface {
 
 // Request is one call of a processor.
 type Request struct {
-	Key   string // the Idempotency-Key: the same for every try of the same part
+	Key   string     // the Idempotency-Key: the same for every try of the same part
+	Of    Submission // which it is of those of a processor that answers later
 	Items []Item
 	// Open reads the bytes of Items[i] from the start.
 	Open func(ctx context.Context, i int) (io.ReadCloser, error)

@@ -129,7 +129,8 @@ func (e *Egress) Transport() http.RoundTripper { return door{e} }
 func (e *Egress) Close() { e.transport.CloseIdleConnections() }
 
 // DialContext opens a TCP connection to the target for a call of another protocol. It marks the
-// call's first bytes both ways, and its last one when it is closed, which the end of ctx does too.
+// call's first bytes both ways, and its last one when it is closed, which the end of ctx does too. The connection is a
+// gantry.Keepable.
 func (e *Egress) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	m := meterFor(ctx)
 	host, port, err := net.SplitHostPort(address)
@@ -151,7 +152,8 @@ func (e *Egress) DialContext(ctx context.Context, network, address string) (net.
 		return nil, err
 	}
 	w.arm(m)
-	c := &callWire{wire: w, meter: m}
+	c := &callWire{wire: w, to: e.name}
+	c.meter.Store(m)
 	c.stop = context.AfterFunc(ctx, func() { w.Close() })
 	return c, nil
 }
@@ -162,30 +164,6 @@ func (e *Egress) dial(ctx context.Context, network, address string) (*wire, erro
 		return nil, err
 	}
 	return &wire{Conn: c}, nil
-}
-
-// callWire is the wire of one call of a driver that speaks its own protocol. It dies with the
-// call's ctx.
-type callWire struct {
-	*wire
-	meter *Meter
-	stop  func() bool
-}
-
-func (c *callWire) Read(p []byte) (int, error) {
-	n, err := c.wire.Read(p)
-	if n > 0 {
-		c.meter.Answered()
-	}
-	return n, err
-}
-
-// Close ends the call.
-func (c *callWire) Close() error {
-	c.stop()
-	err := c.wire.Close()
-	c.meter.LastByte()
-	return err
 }
 
 // control sees each address that a name led to, just before it is connected to: what is checked

@@ -38,6 +38,12 @@ func (w *wire) arm(m *Meter) {
 	w.state.Store(wireArmed)
 }
 
+// disarm leaves the wire to no call.
+func (w *wire) disarm() {
+	w.meter.Store(nil)
+	w.state.Store(wireIdle)
+}
+
 func (w *wire) fresh() bool { return w.state.Load() == wireFresh }
 
 // Write sets its marks before it writes, as the answer may be quicker than the return.
@@ -48,6 +54,9 @@ func (w *wire) Write(p []byte) (int, error) {
 		return n, err
 	}
 	m := w.meter.Swap(nil)
+	if m == nil { // disarmed at this moment
+		return w.Conn.Write(p)
+	}
 	first := m.beginAt(m.now())
 	n, err := w.Conn.Write(p)
 	fail.Point("after_first_byte")

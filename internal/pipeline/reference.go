@@ -13,6 +13,7 @@ func Reference(k Kinds) string {
 	r := &reference{kinds: kinds{k}}
 	r.section("The file", reflect.ValueOf(new(file)).Elem(), "")
 	r.section("`group`", reflect.ValueOf(new(group)).Elem(), "")
+	r.section("`expect` of `group`", reflect.ValueOf(new(archive)).Elem(), "archive")
 	r.section("`extract`", reflect.ValueOf(new(extract)).Elem(), "")
 	r.section("An entry of `stages`", reflect.ValueOf(new(stage)).Elem(), "")
 	r.section("An entry of `sources`", reflect.ValueOf(new(inlet)).Elem(), "source")
@@ -61,6 +62,10 @@ func (r *reference) section(title string, v reflect.Value, role string) {
 			if f.v.Kind() == reflect.Struct && !scalar(f.v.Type()) {
 				r.line("##### `%s` of `kind: %s`\n", f.name, kind)
 				r.table(schemaOf(f.v).fields)
+			}
+			if t := f.v.Type(); t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct {
+				r.line("##### Entries of `%s` of `kind: %s`\n", f.name, kind)
+				r.table(schemaOf(reflect.New(t.Elem()).Elem()).fields)
 			}
 		}
 	}

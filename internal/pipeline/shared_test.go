@@ -97,7 +97,7 @@ func TestSharedMistakes(t *testing.T) {
 		"incoming: {kind: dir, path: x, match: any, routes: [{to: a}]}":                                              `match: "any" is not one of first, all (did you mean "all"?)`,
 		"In: {kind: dir, path: x, routes: [{to: a}]}":                                                                `sources: "In" is no name; a name has 1 to 63 of a-z, 0-9 and -`,
 		"incoming: {kind: http, routes: [{to: a}]}":                                                                  `kind: an upload names its pipeline; a source of kind http stands in the pipeline's file`,
-		"incoming: {kind: dicom, routes: [{to: a}]}":                                                                 `kind: source "dicom" belongs to a later release`,
+		"incoming: {kind: dicomweb, routes: [{to: a}]}":                                                              `kind: source "dicomweb" belongs to a later release`,
 		"incoming: {kind: dir, path: x, when: 'true', routes: [{to: a}]}":                                            `unknown key "when"`,
 		"incoming: {kind: dir, path: x, auth: b, routes: [{to: a}]}":                                                 `auth: no credential "b"`,
 		"incoming: {kind: dir, path: x, routes: [{to: a}, {when: 'true', to: b}]}":                                   `nothing comes to this route: the one in line 3 takes everything, and match is first`,

@@ -38,7 +38,7 @@ func TestBlobUseIsComplete(t *testing.T) {
 		t.Fatal(err)
 	}
 	slices.Sort(tables)
-	if diff := cmp.Diff([]string{"arrival", "callback", "item"}, tables); diff != "" {
+	if diff := cmp.Diff([]string{"arrival", "callback", "inbox", "item"}, tables); diff != "" {
 		t.Errorf("tables with locations (-known +there):\n%s", diff)
 	}
 	for _, name := range tables {
@@ -72,7 +72,7 @@ func TestBlobUseIsIndexed(t *testing.T) {
 		}
 		plan.WriteString(line + "\n")
 	}
-	for _, index := range []string{"item_blob", "arrival_blob", "callback_blob"} {
+	for _, index := range []string{"item_blob", "arrival_blob", "callback_blob", "inbox_blob"} {
 		if !strings.Contains(plan.String(), index) {
 			t.Errorf("%s is not used:\n%s", index, plan.String())
 		}

@@ -103,7 +103,7 @@ where p.task_id = $1 and p.leg = $2 and p.stage = $3 and p.processor = $4 and p.
 order by p.ordinal limit $5`
 
 // Answers gives how many answers came to a task as callbacks so far, and those to one of a stage's
-// processors that wait to be taken in, at most 256. The number is read first: an answer that comes between the two is among those given, or
+// processors that wait to be taken in, at most 256, and when those are complete that an inbox holds. The number is read first: an answer that comes between the two is among those given, or
 // makes the number another one when it is compared.
 func (s *Store) Answers(ctx context.Context, task gantry.TaskID, leg, stage, processor int16) (h gantry.Heard, err error) {
 	b := &pgx.Batch{}
@@ -113,6 +113,10 @@ func (s *Store) Answers(ctx context.Context, task gantry.TaskID, leg, stage, pro
 			x.Task, x.Leg, x.Stage = task, leg, stage
 			return x, scanAnswer(row, &x)
 		})
+		return err
+	})
+	b.Queue(dueAnswersSQL, int64(task), leg, stage, processor).Query(func(rows pgx.Rows) (err error) {
+		h.Due, err = pgx.CollectRows(rows, pgx.RowToStructByPos[gantry.DueAnswer])
 		return err
 	})
 	err = s.pool.SendBatch(ctx, b).Close()

@@ -45,3 +45,28 @@ func TestCallbackPlans(t *testing.T) {
 		}
 	}
 }
+
+var scansInbox = regexp.MustCompile(`Seq Scan on (task|task_hot|part|awaited|awaited_study|inbox)\b`)
+
+// TestInboxPlans holds what is done for each answer that comes to the inbox to plans that do not grow with what is in it.
+func TestInboxPlans(t *testing.T) {
+	t.Parallel()
+	p := newPlans(t, false)
+	p.exec(`insert into part(task_id, ordinal, leg, stage, processor, status, first, count) select n % 2000 + 1, n / 2000, 0, 0, 0, 0, 0, 1 from generate_series(0, 19999) n`)
+	p.exec(`insert into awaited(task_id, ordinal, leg, stage, processor, generation, try, called, sent) select n % 2000 + 1, n / 2000, 0, 0, 0, 0, 1, 'A', '' from generate_series(0, 19999) n`)
+	p.exec(`insert into awaited_study select decode(md5(id::text), 'hex'), id from awaited`)
+	p.exec(`insert into inbox(awaited, size, verdict, class, instance, sha) select id, 0, 0, '', decode(md5(id::text), 'hex'), '' from awaited`)
+	for _, settings := range []bool{true, false} {
+		for name, c := range postgres.InboxForTest() {
+			if plan := p.explain(c[0], c[1:]...); scansInbox.MatchString(plan) {
+				t.Errorf("%s, with the scheduler's settings %v, reads a whole table:\n%s", name, settings, plan)
+			}
+		}
+		for _, table := range []string{"part", "awaited", "awaited_study", "inbox", "task", "task_hot"} {
+			p.exec(`vacuum analyze ` + table)
+		}
+		for name := range postgres.Planning {
+			p.exec(`reset ` + name)
+		}
+	}
+}

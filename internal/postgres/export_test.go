@@ -47,6 +47,18 @@ const (
 	StrandedSQL = strandedSQL
 )
 
+// The statements about what services send on connections of their own, by what they do, with arguments.
+func InboxForTest() map[string][]string {
+	part := []string{"1", "0::smallint", "0::smallint", "0::smallint"}
+	who := []string{"'x'::bytea", "'A'", "'B'", "'C'", "'SR'"}
+	return map[string][]string{
+		"complete": {completeSQL, "1"}, "studies": {studiesSQL, "1", "array['x'::bytea]"}, "take": {takeAnswersSQL, "1"},
+		"may": append([]string{mayAwaitSQL}, who...), "lock": {lockAwaitedSQL, "array[1::bigint, 2]"},
+		"judge": {awaitedSQL, "array[1::bigint, 2]", "'x'::bytea", "'y'::bytea"}, "replace": {replaceSQL, "1", "'x'::bytea", "'y'::bytea"},
+		"due": append([]string{dueAnswersSQL}, part...), "wake": {wakeInSQL, "1", "0"},
+	}
+}
+
 // FactsForTest are the statements of Facts, with their arguments for a task, by what they read.
 func FactsForTest(id string) map[string][]string {
 	return map[string][]string{"task": {factsSQL, id}, "processes": {processesSQL}, "ahead": {aheadSQL, id}, "parts": {factPartsSQL, id}, "calls": {openCallsSQL, id},
@@ -66,6 +78,11 @@ const (
 	SupersedeSQL = supersedeSQL
 	AgainSQL     = arriveAgainSQL
 	ReviveSQL    = reviveSQL
+	OpenSQL      = openSQL
+	ClaimAskSQL  = claimAskSQL
+	NextAskSQL   = nextAskSQL
+	AnsweredSQL  = answeredSQL
+	LockOpenSQL  = lockOpenSQL
 )
 
 // The statements about sources. $1 source, $2 ref_mac; $1 lane, $2 tasks.

@@ -1,6 +1,6 @@
 // Command benchmark measures gantry beside what it is compared with, in one run on one machine: a
 // call on record beside a bare HTTP client, a claim from a long queue beside one from a short queue,
-// transitions, the processes at rest, and media beside ffmpeg, dcmtk and unzip. Read main.go (flags,
+// transitions, the processes at rest, media beside ffmpeg, dcmtk and unzip, and DICOM beside dcmtk and Orthanc. Read main.go (flags,
 // sections), bed.go (cluster, sessions), calls.go and service.go (calls), claims.go, transitions.go,
 // processes.go, versus.go with media.go and archive.go, usage.go (processor time) and report.go.
 // BENCH_OUT names a file for the figures as one JSON object.
@@ -42,6 +42,8 @@ type settings struct {
 	objects     int   // in a bucket
 	objectBytes int64 // of the one large object
 	keys        int   // in a bucket that is listed whole
+
+	images int // sent by C-STORE
 }
 
 func main() {
@@ -58,7 +60,7 @@ func main() {
 	flag.StringVar(&s.queues, "sqsd", "", "an SQS server; without it nothing comes through a queue")
 	flag.BoolVar(&s.short, "short", false, "fewer rounds, claims and tasks")
 	flag.StringVar(&s.binary, "gantry", "", "the gantry binary; without it the processes are not measured")
-	flag.StringVar(&s.only, "only", "", "what to run, with commas between: calls, latency, claims, transitions, processes, rivals, whole, idle, idlecall, bigtask, limits, takeover, parked, webhook, sqs, drop, bigobject, reconcile, video, scan, frames, zip, or one kind of calls such as 100k; without it all")
+	flag.StringVar(&s.only, "only", "", "what to run, with commas between: calls, latency, claims, transitions, processes, rivals, whole, idle, idlecall, bigtask, limits, takeover, parked, webhook, sqs, drop, bigobject, reconcile, receive, send, study, video, scan, frames, zip, or one kind of calls such as 100k; without it all")
 	flag.StringVar(&s.profile, "profile", "", "file for a processor profile of this process")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -88,10 +90,12 @@ func (s settings) sized() settings {
 	s.parked = 10_000
 	s.slices, s.zipBytes = 20, 2<<30
 	s.objects, s.objectBytes, s.keys = 10_000, 5<<30, 1_000_000
+	s.images = 400
 	if s.short {
 		s.parked = 1000
 		s.slices, s.zipBytes = 10, 256<<20
 		s.objects, s.objectBytes, s.keys = 1000, 512<<20, 100_000
+		s.images = 100
 		s.rounds, s.claims, s.tasks, s.pings = 3, 200, 5000, 60
 	}
 	return s
@@ -131,6 +135,7 @@ func measure(ctx context.Context, s settings) error {
 		{"transitions", measureTransitions}, {"processes", measureProcesses},
 		{"rivals", measureRivals}, {"whole", measureWhole}, {"idle", measureIdleStart}, {"idlecall", measureIdleCall}, {"bigtask", measureBigTask}, {"limits", measureLimits}, {"takeover", measureTakeover}, {"parked", measureParked},
 		{"webhook", measureWebhook}, {"sqs", measureQueue}, {"drop", measureBucketDrop}, {"bigobject", measureBigObject}, {"reconcile", measureReconcile},
+		{"receive", measureReceive}, {"send", measureSend}, {"study", measureStudy},
 		{"video", measureVideo}, {"scan", measureScan}, {"frames", measureFrames}, {"zip", measureZip},
 	} {
 		if !s.runs(x.name) && !(x.name == "calls" && s.runsAnyCalls()) {

@@ -16,7 +16,7 @@ func TestDrivers(t *testing.T) {
 	t.Parallel()
 	r := all.Drivers()
 	for role, want := range map[gantry.Boundary][]string{
-		gantry.AtSource: {"dir", "http", "s3"}, gantry.AtProcessor: {"http"}, gantry.AtSink: {"dir", "http", "s3"},
+		gantry.AtSource: {"dicom", "dir", "http", "s3"}, gantry.AtProcessor: {"http"}, gantry.AtSink: {"dir", "http", "s3"},
 	} {
 		if diff := cmp.Diff(want, r.Kinds(role)); diff != "" {
 			t.Errorf("kinds at %s (-want +got):\n%s", role, diff)

@@ -7,6 +7,7 @@ package dicom
 import (
 	"context"
 	"net/netip"
+	"time"
 
 	"github.com/gantry-imaging/gantry/internal/dimse"
 	"github.com/gantry-imaging/gantry/internal/gantry"
@@ -18,6 +19,9 @@ type Instance struct {
 	Class, UID, Transfer string            // checked: valid UIDs that agree with the data set's own
 	Tags                 map[string]string // by keyword, as dicom.Tags gives them
 	SHA                  gantry.Digest     // of the data set as it came
+	Size                 int64             // of the same, in bytes
+	Began                time.Time         // when its first byte was waited for
+	Took                 time.Duration     // until its last
 	Staged               gantry.Staged     // the Part 10 file: file meta information of ours, then the data set as it came
 }
 
@@ -48,6 +52,17 @@ type Place struct {
 	Key    string // file of its key
 	CA     string // file of the authorities of client certificates; empty: none is asked for
 	Last   bool   // asked after the others of the title
+
+	Most     int   // associations to the title at once; 0: as many as to the address
+	PerPeer  int   // of these, of one calling AE title at one address; 0: as many
+	MaxBytes int64 // of an instance's data set; 0: 4 GiB
+	Commit   bool  // storage commitment is spoken of there, in whatever direction
+}
+
+// Watching is a Desk that wants to know of the associations to its title, and of those that were turned away at its address.
+type Watching interface {
+	Desk
+	Visited(v gantry.Visit)
 }
 
 // Called is a source, sink or processor that peers call on associations of their own.

@@ -1,0 +1,227 @@
+package app
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	dicomdriver "github.com/gantry-imaging/gantry/internal/driver/dicom"
+	"github.com/gantry-imaging/gantry/internal/fail"
+	"github.com/gantry-imaging/gantry/internal/gantry"
+	"github.com/gantry-imaging/gantry/internal/postgres"
+)
+
+// came is an object that came with its bytes.
+type came struct {
+	gantry.Inbound
+	known    bool       // these bytes were on record
+	recorded chan error // how the commit of its record ended; nil: none was begun
+	location string     // of its bytes
+}
+
+// settle makes the bytes durable, unless they are kept already, and begins to put on record that they came: by then nothing
+// is left that could keep them from being taken but the database itself, and the arrival is committed beside it.
+func (c *came) settle(ctx context.Context, in *intake, f *feed, a *gantry.Arrival) error {
+	kept, err := in.keepings.kept(ctx, postgres.Version{Source: a.Source, RefMAC: a.RefMAC, Version: a.Version})
+	if err != nil {
+		return err
+	}
+	switch {
+	case kept.Location != "":
+		c.known = true
+		a.SHA, a.Size, a.Location = kept.SHA, kept.Size, kept.Location
+	case kept.Others && c.Once:
+		return gantry.Errorf(gantry.Illegal, gantry.CodeDuplicate, "take object: other bytes are kept under its name")
+	default:
+		a.SHA, a.Size = c.Staged.SHA(), c.Staged.Size()
+		if a.Location, err = c.Staged.Commit(ctx); err != nil {
+			return err
+		}
+	}
+	fail.Point("after_received")
+	c.recorded = make(chan error, 1)
+	intent := gantry.Intent{Boundary: gantry.AtSource, Op: gantry.OpGet, Limiter: f.limiter, Arrival: a.ID, Pipeline: f.plan.ID,
+		Part: gantry.PartKey{Processor: f.index}, Try: 1}
+	out := gantry.Outcome{Took: c.Took, RespSize: c.Size, RespSHA: c.SHA}
+	go func() { c.recorded <- in.gate.Came(ctx, intent, out) }()
+	return nil
+}
+
+// receiving takes what a feed's source receives.
+type receiving struct {
+	app  *App
+	feed *feed
+	once *names
+}
+
+var _ gantry.Receiver = (*receiving)(nil)
+
+// Received makes an object durable, and what is made of it, with its record.
+func (r *receiving) Received(ctx context.Context, x gantry.Inbound) (known bool, err error) {
+	began := time.Now()
+	in, ctx, done, err := r.app.desk.now(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer done()
+	if x.Once {
+		leave, err := r.once.enter(ctx, x.Ref)
+		if err != nil {
+			return false, err
+		}
+		defer leave()
+	}
+	c := &came{Inbound: x}
+	o := offer{Object: gantry.Object{Ref: x.Ref, Name: x.Name, Version: x.Version, Size: x.Staged.Size(), At: x.Began}, limit: maxOriginal, came: c}
+	got, err := in.take(ctx, r.feed, o, "")
+	if c.recorded != nil {
+		if rerr := <-c.recorded; err == nil {
+			err = rerr
+		}
+	}
+	switch {
+	case err != nil:
+		return false, err
+	case got.away != "":
+		return false, gantry.Errorf(gantry.Illegal, got.away, "take object: no pipeline takes it")
+	}
+	if got.new {
+		r.feed.ledger.took(string(gantry.ChannelStore), o.Object, time.Now())
+	}
+	if got.id != "" {
+		r.app.Log.Info("accepted", "source", r.feed.name, "task", got.id)
+	}
+	r.app.Metrics.Received(r.feed.name, c.known, x.Size, x.Took+time.Since(began))
+	return c.known, nil
+}
+
+// OnRecord tells which objects are kept.
+func (r *receiving) OnRecord(ctx context.Context, refs []string) ([]bool, error) {
+	list := make([]postgres.Version, len(refs))
+	mac := gantry.MACs(r.app.Key, "ref", r.feed.name)
+	for i, ref := range refs {
+		list[i] = postgres.Version{Source: r.feed.name, RefMAC: mac(ref)}
+	}
+	kept, err := r.app.Store.Kept(ctx, list)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]bool, len(refs))
+	for i, x := range kept {
+		out[i] = x.Others || x.Location != ""
+	}
+	return out, nil
+}
+
+// Visited puts a step of a peer's stay on record.
+func (r *receiving) Visited(v gantry.Visit) {
+	r.app.Metrics.Visited(r.feed.name, v)
+	r.feed.ledger.visited(v)
+	x := gantry.Control{ControlKey: r.feed.control(), To: v.At, Took: v.Took, RespSize: v.Size, Kind: v.Kind, Code: v.Code}
+	if v.Step != gantry.VisitBegan {
+		r.app.control.Count(x)
+	}
+	log := r.app.Log.Info
+	if v.Code != "" {
+		log = r.app.Log.Warn
+	}
+	log("association", "source", r.feed.name, "step", v.Step.String(), "code", string(v.Code), "stored", v.In, "refused", v.Not,
+		"bytes", v.Size, "took", slog.DurationValue(v.Took.Round(time.Millisecond)))
+}
+
+// visited keeps a step for the status of the source.
+func (l *ledger) visited(v gantry.Visit) {
+	l.change(func(r *postgres.SourceReport) {
+		channel := v.Step.String()
+		c := l.channels[channel]
+		if c == nil {
+			c = &postgres.ChannelReport{Channel: channel}
+			l.channels[channel] = c
+		}
+		c.Told++
+		if v.At.After(c.At) {
+			c.At = v.At
+		}
+		if v.Code != "" {
+			r.Code, r.ErrorKind, r.FailedAt = v.Code, v.Kind, v.At
+		}
+	})
+}
+
+// names lets one at a time be at a name.
+type names struct {
+	mu   sync.Mutex
+	held map[string]chan struct{}
+}
+
+func (n *names) enter(ctx context.Context, name string) (leave func(), err error) {
+	for {
+		n.mu.Lock()
+		busy, ok := n.held[name]
+		if !ok {
+			mine := make(chan struct{})
+			n.held[name] = mine
+			n.mu.Unlock()
+			return func() {
+				n.mu.Lock()
+				delete(n.held, name)
+				n.mu.Unlock()
+				close(mine)
+			}, nil
+		}
+		n.mu.Unlock()
+		select {
+		case <-busy:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// openPort makes the port on which peers call this process.
+func (a *App) openPort() {
+	a.port = dicomdriver.NewPort(dicomdriver.Options{Blobs: a.desk.blobs, Grace: a.Grace, Log: a.Log, Now: time.Now})
+}
+
+// call gives a driver that peers call its place on the port, in a process that has one.
+func (a *App) call(driver any) error {
+	c, ok := driver.(dicomdriver.Called)
+	if !ok || a.port == nil {
+		return nil
+	}
+	return a.port.Add(c)
+}
+
+// seat gives a feed's source, if objects are sent to it, somebody who takes them, and its place on the port.
+func (a *App) seat(f *feed) error {
+	if s, ok := f.source.(gantry.Receiving); ok && a.port != nil {
+		s.Receive(&receiving{a, f, &names{held: map[string]chan struct{}{}}})
+	}
+	return a.call(f.source)
+}
+
+// answering works while peers can call, and for as long after ctx ends as what they began is under way.
+func (a *App) answering(ctx context.Context, work func(context.Context) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	working, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g.Go(func() error {
+		defer stop()
+		return a.port.Serve(ctx)
+	})
+	g.Go(func() error { return work(working) })
+	return g.Wait()
+}
+
+// blobs gives where bytes that come are staged.
+func (d *desk) blobs() (gantry.Blobs, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.in == nil {
+		return nil, noLease()
+	}
+	return d.in.blobs, nil
+}
