@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"time"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
@@ -16,7 +17,7 @@ func (h *house) greet(a *Association, raw net.Conn) (admitted bool, err error) {
 	a.link.mu.Lock()
 	a.link.cut = time.Now().Add(a.link.times.Associate)
 	a.link.mu.Unlock()
-	m, err := a.asked()
+	m, err := a.asked(h.large)
 	if err != nil {
 		return false, err
 	}
@@ -41,6 +42,7 @@ func (h *house) greet(a *Association, raw net.Conn) (admitted bool, err error) {
 	pdu, err := ac.encode()
 	if err != nil {
 		h.leave()
+		terms.Handler.Ended(err)
 		return false, a.turnDown(rejectNoReason())
 	}
 	a.peer = p.Peer
@@ -64,8 +66,8 @@ func (h *house) greet(a *Association, raw net.Conn) (admitted bool, err error) {
 	return true, nil
 }
 
-// asked reads an A-ASSOCIATE-RQ (Sta2).
-func (a *Association) asked() (*associate, error) {
+// asked reads an A-ASSOCIATE-RQ (Sta2). It waits for a token of large before it reads a large one.
+func (a *Association) asked(large chan struct{}) (*associate, error) {
 	h, err := readHeader(a.in, a.scratch[:])
 	if err != nil {
 		return nil, a.unasked(err)
@@ -85,8 +87,7 @@ func (a *Association) asked() (*associate, error) {
 		}
 		return nil, f.err
 	}
-	body, err := readBody(a.in, h.length)
-	a.rest -= uint32(len(body))
+	body, err := a.requestBody(h.length, large)
 	if err != nil {
 		return nil, a.unasked(err)
 	}
@@ -97,6 +98,23 @@ func (a *Association) asked() (*associate, error) {
 		return nil, f.err
 	}
 	return m, nil
+}
+
+// requestBody reads what follows a request's header.
+func (a *Association) requestBody(n uint32, large chan struct{}) ([]byte, error) {
+	if n > usual {
+		late := time.NewTimer(a.link.times.Associate)
+		defer late.Stop()
+		select {
+		case large <- struct{}{}:
+			defer func() { <-large }()
+		case <-late.C:
+			return nil, os.ErrDeadlineExceeded
+		}
+	}
+	body, err := readBody(a.in, n)
+	a.rest -= uint32(len(body))
+	return body, err
 }
 
 // unasked is the error of a connection on which no whole request came.

@@ -92,7 +92,7 @@ func TestFragmentsOfAnySize(t *testing.T) {
 	shapes["one byte each"] = single
 	for name, b := range shapes {
 		for _, slow := range []bool{false, true} {
-			h.sums = map[string][32]byte{}
+			h.clear()
 			r := greeted(t, up.address)
 			if slow {
 				for i := range b {
@@ -283,6 +283,42 @@ func TestSilentAndSlowPeers(t *testing.T) {
 
 func storeHalf() []byte {
 	return slices.Concat(pdata(pdv(3, controlCommand|controlLast, storeCommand("1.2.3"))), pdata(pdv(3, 0, noise(10))))
+}
+
+// TestLargeRequests: few of them are read at once, and others do not wait for them.
+func TestLargeRequests(t *testing.T) {
+	s := serverOf(newShelf())
+	s.Timeouts = brief
+	s.Timeouts.Associate = 2 * time.Second
+	up := serve(t, s, time.Second)
+	large := request(t, func(m *associate) {
+		for i := range m.contexts {
+			m.contexts[i].transfer = slices.Repeat(m.contexts[i].transfer[:1], 250)
+		}
+		m.user.identity = &Identity{Type: 5, Primary: make([]byte, 60_000)}
+	})
+	if len(large) < usual {
+		t.Fatalf("%d bytes", len(large))
+	}
+	var slow []raw
+	for range largeAtOnce {
+		r := rawTo(t, up.address)
+		r.say(large[:100])
+		slow = append(slow, r)
+	}
+	time.Sleep(100 * time.Millisecond)
+	works(t, up.address)
+	r := rawTo(t, up.address)
+	r.say(large)
+	_ = r.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+	if n, err := r.Read(make([]byte, 1)); n != 0 || !timeout(err) {
+		t.Errorf("a large request is answered while %d others are read: %d %v", largeAtOnce, n, err)
+	}
+	_ = slow[0].Close()
+	r.expect(pduAssociateAC)
+	for _, r := range append(slow[1:], r) {
+		_ = r.Close()
+	}
 }
 
 // TestPatienceWithOperations: while an operation of the peer is under way, it is not the peer who is idle.

@@ -274,7 +274,7 @@ func TestReleaseCollision(t *testing.T) {
 	near, far := pair(t)
 	b := newAssociation(t.Context(), near, false, brief)
 	go func() {
-		h := &house{server: serverOf(newShelf()), base: t.Context(), most: 1, conns: map[net.Conn]*Association{}}
+		h := &house{server: serverOf(newShelf()), base: t.Context(), most: 1, conns: map[net.Conn]*Association{}, large: make(chan struct{}, 1)}
 		_, _ = h.greet(b, near)
 		b.read()
 	}()

@@ -18,6 +18,8 @@ const (
 	waiting     = 64                     // connections beyond twice the most, that ask or are rejected
 	quietTime   = 500 * time.Millisecond // of an association that a drain ends
 	drainLook   = 50 * time.Millisecond
+	usual       = 64 << 10 // bytes that a request seldom exceeds
+	largeAtOnce = 8        // requests over that are read at once, so that many do not hold much
 )
 
 // Server accepts associations.
@@ -36,7 +38,7 @@ type Server struct {
 func (s *Server) Serve(ctx context.Context, l net.Listener, grace time.Duration) error {
 	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	h := &house{server: s, base: base, most: s.Most, conns: map[net.Conn]*Association{}}
+	h := &house{server: s, base: base, most: s.Most, conns: map[net.Conn]*Association{}, large: make(chan struct{}, largeAtOnce)}
 	if h.most <= 0 {
 		h.most = defaultMost
 	}
@@ -63,6 +65,7 @@ type house struct {
 	server *Server
 	base   context.Context
 	most   int
+	large  chan struct{} // holds a token for each large request that is being read
 	under  sync.WaitGroup
 
 	mu       sync.Mutex

@@ -213,8 +213,7 @@ func TestDrain(t *testing.T) {
 		}
 		stored <- err
 	}()
-	eventually(t, func() bool { return busy.pack.n == 0 && len(busy.sending) == 0 && len(h.ends) == 0 })
-	time.Sleep(50 * time.Millisecond)
+	eventually(t, func() bool { return h.read.Load() == 1 })
 	began := time.Now()
 	ended := make(chan error, 1)
 	go func() { ended <- up.stop() }()
