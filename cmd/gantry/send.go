@@ -81,6 +81,9 @@ func (s *sendCmd) Run(ctx context.Context, c console) error {
 		}
 	}}
 	committed, err := t.all(ctx, list)
+	if _, wrong := errors.AsType[usageError](err); wrong {
+		return err
+	}
 	if err != nil {
 		fmt.Fprintln(c.err, "gantry:", err)
 	}
