@@ -45,6 +45,7 @@ type delivery struct {
 	Reason    string `json:"reason,omitempty"` // one word, if there was no response
 	Text      string `json:"text,omitempty"`   // for a person
 	Committed *bool  `json:"committed,omitempty"`
+	Unkept    string `json:"not_committed,omitempty"` // why it is not
 }
 
 func (d *delivery) pair() pair { return pair{d.Class, d.Transfer} }

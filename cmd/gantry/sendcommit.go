@@ -115,7 +115,7 @@ func (k *keeper) confirm(ctx context.Context, list []*delivery) error {
 
 func (d *delivery) unkept(why string) {
 	no := false
-	d.Committed, d.Text = &no, why
+	d.Committed, d.Unkept = &no, why
 }
 
 // ask makes one request and waits for its answer.
