@@ -263,3 +263,45 @@ func TestWindowWithOurselves(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// hasty is a handler that refuses an instance before it has it.
+type hasty struct {
+	archive
+	with *Association
+	got  chan int64
+}
+
+func (h *hasty) Attend(a *Association) { h.with = a }
+
+// TestEarlyAnswerOverTCP brings the message to its end when the peer refuses early: the peer reads a whole data set, which is short.
+func TestEarlyAnswerOverTCP(t *testing.T) {
+	const size = 200_000_000
+	h, done := &hasty{got: make(chan int64, 1)}, make(chan struct{})
+	h.store = func(ctx context.Context, r StoreRequest) Response {
+		c := command{field: fieldStore | fieldResponse, respondedTo: 1, class: r.Class, instance: r.Instance, status: StatusOutOfResources}
+		if err := h.with.send(ctx, message{context: r.Context.ID, command: c.encode()}); err != nil {
+			t.Error(err)
+		}
+		n, err := io.Copy(io.Discard, r.Data)
+		if err != nil {
+			t.Error(err)
+		}
+		h.got <- n
+		<-done // the second answer that follows is one too many
+		return Response{}
+	}
+	s := serve(t, serverOf(h), time.Second)
+	us := ask(t, s.address, plain())
+	to, _ := us.Find(ctImage, "")
+	r, err := us.Store(t.Context(), StoreRequest{Context: to, Class: ctImage, Instance: "1.2", Data: io.LimitReader(zeros{}, size)})
+	wantStatus(t, r, err, StatusOutOfResources)
+	if n := <-h.got; n >= size/2 {
+		t.Errorf("%d bytes went", n)
+	}
+	us.Abort()
+	close(done)
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
