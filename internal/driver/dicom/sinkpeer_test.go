@@ -206,7 +206,7 @@ func TestSinkOrthanc(t *testing.T) {
 	s := openSink(t, c, drivertest.Egress(t))
 	answers := make(chan gantry.Answer, 8)
 	s.Tell(func(_ context.Context, a gantry.Answer) (bool, error) { answers <- a; return true, nil })
-	standing(t, s)
+	answerAt(t, s)
 	var list []gantry.Delivery
 	for _, name := range dimsetest.NewStudy(t, 4, 32).Files {
 		b, err := os.ReadFile(name)
@@ -238,8 +238,8 @@ func TestSinkOrthanc(t *testing.T) {
 	}
 }
 
-// standing gives somebody a port of his own until the test ends.
-func standing(t *testing.T, c Called) {
+// answerAt gives somebody a port of his own until the test ends.
+func answerAt(t *testing.T, c Called) {
 	t.Helper()
 	p := NewPort(Options{Blobs: func() (gantry.Blobs, error) { return nil, gantry.Errorf(gantry.Unavailable, "none", "no blobs") }, Now: time.Now, Grace: time.Second})
 	if err := p.Add(c); err != nil {
