@@ -167,6 +167,10 @@ func TestCommittedByAnotherProcess(t *testing.T) {
 	if len(asked) != 1 || len(asked[0].Instances) != 3 {
 		t.Fatalf("asked %+v", asked)
 	}
+	why, err := y.Why(t.Context(), y.tasks()[0].ID)
+	if err != nil || !strings.Contains(fmt.Sprint(why), "It waits for sink pacs to say whether it keeps the 3 files that it got") {
+		t.Errorf("%+v, %v", why, err)
+	}
 	y.kill(stop)
 	y.serve("")
 	other := asked[0]
