@@ -122,7 +122,7 @@ func TestReportsUntilQuiet(t *testing.T) {
 func TestStrangeReports(t *testing.T) {
 	t.Parallel()
 	c := newClinic(t, "within: 10m", "task")
-	c.serve("")
+	stop := c.serve("")
 	c.put("a.zip", studyOf(t, someStudy, 0, 2))
 	c.waiting(2)
 	for name, x := range map[string]struct {
@@ -143,10 +143,13 @@ func TestStrangeReports(t *testing.T) {
 	}
 	c.sends("2.25.2", someStudy, instanceOf(1))
 	c.holdReports(c.done(20*time.Second).ID, "2.25.2")
-	c.until("who was turned away is on record", 20*time.Second, func() bool {
-		return c.count(`select count(*) from control_traffic where error_code = 'nobody_takes_it'`) == 2 &&
-			c.count(`select count(*) from control_traffic where error_code in ('called_ae', 'calling_ae')`) == 2
-	})
+	stop()
+	if n := c.count(`select count(*) from control_traffic where error_code = 'nobody_takes_it'`); n != 2 {
+		t.Errorf("%d rows of what was not taken, want 2", n)
+	}
+	if n := c.count(`select count(*) from control_traffic where error_code in ('called_ae', 'calling_ae')`); n != 2 {
+		t.Errorf("%d rows of who was turned away, want 2", n)
+	}
 }
 
 // TestReportsOfParts gives each of the images its own report, in whatever order they come.
