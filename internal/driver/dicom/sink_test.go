@@ -2,12 +2,16 @@ package dicom
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -387,4 +391,38 @@ func TestSinkOnRecord(t *testing.T) {
 	if m.HasBegun() {
 		t.Error("a call of which nothing was sent has begun")
 	}
+}
+
+// TestSinkConformance is what every sink of its kind must do.
+func TestSinkConformance(t *testing.T) {
+	t.Parallel()
+	drivertest.Archive(t, func(t *testing.T) drivertest.Shelf {
+		a := archiveAt(t, &archive{}, nil)
+		var mu sync.Mutex
+		paths, heads := map[string]string{}, map[string][]byte{}
+		return drivertest.Shelf{
+			Sink: openSink(t, configTo(t, a.address), drivertest.Egress(t)),
+			Body: func(path string, n int, seed uint64) []byte {
+				sum := sha256.Sum256([]byte(path))
+				uid := fmt.Sprintf("2.25.%d", binary.BigEndian.Uint64(sum[:]))
+				file, dataset := part10(classCT, uid, dimse.ExplicitLE, n)
+				file[len(file)-1] = byte(seed)
+				mu.Lock()
+				defer mu.Unlock()
+				paths[uid], heads[uid] = path, file[:len(file)-len(dataset)]
+				return file
+			},
+			List: func() (map[string][]byte, error) {
+				a.mu.Lock()
+				defer a.mu.Unlock()
+				mu.Lock()
+				defer mu.Unlock()
+				out := map[string][]byte{}
+				for uid, dataset := range a.got {
+					out[paths[uid]] = slices.Concat(heads[uid], dataset)
+				}
+				return out, nil
+			},
+		}
+	})
 }
