@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"time"
@@ -181,13 +182,19 @@ func (t *transfer) batch(ctx context.Context, list []*delivery) (left []*deliver
 		if err == nil {
 			continue
 		}
-		if !answered || ctx.Err() != nil {
+		if ctx.Err() != nil || !answered && !ofFile(err) {
 			return list[i+1:], err
 		}
 		return list[i+1:], nil
 	}
 	release(a, t.Timeout)
 	return nil, nil
+}
+
+// ofFile tells whether an association was given up for what is wrong with a file, and not with the peer.
+func ofFile(err error) bool {
+	_, reading := errors.AsType[*fs.PathError](err)
+	return reading || gantry.KindOf(err) == gantry.Illegal
 }
 
 // store sends one file. Its error is one of the association, which is of no use any more.
