@@ -27,7 +27,7 @@ func answerOf() Dataset {
 func TestDatasetRoundTrip(t *testing.T) {
 	for _, transfer := range []string{ImplicitLE, ExplicitLE} {
 		want := answerOf()
-		b, err := want.encode(transfer)
+		b, err := want.Encode(transfer)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -54,7 +54,7 @@ func TestDatasetBytes(t *testing.T) {
 		ExplicitLE: "\x08\x00\x99\x11SQ\x00\x00\x12\x00\x00\x00" + "\xfe\xff\x00\xe0\x0a\x00\x00\x00" + "\x08\x00\x55\x11UI\x02\x009\x00" +
 			"\x09\x00\x10\x10UN\x00\x00\x02\x00\x00\x00ab" + "\x20\x00\x0d\x00UI\x04\x001.2\x00",
 	} {
-		got, err := d.encode(transfer)
+		got, err := d.Encode(transfer)
 		if err != nil || string(got) != want {
 			t.Errorf("%s:\ngot  %q, %v\nwant %q", transfer, got, err, want)
 		}
@@ -176,15 +176,15 @@ func TestDatasetWriteRefuses(t *testing.T) {
 		"too deep":  {deep, gantry.CodeTooLarge},
 		"too many":  {Dataset{sequence(8, 0x1111, many...)}, gantry.CodeTooLarge},
 	} {
-		if _, err := c.d.encode(ExplicitLE); gantry.KindOf(err) != gantry.Illegal || gantry.CodeOf(err) != c.code {
+		if _, err := c.d.Encode(ExplicitLE); gantry.KindOf(err) != gantry.Illegal || gantry.CodeOf(err) != c.code {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := (Dataset{}).encode(DeflatedLE); gantry.CodeOf(err) != gantry.CodeUnsupportedFormat {
+	if _, err := (Dataset{}).Encode(DeflatedLE); gantry.CodeOf(err) != gantry.CodeUnsupportedFormat {
 		t.Errorf("deflated: %v", err)
 	}
 	deepest := deep[0].Items[0]
-	if _, err := deepest.encode(ExplicitLE); err != nil {
+	if _, err := deepest.Encode(ExplicitLE); err != nil {
 		t.Errorf("one sequence less: %v", err)
 	}
 }
@@ -192,7 +192,7 @@ func TestDatasetWriteRefuses(t *testing.T) {
 // FuzzDataset reads what may be no data set; what is one, and can be written, is written the same again.
 func FuzzDataset(f *testing.F) {
 	for _, transfer := range []string{ImplicitLE, ExplicitLE} {
-		b, _ := answerOf().encode(transfer)
+		b, _ := answerOf().Encode(transfer)
 		f.Add(b, transfer == ImplicitLE)
 	}
 	f.Add(open("UN", element(0x0008, 0x1155, []byte("1.2\x00")...)), false)
@@ -209,7 +209,7 @@ func FuzzDataset(f *testing.F) {
 		}
 		_ = d.Get(0x0008, 0x0018)
 		_, _ = commitmentOf(d)
-		once, err := d.encode(transfer)
+		once, err := d.Encode(transfer)
 		if err != nil {
 			return
 		}
@@ -217,7 +217,7 @@ func FuzzDataset(f *testing.F) {
 		if err != nil {
 			t.Fatalf("read what was written: %v", err)
 		}
-		if twice, err := again.encode(transfer); err != nil || !bytes.Equal(once, twice) {
+		if twice, err := again.Encode(transfer); err != nil || !bytes.Equal(once, twice) {
 			t.Fatalf("written differently, %v", err)
 		}
 	})
@@ -233,7 +233,7 @@ func TestCommitmentRoundTrip(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, err := d.encode(transfer)
+		b, err := d.Encode(transfer)
 		if err != nil {
 			t.Fatal(err)
 		}

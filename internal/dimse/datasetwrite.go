@@ -8,10 +8,10 @@ import (
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
-// encode writes the data set in implicit or explicit VR little endian, its elements in the order of their tags, sequences and items
+// Encode writes the data set in implicit or explicit VR little endian, its elements in the order of their tags, sequences and items
 // with their lengths. Errors: Illegal malformed_dataset for an element that is there twice, has no VR that explicit VR can say, or
 // is too long for it; Illegal too_large as in decodeDataset; Illegal unsupported_format for another transfer syntax.
-func (d Dataset) encode(transfer string) ([]byte, error) {
+func (d Dataset) Encode(transfer string) ([]byte, error) {
 	if !heldSyntax(transfer) {
 		return nil, gantry.Errorf(gantry.Illegal, gantry.CodeUnsupportedFormat, "write data set: not in implicit or explicit VR little endian")
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -271,7 +272,7 @@ func TestRefusals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, _ := good.encode(ExplicitLE)
+	set, _ := good.Encode(ExplicitLE)
 	instance := StorageCommitmentInstance
 	for name, c := range map[string]struct {
 		id   byte
@@ -393,6 +394,32 @@ func TestDataFails(t *testing.T) {
 	}
 }
 
+// TestOddLength sends no data set of an odd length: peers abort for one. One that is deflated gets the zero that it lacks.
+func TestOddLength(t *testing.T) {
+	for _, wrap := range []func(io.Reader) io.Reader{func(r io.Reader) io.Reader { return r }, iotest.DataErrReader, iotest.OneByteReader} {
+		us, them := sides(t, 1, 0, nil)
+		var got []byte
+		them.handle(&desk{store: func(_ context.Context, r StoreRequest) Response {
+			got, _ = io.ReadAll(r.Data)
+			return Response{}
+		}})
+		for text, want := range map[string]string{"abc": "abc\x00", "abcd": "abcd", "": "", strings.Repeat("x", 999): strings.Repeat("x", 999) + "\x00"} {
+			r := storing(0)
+			r.Context.Transfer, r.Data = DeflatedLE, wrap(strings.NewReader(text))
+			answer, err := us.store(t.Context(), r)
+			wantStatus(t, answer, err, StatusSuccess)
+			if string(got) != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		}
+		r := storing(0)
+		r.Data = wrap(strings.NewReader("abc"))
+		_, err := us.store(t.Context(), r)
+		wantError(t, err, gantry.Illegal, CodeOddLength)
+		<-us.ended
+	}
+}
+
 type failing struct{ err error }
 
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
@@ -444,8 +471,8 @@ func TestConcurrentStores(t *testing.T) {
 	var group sync.WaitGroup
 	for i := range window {
 		group.Go(func() {
-			r, err := us.store(t.Context(), storing(i))
-			wantStatus(t, r, err, Status(0xC000+i))
+			r, err := us.store(t.Context(), storing(2*i))
+			wantStatus(t, r, err, Status(0xC000+2*i))
 		})
 	}
 	for range window {
@@ -501,7 +528,7 @@ func TestCancelled(t *testing.T) {
 		c := command{field: fieldCancel, respondedTo: 1}
 		_ = us.send(t.Context(), message{context: storeID, command: c.encode()})
 	}()
-	r, err := us.store(t.Context(), storing(1))
+	r, err := us.store(t.Context(), storing(2))
 	wantStatus(t, r, err, StatusCancel)
 }
 
@@ -601,11 +628,11 @@ func TestLost(t *testing.T) {
 // TestIllegal refuses to send what no peer may be sent.
 func TestIllegal(t *testing.T) {
 	us, _ := sides(t, 1, 0, nil)
-	bad := storing(1)
+	bad := storing(2)
 	bad.Instance = "../x"
 	_, err := us.store(t.Context(), bad)
 	wantError(t, err, gantry.Illegal, CodeBadUID)
-	bad = storing(1)
+	bad = storing(2)
 	bad.Data = nil
 	_, err = us.store(t.Context(), bad)
 	wantError(t, err, gantry.Illegal, gantry.CodeMalformed)
@@ -627,7 +654,7 @@ func TestIllegal(t *testing.T) {
 	}
 	if d, err := many.dataset(); err != nil {
 		t.Error(err)
-	} else if _, err := d.encode(ExplicitLE); err != nil {
+	} else if _, err := d.Encode(ExplicitLE); err != nil {
 		t.Errorf("4,900 instances: %v", err)
 	}
 }

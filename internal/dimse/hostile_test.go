@@ -92,7 +92,7 @@ func TestFragmentsOfAnySize(t *testing.T) {
 	shapes["one byte each"] = single
 	for name, b := range shapes {
 		for _, slow := range []bool{false, true} {
-			h.sums = map[string][32]byte{}
+			h.clear()
 			r := greeted(t, up.address)
 			if slow {
 				for i := range b {
@@ -285,6 +285,42 @@ func storeHalf() []byte {
 	return slices.Concat(pdata(pdv(3, controlCommand|controlLast, storeCommand("1.2.3"))), pdata(pdv(3, 0, noise(10))))
 }
 
+// TestLargeRequests: few of them are read at once, and others do not wait for them.
+func TestLargeRequests(t *testing.T) {
+	s := serverOf(newShelf())
+	s.Timeouts = brief
+	s.Timeouts.Associate = 2 * time.Second
+	up := serve(t, s, time.Second)
+	large := request(t, func(m *associate) {
+		for i := range m.contexts {
+			m.contexts[i].transfer = slices.Repeat(m.contexts[i].transfer[:1], 250)
+		}
+		m.user.identity = &Identity{Type: 5, Primary: make([]byte, 60_000)}
+	})
+	if len(large) < usual {
+		t.Fatalf("%d bytes", len(large))
+	}
+	var slow []raw
+	for range largeAtOnce {
+		r := rawTo(t, up.address)
+		r.say(large[:100])
+		slow = append(slow, r)
+	}
+	time.Sleep(100 * time.Millisecond)
+	works(t, up.address)
+	r := rawTo(t, up.address)
+	r.say(large)
+	_ = r.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+	if n, err := r.Read(make([]byte, 1)); n != 0 || !timeout(err) {
+		t.Errorf("a large request is answered while %d others are read: %d %v", largeAtOnce, n, err)
+	}
+	_ = slow[0].Close()
+	r.expect(pduAssociateAC)
+	for _, r := range append(slow[1:], r) {
+		_ = r.Close()
+	}
+}
+
 // TestPatienceWithOperations: while an operation of the peer is under way, it is not the peer who is idle.
 func TestPatienceWithOperations(t *testing.T) {
 	h := newShelf()
@@ -300,28 +336,6 @@ func TestPatienceWithOperations(t *testing.T) {
 	if err := a.Release(t.Context()); err != nil {
 		t.Error(err)
 	}
-}
-
-// TestPeerThatReadsNothing: our answers fill its buffers, then the association ends.
-func TestPeerThatReadsNothing(t *testing.T) {
-	h := newShelf()
-	s := serverOf(h)
-	s.Timeouts = brief
-	up := serve(t, s, time.Second)
-	r := greeted(t, up.address)
-	_ = r.Conn.(*net.TCPConn).SetReadBuffer(4 << 10)
-	echo := bytes.Repeat(pdata(pdv(1, controlCommand|controlLast, echoCommand())), 1000)
-	_ = r.SetWriteDeadline(time.Now().Add(20 * time.Second))
-	for {
-		if _, err := r.Write(echo); err != nil {
-			break
-		}
-	}
-	if err := <-h.ends; gantry.KindOf(err) != gantry.Timeout {
-		t.Errorf("ended with %v", err)
-	}
-	_ = r.Close()
-	works(t, up.address)
 }
 
 // TestBackPressure: data that nobody takes stay where they are.

@@ -19,6 +19,8 @@ const (
 	CodeUnexpected gantry.Code = "unexpected_message"
 	// CodeBadUID means that a UID has other characters than digits and dots, or over 64.
 	CodeBadUID gantry.Code = "bad_uid"
+	// CodeOddLength means that a data set has an odd number of bytes, which DICOM cannot send.
+	CodeOddLength gantry.Code = "odd_length"
 	// CodePanic means that a handler panicked.
 	CodePanic gantry.Code = "panic"
 )
@@ -83,7 +85,8 @@ func (a *Association) Echo(ctx context.Context) (Response, error) { return a.ops
 
 // Store sends one instance and waits for the response, whatever its status is. A failure that the peer answers before it has all
 // data ends the sending (PS3.7 section 9.3.1): the association goes on. If Data fails, Store gives its error, and the association
-// is aborted, since the data set cannot be brought to an end.
+// is aborted, since the data set cannot be brought to an end; so it is for Data of an odd number of bytes (Illegal odd_length), except in
+// the deflated transfer syntax, where a zero follows.
 func (a *Association) Store(ctx context.Context, r StoreRequest) (Response, error) {
 	return a.ops.store(ctx, r)
 }

@@ -107,7 +107,7 @@ func TestTheirClients(t *testing.T) {
 			if c != nil {
 				extra = []string{"+tls", at("modality.key"), at("modality.pem"), "+cf", at("ca.pem")}
 			}
-			var h *shelf
+			h := newShelf()
 			s := serverOf(nil)
 			s.TLS = c
 			s.Admit = func(_ context.Context, p Proposal) (Terms, error) {
@@ -119,20 +119,19 @@ func TestTheirClients(t *testing.T) {
 			up := serve(t, s, time.Second)
 			host, port, _ := net.SplitHostPort(up.address)
 			call := []string{"-aet", "THEM", "-aec", "GANTRY", host, port}
-			h = newShelf()
 			said(t, "echoscu", append(extra, call...)...)
+			<-h.ends
 			for _, program := range [][]string{{"storescu", "-R", "+sd"}, {"dcmsend", "+sd"}, {"storescu", "-pdu", "4096", "+sd"}, {"storescu", "+sd", "-pdu", "131072"}} {
 				if c != nil && program[0] == "dcmsend" {
 					continue // it has no TLS
 				}
-				h = newShelf()
+				h.clear()
 				said(t, program[0], append(append(append(extra, program[1:]...), call...), dir)...)
 				sameSums(t, program[0], h.all(), sums)
 				if err := <-h.ends; err != nil {
 					t.Errorf("%s: ended with %v", program[0], err)
 				}
 			}
-			h = newShelf()
 			if out, err := dcmtk(t, "echoscu", append(append(extra, "--abort"), call...)...).CombinedOutput(); err != nil {
 				t.Errorf("%v\n%s", err, out)
 			}

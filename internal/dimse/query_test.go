@@ -41,7 +41,7 @@ func (f *finder) answer(peer *side, c *command, id byte, stop <-chan struct{}) {
 			return
 		default:
 		}
-		b, _ := Dataset{Text(0x0010, 0x0020, "LO", fmt.Sprintf("P%d", f.sent))}.encode(ImplicitLE)
+		b, _ := Dataset{Text(0x0010, 0x0020, "LO", fmt.Sprintf("P%d", f.sent))}.Encode(ImplicitLE)
 		if f.sent == f.broken {
 			b = b[:len(b)-1]
 		}

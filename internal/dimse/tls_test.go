@@ -101,6 +101,8 @@ func TestTLSBetweenOwnEnds(t *testing.T) {
 		if a, err := Request(t.Context(), tls.Client(dial(t, up.address), c), plain()); err == nil {
 			t.Errorf("%s: let in", name)
 			a.Abort()
+		} else if gantry.KindOf(err) != gantry.Denied || gantry.CodeOf(err) != CodeTLS {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 	if a, err := Request(t.Context(), dial(t, up.address), plain()); err == nil {

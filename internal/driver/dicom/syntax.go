@@ -20,6 +20,13 @@ var storageOthers = []string{
 	"1.2.840.10008.5.1.4.43.1", "1.2.840.10008.5.1.4.44.1", "1.2.840.10008.5.1.4.45.1", // implant templates
 }
 
+// The classes among them that are questions, below which there are no objects (PS3.4 annexes II and JJ).
+var storageNot = []string{
+	"1.2.840.10008.5.1.4.1.1.200.4", "1.2.840.10008.5.1.4.1.1.200.5", "1.2.840.10008.5.1.4.1.1.200.6", // protocol approvals: find, move, get
+	"1.2.840.10008.5.1.4.1.1.201.2", "1.2.840.10008.5.1.4.1.1.201.3", "1.2.840.10008.5.1.4.1.1.201.4", // inventories: find, move, get
+	"1.2.840.10008.5.1.4.1.1.201.5", "1.2.840.10008.5.1.4.1.1.201.6", // creation of inventories, repository query
+}
+
 // standardRoot is that of all UIDs which the standard itself gives out.
 const standardRoot = "1.2.840.10008."
 
@@ -29,7 +36,7 @@ func storable(class string) bool {
 	if !strings.HasPrefix(class, standardRoot) {
 		return dicom.ValidUID(class)
 	}
-	return slices.Contains(storageOthers, class) ||
+	return slices.Contains(storageOthers, class) || !slices.Contains(storageNot, class) &&
 		slices.ContainsFunc(storageRoots, func(root string) bool { return strings.HasPrefix(class, root) && dicom.ValidUID(class) })
 }
 
