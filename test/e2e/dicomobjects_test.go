@@ -8,7 +8,9 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -82,8 +84,8 @@ func datasets(t *testing.T, files []string) (all []string) {
 	return slices.Compact(all)
 }
 
-// dcmsend sends files as they are to a peer and tells how many of them were answered with success.
-func dcmsend(t *testing.T, title string, port int, files []string) string {
+// dcmsend sends files as they are to a peer and counts those that were answered with success.
+func dcmsend(t *testing.T, title string, port int, files []string) (n int) {
 	t.Helper()
 	report := filepath.Join(t.TempDir(), "report")
 	r := dimsetest.Run(t, "dcmsend", slices.Concat([]string{"-nh", "-dn", "-nuc", "-aec", title, "+crf", report, "127.0.0.1", fmt.Sprint(port)}, files)...)
@@ -91,14 +93,15 @@ func dcmsend(t *testing.T, title string, port int, files []string) string {
 	if err != nil {
 		t.Fatalf("dcmsend made no report: %s", r.Output)
 	}
-	var lines []string
-	for line := range strings.Lines(string(text)) {
-		if strings.Contains(line, "SOP instances") || strings.Contains(line, "status") || strings.Contains(line, "* ") {
-			lines = append(lines, strings.Join(strings.Fields(line), " "))
-		}
+	if m := regexp.MustCompile(`with status SUCCESS\s*:\s*(\d+)`).FindSubmatch(text); m != nil {
+		n, _ = strconv.Atoi(string(m[1]))
 	}
-	return strings.Join(lines, "; ")
+	return n
 }
+
+// mistaken is a file whose SOP class has VR UN: dcmsend 3.6.7 names no class in its command for it (Affected SOP Class UID "31"), and gantry refuses that
+// with 0x0122, as it should. storescp takes it for a private object.
+const mistaken = "explicit_VR-UN.dcm"
 
 // TestObjects sends every valid object of the corpus by dcmsend to gantry, which sends it to a service and on to storescp: the data set that comes
 // out has to be the one that came in, to the byte. The same objects go to storescp straight, which tells what dcmsend itself changes.
@@ -111,8 +114,13 @@ func TestObjects(t *testing.T) {
 	i, listen := install(t), dimsetest.FreePort(t)
 	p := i.serve(t, write(t, folder(t), "objects.yaml", fmt.Sprintf(objectsPipeline, listen, services.URL+"/v1/identity", archive.Port)))
 	p.ready(t)
-	t.Logf("%d objects straight to storescp: %s", len(files), dcmsend(t, "STORESCP", straight.Port, files))
-	t.Logf("%d objects to gantry: %s", len(files), dcmsend(t, "GANTRY", listen, files))
+	taken, sent := dcmsend(t, "GANTRY", listen, files), dcmsend(t, "STORESCP", straight.Port, files)
+	if slices.ContainsFunc(files, func(f string) bool { return filepath.Base(f) == mistaken }) {
+		sent--
+	}
+	if taken != sent || sent == 0 {
+		t.Errorf("gantry took %d of %d objects, storescp %d", taken, len(files), sent)
+	}
 	l := openLedger(t, i)
 	n := l.count(t, `select count(*) from arrival`)
 	eventually(t, 3*time.Minute, fmt.Sprintf("%d tasks to end", n), func() bool {
@@ -120,7 +128,7 @@ func TestObjects(t *testing.T) {
 	})
 	came := strings.Fields(l.text(t, `select coalesce(string_agg(distinct version, ' ' order by version), '') from arrival`))
 	went := datasets(t, archived(t, archive))
-	t.Logf("%d of them came as other bytes than in their files, %d as other than to storescp straight", missing(came, datasets(t, files)), missing(came, datasets(t, archived(t, straight))))
+	t.Logf("%d of %d objects were sent and taken; %d of them came as other bytes than in their files, %d as other than to storescp straight", taken, len(files), missing(came, datasets(t, files)), missing(came, datasets(t, archived(t, straight))))
 	if failed := l.text(t, `select coalesce(string_agg(error_code || ': ' || error, '; '), '') from task where final_state <> 5`); failed != "" {
 		t.Errorf("tasks failed: %s", failed)
 	}
