@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"testing"
 	"time"
 
@@ -210,6 +211,45 @@ func TestPeerThatReadsNothing(t *testing.T) {
 		}
 		close(hold)
 		cancel()
+	}
+}
+
+// halfConn takes half of what is written first, and then everything.
+type halfConn struct {
+	deafConn
+	wrote []byte
+	n     int
+}
+
+func (h *halfConn) Read([]byte) (int, error) { return 0, io.EOF }
+
+func (h *halfConn) Write(p []byte) (int, error) {
+	if h.n++; h.n == 1 {
+		p = p[:len(p)/2]
+		h.wrote = append(h.wrote, p...)
+		return len(p), os.ErrDeadlineExceeded
+	}
+	h.wrote = append(h.wrote, p...)
+	return len(p), nil
+}
+
+// TestNothingFollowsAPartOfAPDU: what came after it would be taken for the rest of it.
+func TestNothingFollowsAPartOfAPDU(t *testing.T) {
+	c := &halfConn{}
+	a := newAssociation(t.Context(), c, true, brief)
+	a.link.machine.state = sta6
+	a.establish([]Accepted{{ID: 1, Abstract: Verification, Transfer: ImplicitLE, SCU: true}}, 1<<16, 1)
+	m := message{context: 1, command: echoCommand()}
+	if err := a.send(t.Context(), m); gantry.KindOf(err) != gantry.Timeout || gantry.CodeOf(err) != CodeData {
+		t.Errorf("%v", err)
+	}
+	n := len(c.wrote)
+	if err := a.send(t.Context(), m); gantry.CodeOf(err) != CodeConnectionLost {
+		t.Errorf("%v", err)
+	}
+	a.Abort()
+	if len(c.wrote) != n || n == 0 {
+		t.Errorf("%d bytes, then %d", n, len(c.wrote)-n)
 	}
 }
 

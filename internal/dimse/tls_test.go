@@ -67,6 +67,9 @@ func TestTLSBetweenOwnEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if server.MinVersion != tls.VersionTLS12 || server.MaxVersion != 0 {
+		t.Errorf("versions %x to %x", server.MinVersion, server.MaxVersion)
+	}
 	h := newShelf()
 	s := serverOf(h)
 	s.TLS, s.Timeouts = server, brief
