@@ -19,7 +19,6 @@ type came struct {
 	gantry.Inbound
 	known    bool       // these bytes were on record
 	recorded chan error // how the commit of its record ended; nil: none was begun
-	location string     // of its bytes
 }
 
 // settle makes the bytes durable, unless they are kept already, and begins to put on record that they came: by then nothing
@@ -29,9 +28,10 @@ func (c *came) settle(ctx context.Context, in *intake, f *feed, a *gantry.Arriva
 	if err != nil {
 		return err
 	}
+	arrival := a.ID
 	switch {
-	case kept.Location != "":
-		c.known = true
+	case kept.Arrival != 0:
+		c.known, arrival = true, kept.Arrival
 		a.SHA, a.Size, a.Location = kept.SHA, kept.Size, kept.Location
 	case kept.Others && c.Once:
 		return gantry.Errorf(gantry.Illegal, gantry.CodeDuplicate, "take object: other bytes are kept under its name")
@@ -43,7 +43,7 @@ func (c *came) settle(ctx context.Context, in *intake, f *feed, a *gantry.Arriva
 	}
 	fail.Point("after_received")
 	c.recorded = make(chan error, 1)
-	intent := gantry.Intent{Boundary: gantry.AtSource, Op: gantry.OpGet, Limiter: f.limiter, Arrival: a.ID, Pipeline: f.plan.ID,
+	intent := gantry.Intent{Boundary: gantry.AtSource, Op: gantry.OpGet, Limiter: f.limiter, Arrival: arrival, Pipeline: f.plan.ID,
 		Part: gantry.PartKey{Processor: f.index}, Try: 1}
 	out := gantry.Outcome{Took: c.Took, RespSize: c.Size, RespSHA: c.SHA}
 	go func() { c.recorded <- in.gate.Came(ctx, intent, out) }()
@@ -111,7 +111,7 @@ func (r *receiving) OnRecord(ctx context.Context, refs []string) ([]bool, error)
 	}
 	out := make([]bool, len(refs))
 	for i, x := range kept {
-		out[i] = x.Others || x.Location != ""
+		out[i] = x.Others || x.Arrival != 0
 	}
 	return out, nil
 }

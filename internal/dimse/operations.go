@@ -44,7 +44,8 @@ type Response struct {
 }
 
 // Handler does what a peer asks for on an association. Each method is called concurrently up to the agreed window. Its context ends
-// with the association, and when the peer cancels the operation. A method that panics is answered for with StatusProcessing.
+// with the association, when the peer cancels the operation, and at the latest when the answer has been sent. A method that panics is
+// answered for with StatusProcessing.
 type Handler interface {
 	// Store takes an instance: it reads r.Data to its end, and returns once the instance is as safe as its status says. What it
 	// leaves unread is skipped. An error of r.Data means that the instance is not whole; then no answer is sent.

@@ -11,9 +11,9 @@ import (
 
 // versionsSQL gives the versions of objects whose bytes are kept, key by key. By object: $1 source, $2 ref_mac, $3 version.
 const versionsSQL = `
-select r.i, a.version = r.version, a.location, a.size, a.sha
+select r.i, a.id, a.version = r.version, a.location, a.size, a.sha
 from unnest($1::text[], $2::bytea[], $3::text[]) with ordinality r(source, ref_mac, version, i)
-cross join lateral (select version, location, size, sha from arrival where source = r.source and ref_mac = r.ref_mac and location <> '' offset 0) a`
+cross join lateral (select id, version, location, size, sha from arrival where source = r.source and ref_mac = r.ref_mac and location <> '' offset 0) a`
 
 // Version names a version of an object of a source.
 type Version struct {
@@ -24,7 +24,8 @@ type Version struct {
 
 // Kept says what is kept of an object.
 type Kept struct {
-	Location string // of this very version; empty: it is not kept
+	Arrival  int64 // of this very version; 0: it is not kept
+	Location string
 	Size     int64
 	SHA      gantry.Digest
 	Others   bool // other versions are kept
@@ -39,17 +40,17 @@ func (s *Store) Kept(ctx context.Context, list []Version) ([]Kept, error) {
 	rows, err := s.pool.Query(ctx, versionsSQL, sources, macs, versions)
 	out := make([]Kept, len(list))
 	if err == nil {
-		var i, size int64
+		var i, id, size int64
 		var same bool
 		var location string
 		var sha []byte
-		_, err = pgx.ForEachRow(rows, []any{&i, &same, &location, &size, &sha}, func() error {
+		_, err = pgx.ForEachRow(rows, []any{&i, &id, &same, &location, &size, &sha}, func() error {
 			x := &out[i-1]
 			if !same {
 				x.Others = true
 				return nil
 			}
-			x.Location, x.Size = location, size
+			x.Arrival, x.Location, x.Size = id, location, size
 			copy(x.SHA[:], sha)
 			return nil
 		})

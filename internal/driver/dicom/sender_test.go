@@ -1,6 +1,8 @@
 package dicom
 
 import (
+	"bytes"
+	"compress/flate"
 	"context"
 	"errors"
 	"io"
@@ -10,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gantry-imaging/gantry/internal/dicom"
 	"github.com/gantry-imaging/gantry/internal/dimse"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
@@ -226,6 +229,46 @@ func TestSendBrokenFile(t *testing.T) {
 		clear(a.got)
 		a.mu.Unlock()
 	}
+}
+
+// TestSendOdd pads what may be padded, and says of the rest what is wrong with it.
+func TestSendOdd(t *testing.T) {
+	t.Parallel()
+	a := archiveAt(t, &archive{}, nil)
+	s := senderTo(t, a)
+	odd, _ := part10(classCT, uidOf(1), dimse.ExplicitLE, 100)
+	_, err := s.send(t.Context(), fileFrom(odd[:len(odd)-1]))
+	wantError(t, "odd", err, gantry.Permanent, CodeOddLength)
+	deflated := oddDeflated(t, uidOf(2))
+	o, data, err := dicom.Split(bytes.NewReader(deflated))
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(data)
+	if _, err := s.send(t.Context(), fileFrom(deflated)); err != nil || len(body)%2 == 0 || o.Transfer != dimse.DeflatedLE {
+		t.Fatal(err, len(body))
+	}
+	a.want(t, map[string][]byte{uidOf(2): append(body, 0)})
+}
+
+// oddDeflated makes a file whose deflated data set has an odd number of bytes.
+func oddDeflated(t *testing.T, instance string) []byte {
+	t.Helper()
+	for n := range 100 {
+		file, dataset := part10(classCT, instance, dimse.DeflatedLE, 2*n)
+		var z bytes.Buffer
+		w, err := flate.NewWriter(&z, flate.BestSpeed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Write(dataset)
+		w.Close()
+		if z.Len()%2 == 1 {
+			return append(file[:len(file)-len(dataset)], z.Bytes()...)
+		}
+	}
+	t.Fatal("none is odd")
+	return nil
 }
 
 type failingReader struct{ err error }

@@ -3,6 +3,7 @@ package dicom
 import (
 	"context"
 	"io"
+	"time"
 
 	"github.com/gantry-imaging/gantry/internal/dimse"
 	"github.com/gantry-imaging/gantry/internal/gantry"
@@ -53,6 +54,9 @@ func (s *source) Take(ctx context.Context, in *Instance) (bool, dimse.Response) 
 	x := gantry.Inbound{Ref: in.UID, Name: in.UID + ".dcm", Version: in.SHA.String(), Staged: in.Staged, Tags: in.Tags,
 		Once: s.config.Duplicates == duplicatesRefuse, Began: in.Began, Took: in.Took, Size: in.Size, SHA: in.SHA}
 	if _, err := s.to.Received(ctx, x); err != nil {
+		if ctx.Err() == nil { // else it is told at the end that the peer broke off
+			s.to.Visited(gantry.Visit{Step: gantry.VisitNotTaken, At: time.Now(), Kind: gantry.KindOf(err), Code: gantry.CodeOf(err)})
+		}
 		return true, refusal(err)
 	}
 	return true, dimse.Response{Status: dimse.StatusSuccess}

@@ -1,0 +1,249 @@
+package app_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/gantry-imaging/gantry/internal/dimse/dimsetest"
+	"github.com/gantry-imaging/gantry/internal/gantry"
+	"github.com/gantry-imaging/gantry/internal/postgres"
+)
+
+// gatehouse is a pipeline whose studies come over DICOM to GANTRY at an address; more stands in its source, and after it.
+func gatehouse(name, url, listen, aet, source, more string) string {
+	return head(name) + fmt.Sprintf(`
+sources: {modality: {kind: dicom, aet: %s, listen: %q%s}}
+%s
+stages: [{name: score, call: score}]
+sinks: {out: {kind: dir, path: "@OUT@"}}
+processors: {score: {kind: http, url: "%s/score"}}
+`, aet, listen, source, more, url)
+}
+
+// freeAddress gives an address that nobody listens at.
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// dcmsend sends files or a folder to an AE title at an address.
+func dcmsend(t testing.TB, listen, aet string, args ...string) dimsetest.Result {
+	t.Helper()
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dimsetest.Run(t, "dcmsend", append([]string{"-v", "-aec", aet, host, port, "--no-halt", "+sd"}, args...)...)
+}
+
+// dataset is a Part 10 file without its file meta information.
+func dataset(t testing.TB, file []byte) []byte {
+	t.Helper()
+	n := int(file[140]) | int(file[141])<<8
+	if len(file) < 144+n || string(file[128:132]) != "DICM" {
+		t.Fatal("no Part 10 file with a group length")
+	}
+	return file[144+n:]
+}
+
+// TestReceiveStudy: a study that comes over DICOM is one task, whose originals are the very data sets, and each instance is on
+// record with its digest before the study is done. It comes again, and nothing happens.
+func TestReceiveStudy(t *testing.T) {
+	t.Parallel()
+	listen := freeAddress(t)
+	f := newFront(t, nil, gatehouse("us", serve(t, scoring).URL, listen, "GANTRY", "", "group: {by: study, quiet: 400ms}"))
+	s := dimsetest.NewStudy(t, 6, 64)
+	for range 2 {
+		if r := dcmsend(t, listen, "GANTRY", s.Dir); r.Exit != 0 {
+			t.Fatal(r.Output)
+		}
+	}
+	task := f.until("done", func(x postgres.TaskRow) bool { return x.State == "done" })
+	if n := f.count(`select count(*) from arrival where status = 0`); n != 6 || task.Pipeline != "us" {
+		t.Errorf("%d arrivals", n)
+	}
+	originals, err := f.Store.Originals(t.Context(), taskKey(f.rig, task.ID))
+	if err != nil || len(originals) != 6 {
+		t.Fatalf("%d originals: %v", len(originals), err)
+	}
+	sums := map[string]bool{}
+	for _, file := range s.Files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sums[fmt.Sprintf("%x", sha256.Sum256(dataset(t, b)))] = true
+	}
+	for _, o := range originals {
+		if !sums[o.Version] {
+			t.Errorf("version %s is the digest of none of them", o.Version)
+		}
+	}
+	rows, err := f.Store.Calls(t.Context(), postgres.Filter{Boundary: "source"})
+	if err != nil || len(rows) != 12 {
+		t.Fatalf("%d calls are on record: %v", len(rows), err)
+	}
+	for _, c := range rows {
+		if c.Outcome != "ok" || !sums[c.ResponseSHA256] || c.ResponseBytes < 8000 || c.Source != "us/modality" || c.Target != "dicom-scp://"+listen+"/GANTRY" {
+			t.Errorf("%+v", c)
+		}
+	}
+	f.eventually("the status of the source does not say what came", func() bool {
+		list, err := f.Sources(t.Context())
+		if err != nil || len(list) != 1 {
+			return false
+		}
+		told := map[string]int64{}
+		for _, c := range list[0].Channels {
+			told[c.Channel] = c.Told
+		}
+		return list[0].Arrivals.Accepted == 6 && told["c-store"] == 6 && told["accepted"] == 2 && told["released"] == 2
+	})
+	for _, uid := range append(slices.Clone(s.Instances), s.UID) {
+		if strings.Contains(f.log.text(), uid) {
+			t.Fatal("the log names an instance or a study")
+		}
+	}
+}
+
+func taskKey(r *rig, id string) (key gantry.TaskID) {
+	x, err := r.Store.TaskByID(r.t.Context(), id)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return gantry.TaskID(x.Key)
+}
+
+// changed is a copy of a file with another last byte of its pixels.
+func changed(t testing.TB, file string) string {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b = bytes.Clone(b)
+	b[len(b)-1] ^= 1
+	path := filepath.Join(t.TempDir(), "changed.dcm")
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestReceiveRevised: other bytes under a UID that came are kept beside the first, and take their place: in the open
+// collection, and in a further revision of the one that is closed.
+func TestReceiveRevised(t *testing.T) {
+	t.Parallel()
+	listen := freeAddress(t)
+	f := newFront(t, nil, gatehouse("us", serve(t, scoring).URL, listen, "GANTRY", "", "group: {by: study, quiet: 2s}"))
+	s := dimsetest.NewStudy(t, 2, 64)
+	for _, what := range []string{s.Dir, changed(t, s.Files[0])} {
+		if r := dcmsend(t, listen, "GANTRY", what); r.Exit != 0 {
+			t.Fatal(r.Output)
+		}
+	}
+	f.until("done", func(x postgres.TaskRow) bool { return x.State == "done" })
+	if accepted, before := f.count(`select count(*) from arrival where status = 0`), f.count(`select count(*) from arrival where status = 1`); accepted != 2 || before != 1 {
+		t.Errorf("%d arrivals and %d that another took the place of", accepted, before)
+	}
+	if n := f.count(`select count(*) from collection_member`); n != 2 {
+		t.Errorf("%d members", n)
+	}
+	if r := dcmsend(t, listen, "GANTRY", changed(t, s.Files[1])); r.Exit != 0 {
+		t.Fatal(r.Output)
+	}
+	f.eventually("no further task has what came late", func() bool {
+		return f.count(`select count(*) from task t join collection c on c.id = t.collection where c.revision = 1 and c.arrivals = 2`) == 1
+	})
+	if n := f.count(`select count(distinct location) from arrival`); n != 4 {
+		t.Errorf("%d versions are kept", n)
+	}
+}
+
+// TestReceiveOnce: where the file says so, other bytes under a UID that came are not taken, and the sender is told.
+func TestReceiveOnce(t *testing.T) {
+	t.Parallel()
+	listen := freeAddress(t)
+	f := newFront(t, nil, gatehouse("us", serve(t, scoring).URL, listen, "GANTRY", ", duplicates: refuse", ""))
+	s := dimsetest.NewStudy(t, 1, 64)
+	other := changed(t, s.Files[0])
+	for _, c := range []struct {
+		file string
+		ok   bool
+	}{{s.Files[0], true}, {other, false}, {s.Files[0], true}} {
+		r := dcmsend(t, listen, "GANTRY", c.file)
+		if strings.Contains(r.Output, "with status SUCCESS  : 1") != c.ok {
+			t.Errorf("%s: %s", c.file, r.Output)
+		}
+	}
+	if n := f.count(`select count(*) from arrival`); n != 1 {
+		t.Errorf("%d arrivals", n)
+	}
+	f.eventually("the refusal is not on record", func() bool {
+		list, err := f.Sources(t.Context())
+		return err == nil && len(list) == 1 && list[0].LastError != nil && list[0].LastError.Code == "duplicate"
+	})
+}
+
+// TestReceiveForTwo: two pipelines have an AE title each at one address, with a rule; what no rule takes is not taken.
+func TestReceiveForTwo(t *testing.T) {
+	t.Parallel()
+	listen, url := freeAddress(t), serve(t, scoring).URL
+	f := newFront(t, nil, gatehouse("one", url, listen, "ONE", "", "group: {by: series, quiet: 300ms}"),
+		gatehouse("two", url, listen, "TWO", `, allow: [{aet: CT1}], when: 'dicom.Modality == "MR"'`, ""))
+	s := dimsetest.NewStudy(t, 2, 64)
+	if r := dcmsend(t, listen, "ONE", s.Dir); r.Exit != 0 {
+		t.Error(r.Output)
+	}
+	if r := dcmsend(t, listen, "TWO", s.Dir); r.Exit == 0 || !strings.Contains(r.Output, "Association Rejected") {
+		t.Errorf("a stranger: %s", r.Output)
+	}
+	if r := dcmsend(t, listen, "TWO", s.Dir, "-aet", "CT1"); !strings.Contains(r.Output, "with status ERROR    : 2") {
+		t.Errorf("what no rule takes: %s", r.Output)
+	}
+	if r := dcmsend(t, listen, "THREE", s.Dir); !strings.Contains(r.Output, "Association Rejected") {
+		t.Errorf("nobody: %s", r.Output)
+	}
+	f.until("done", func(x postgres.TaskRow) bool { return x.State == "done" && x.Pipeline == "one" })
+	if n := f.count(`select count(*) from arrival where source = 'two/modality' and status = 3 and location is null`); n != 2 {
+		t.Errorf("%d arrivals that no rule takes", n)
+	}
+}
+
+// TestReceiveWithoutDatabase: while the database, or the disk, takes nothing, the sender is asked to try again, and then everything
+// is taken.
+func TestReceiveWithoutDatabase(t *testing.T) {
+	t.Parallel()
+	listen := freeAddress(t)
+	f := newFront(t, nil, gatehouse("us", serve(t, scoring).URL, listen, "GANTRY", "", ""))
+	s := dimsetest.NewStudy(t, 2, 64)
+	for name, x := range map[string][2]func(){
+		"arrival": {func() { f.exec(`alter table gantry.arrival rename to gone`) }, func() { f.exec(`alter table gantry.gone rename to arrival`) }},
+		"record":  {func() { f.exec(`alter table gantry.worker rename to gone`) }, func() { f.exec(`alter table gantry.gone rename to worker`) }},
+	} {
+		x[0]()
+		r := dimsetest.Run(t, "storescu", append([]string{"-v", "-aec", "GANTRY"}, append(strings.Split(listen, ":"), s.Files[0])...)...)
+		x[1]()
+		if !strings.Contains(r.Output, "A700") && !strings.Contains(r.Output, "0xa700") && !strings.Contains(r.Output, "OutOfResources") {
+			t.Errorf("%s: %s", name, r.Output)
+		}
+	}
+	if r := dcmsend(t, listen, "GANTRY", s.Dir); !strings.Contains(r.Output, "with status SUCCESS  : 2") {
+		t.Error(r.Output)
+	}
+	if n := f.count(`select count(*) from arrival where status = 0`); n != 2 {
+		t.Errorf("%d arrivals", n)
+	}
+}
