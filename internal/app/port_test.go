@@ -266,7 +266,7 @@ func TestReceiveDoc(t *testing.T) {
 	if err := pipeline.Servable(p); err != nil {
 		t.Error(err)
 	}
-	open := strings.Replace(strings.Replace(text, "allow:\n", "", 1), "commit: true", "", 1)
+	open := strings.Replace(strings.Replace(text, "    allow:\n", "", 1), "    commit: true\n", "", 1)
 	for line := range strings.Lines(text) {
 		if strings.Contains(line, "- {aet") {
 			open = strings.Replace(open, line, "", 1)
