@@ -117,3 +117,43 @@ func TestReleaseWaitsForOperations(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// asker is a handler that asks the peer something on the same association, and does not look at its context.
+type asker struct {
+	*shelf
+	a   *Association
+	got chan error
+}
+
+func (k *asker) Attend(a *Association) { k.a = a }
+
+func (k *asker) Commit(context.Context, Commitment) Response {
+	_, err := k.a.Echo(context.Background())
+	k.got <- err
+	return Response{}
+}
+
+// TestHandlerThatWaitsForThePeer is woken at the end of the association, which waits for the handler.
+func TestHandlerThatWaitsForThePeer(t *testing.T) {
+	h := &asker{shelf: newShelf(), got: make(chan error, 1)}
+	up := serve(t, serverOf(h), time.Second)
+	r := greeted(t, up.address, func(m *associate) { m.contexts[1].abstract = StorageCommitment })
+	d, err := Commitment{Transaction: "1.2", Instances: []Reference{{ctImage, "1.2.3"}}}.dataset()
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := d.Encode(ExplicitLE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	action := &command{field: fieldAction, id: 1, class: StorageCommitment, instance: StorageCommitmentInstance, action: actionCommit, data: true}
+	r.say(pdata(pdv(3, controlCommand|controlLast, action.encode()), pdv(3, controlLast, set)))
+	r.expect(pduData) // the echo
+	r.say(encodeAbort(abortUser, reasonNone))
+	if err := <-h.got; gantry.CodeOf(err) != CodeAborted {
+		t.Errorf("the handler got %v", err)
+	}
+	if err := <-h.ends; gantry.CodeOf(err) != CodeAborted {
+		t.Errorf("it was told %v", err)
+	}
+}
