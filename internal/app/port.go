@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"log/slog"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -125,12 +124,16 @@ func (r *receiving) Visited(v gantry.Visit) {
 	if v.Step != gantry.VisitBegan {
 		r.app.control.Count(x)
 	}
+	if v.Step == gantry.VisitNotTaken {
+		r.app.Log.Warn("instance not taken", "source", r.feed.name, "code", string(v.Code))
+		return
+	}
 	log := r.app.Log.Info
 	if v.Code != "" {
 		log = r.app.Log.Warn
 	}
-	log("association", "source", r.feed.name, "step", v.Step.String(), "code", string(v.Code), "stored", v.In, "refused", v.Not,
-		"bytes", v.Size, "took", slog.DurationValue(v.Took.Round(time.Millisecond)))
+	log("association "+v.Step.String(), "source", r.feed.name, "code", string(v.Code), "taken", v.In, "refused", v.Not, "bytes", v.Size,
+		"took", v.Took.Round(time.Millisecond))
 }
 
 // visited keeps a step for the status of the source.
@@ -206,7 +209,7 @@ func (a *App) seat(f *feed) error {
 
 // leanGC is how much garbage a process that receives lets grow beside what lives, in percent: most of what lives are buffers
 // of instances on their way, which cost nothing to look through, and as much garbage would only be memory.
-const leanGC = 50
+const leanGC = 40
 
 // answering works while peers can call, and for as long after ctx ends as what they began is under way.
 func (a *App) answering(ctx context.Context, work func(context.Context) error) error {

@@ -112,7 +112,7 @@ func (s *session) refuse(ctx context.Context, err error) dimse.Response {
 	answer := refusal(err)
 	if ctx.Err() == nil {
 		s.tell(gantry.Visit{Step: gantry.VisitNotTaken, At: s.door.port.opts.Now(), Kind: gantry.KindOf(err), Code: gantry.CodeOf(err)})
-		s.door.port.opts.Log.Warn("instance not taken", "listen", s.door.address, "aet", s.title.name, "status", slog.Uint64Value(uint64(answer.Status)),
+		s.door.port.opts.Log.Debug("instance not taken", "listen", s.door.address, "aet", s.title.name, "status", slog.Uint64Value(uint64(answer.Status)),
 			"code", string(gantry.CodeOf(err)), "err", err)
 	}
 	return answer
