@@ -24,9 +24,12 @@ type came struct {
 // settle makes the bytes durable, unless they are kept already, and begins to put on record that they came: by then nothing
 // is left that could keep them from being taken but the database itself, and the arrival is committed beside it.
 func (c *came) settle(ctx context.Context, in *intake, f *feed, a *gantry.Arrival) error {
-	kept, err := in.keepings.kept(ctx, postgres.Version{Source: a.Source, RefMAC: a.RefMAC, Version: a.Version})
-	if err != nil {
-		return err
+	var kept postgres.Kept
+	var err error
+	if c.Once || !fresh(ctx, c.Ahead) {
+		if kept, err = in.keepings.kept(ctx, postgres.Version{Source: a.Source, RefMAC: a.RefMAC, Version: a.Version}); err != nil {
+			return err
+		}
 	}
 	arrival := a.ID
 	switch {
@@ -58,6 +61,16 @@ type receiving struct {
 }
 
 var _ gantry.Receiver = (*receiving)(nil)
+
+// Coming asks what is kept of an object.
+func (r *receiving) Coming(ctx context.Context, ref string) gantry.Ahead {
+	in, _, done, err := r.app.desk.now(ctx)
+	if err != nil {
+		return nil
+	}
+	done()
+	return in.keepings.begin(postgres.Version{Source: r.feed.name, RefMAC: gantry.MAC(r.app.Key, "ref", r.feed.name, ref)})
+}
 
 // Received makes an object durable, and what is made of it, with its record.
 func (r *receiving) Received(ctx context.Context, x gantry.Inbound) (known bool, err error) {

@@ -108,11 +108,9 @@ func TestDiskFullWhileReceiving(t *testing.T) {
 	if n := l.count(t, `select count(*) from arrival`); len(first) < 100 || len(first) >= 150 || n != len(first) {
 		t.Errorf("%d were acknowledged and %d arrivals are there", len(first), n)
 	}
-	if n := l.count(t, `select count(*) from control_traffic where error_code = 'no_space'`); n == 0 {
-		eventually(t, 70*time.Second, "the refusals to be on record", func() bool {
-			return l.count(t, `select count(*) from control_traffic where error_code = 'no_space'`) > 0
-		})
-	}
+	eventually(t, 20*time.Second, "the refusals to be seen", func() bool {
+		return l.count(t, `select count(*) from source_state where error_code = 'no_space'`) == 1
+	})
 	if err := unix.Mount("tmpfs", blobs, "tmpfs", unix.MS_REMOUNT, "size=300m,mode=0700"); err != nil {
 		t.Fatal(err)
 	}
