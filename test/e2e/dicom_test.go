@@ -131,12 +131,18 @@ func (h *hospital) results(t *testing.T, got []instance, study dimsetest.Study) 
 // confirmed has the modality ask gantry for storage commitment of all that it holds, and of an instance that gantry never saw.
 func (h *hospital) confirmed(t *testing.T) {
 	t.Helper()
-	if said := h.pacs.Output(); !strings.Contains(strings.ToLower(said), "commitment") {
+	asked := lines(h.pacs.Output(), `\(dicom\).*(?i:commitment|N-ACTION|N-EVENT)`)
+	if asked == "" {
 		t.Error("the archive was asked for nothing")
 	}
+	said(t, "orthanc-archive", "Orthanc --verbose      # the archive, asked by gantry", asked)
 	unknown := h.modality.Load(t, dimsetest.NewStudy(t, 1, 16).Files[0])
 	kept := slices.DeleteFunc(h.modality.Instances(t), func(id string) bool { return id == unknown })
-	for status, ids := range map[string][]string{"Success": kept, "Failure": {kept[0], unknown}} {
+	for _, x := range []struct {
+		status string
+		ids    []string
+	}{{"Success", kept}, {"Failure", []string{kept[0], unknown}}} {
+		status, ids := x.status, x.ids
 		var asked, answer struct{ ID, Status string }
 		h.modality.Post(t, "/modalities/gantry/storage-commitment", map[string]any{"Resources": ids}, &asked)
 		eventually(t, 20*time.Second, "the answer about "+status, func() bool {
@@ -147,4 +153,5 @@ func (h *hospital) confirmed(t *testing.T) {
 			t.Errorf("asked about %d instances, gantry answered %s, not %s", len(ids), answer.Status, status)
 		}
 	}
+	said(t, "orthanc-modality", "Orthanc --verbose      # the modality, which asks gantry", lines(h.modality.Output(), `\(dicom\).*(?i:commitment|N-ACTION|N-EVENT)`))
 }
