@@ -45,6 +45,7 @@ type delivery struct {
 	Reason    string `json:"reason,omitempty"` // one word, if there was no response
 	Text      string `json:"text,omitempty"`   // for a person
 	Committed *bool  `json:"committed,omitempty"`
+	Unkept    string `json:"not_committed,omitempty"` // why it is not
 }
 
 func (d *delivery) pair() pair { return pair{d.Class, d.Transfer} }
@@ -81,6 +82,9 @@ func (s *sendCmd) Run(ctx context.Context, c console) error {
 		}
 	}}
 	committed, err := t.all(ctx, list)
+	if _, wrong := errors.AsType[usageError](err); wrong {
+		return err
+	}
 	if err != nil {
 		fmt.Fprintln(c.err, "gantry:", err)
 	}
@@ -211,7 +215,7 @@ func (t *transfer) store(ctx context.Context, a *dimse.Association, d *delivery)
 	}
 	defer f.Close()
 	o, data, err := dicom.Split(f)
-	if err == nil && (o != dicom.Object{Class: d.Class, Instance: d.Instance, Transfer: d.Transfer}) {
+	if err == nil && (o.Class != d.Class || o.Instance != d.Instance || o.Transfer != d.Transfer) {
 		err = gantry.Errorf(gantry.Illegal, gantry.CodeConflict, "the file was changed while it was to be sent")
 	}
 	if err != nil {

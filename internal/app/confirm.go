@@ -39,7 +39,7 @@ func (t *telling) confirms() {
 		if t.p != nil && int(c.Sink) < len(t.p.Sinks) {
 			name = "sink " + t.p.Sinks[c.Sink].Name
 		}
-		t.say(api.Cause{Code: WhyConfirm, Until: t.Due}, "It waits for %s to say whether it keeps the %d files that it got: it was asked at %s.", name, c.Count, t.at(c.At))
+		t.say(api.Cause{Code: WhyConfirm, Until: t.Due}, "It waits for %s to say whether it keeps the %s that it got: it was asked at %s.", name, plural(int(c.Count), "file"), t.at(c.At))
 	}
 }
 

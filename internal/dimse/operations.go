@@ -44,7 +44,8 @@ type Response struct {
 }
 
 // Handler does what a peer asks for on an association. Each method is called concurrently up to the agreed window. Its context ends
-// with the association, and when the peer cancels the operation. A method that panics is answered for with StatusProcessing.
+// with the association, when the peer cancels the operation, and at the latest when the answer has been sent. A method that panics is
+// answered for with StatusProcessing.
 type Handler interface {
 	// Store takes an instance: it reads r.Data to its end, and returns once the instance is as safe as its status says. What it
 	// leaves unread is skipped. An error of r.Data means that the instance is not whole; then no answer is sent.
@@ -72,6 +73,9 @@ func (a *Association) opened() {
 
 // dispatch takes a message that came in; an error aborts the association. One is called at a time.
 func (a *Association) dispatch(ctx context.Context, m message) error { return a.ops.dispatch(ctx, m) }
+
+// ending tells all who wait that nothing comes any more, before what runs for the peer has returned: it may be among them.
+func (a *Association) ending(err error) { a.ops.wake(err) }
 
 // ended tells all who wait and the handler that the association is over, with why; nil is a release. It is called once.
 func (a *Association) ended(err error) { a.ops.end(err) }

@@ -120,7 +120,7 @@ func (a *Association) unanswered(err error) error {
 		a.link.abort(evtAbort, cause, abortUser, reasonNone, linger)
 		return cause
 	}
-	if o, ok := errors.AsType[*net.OpError](err); ok && o.Op == "remote error" { // an alert of TLS 1.3 that comes after our handshake
+	if alert(err) { // of TLS 1.3, where the peer sees our certificate after our handshake
 		return gantry.Errorf(gantry.Denied, CodeTLS, "request association: the peer does not take our certificate")
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {

@@ -426,3 +426,53 @@ func TestSinkConformance(t *testing.T) {
 		}
 	})
 }
+
+// promptArchive is an archive that reports on the association on which it was asked, while that is open.
+type promptArchive struct {
+	*archive
+	on *dimse.Association
+}
+
+// Attend is told which association that is.
+func (r *promptArchive) Attend(a *dimse.Association) { r.on = a }
+
+// Commit reports at once, and again, beside its response.
+func (r *promptArchive) Commit(_ context.Context, c dimse.Commitment) dimse.Response {
+	go func() {
+		for range 2 {
+			r.on.Report(context.Background(), c)
+		}
+	}()
+	return dimse.Response{}
+}
+
+// TestSinkCommitSameAssociation takes a report on the association on which the request was made.
+func TestSinkCommitSameAssociation(t *testing.T) {
+	t.Parallel()
+	a := &archive{}
+	a.handler = func() dimse.Handler { return &promptArchive{archive: a} }
+	archiveAt(t, a, nil)
+	c := configTo(t, a.address)
+	c.Commit, c.Listen = true, "127.0.0.1:11112"
+	s := openSink(t, c, drivertest.Egress(t))
+	answers := make(chan gantry.Answer, 2)
+	s.Tell(func(_ context.Context, x gantry.Answer) (bool, error) { answers <- x; return true, nil })
+	b, _ := part10(classCT, uidOf(1), dimse.ExplicitLE, 100)
+	for i := range 3 {
+		if err := s.Deliver(t.Context(), parcelOf("x", b)); err != nil {
+			t.Fatal(err)
+		}
+		id := fmt.Sprintf("2.25.%d", i+1)
+		if err := s.Confirm(t.Context(), id, []gantry.Delivery{parcelOf("x", b)}); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if x := waitAnswer(t, answers); x.ID != id || !x.Whole(1) {
+				t.Errorf("%+v", x)
+			}
+		}
+	}
+	if _, n, _ := a.seen(); n != 2 {
+		t.Errorf("%d associations: one for objects, one that also takes requests", n)
+	}
+}
