@@ -248,8 +248,14 @@ func TestRestartWhileReported(t *testing.T) {
 	c.waiting(4)
 	c.sends("2.25.1", someStudy, instanceOf(0))
 	c.until("it is taken", 20*time.Second, func() bool { return c.count(`select count(*) from part where status = 2`) == 1 })
+	second := report(someStudy, "2.25.2", "nothing found", instanceOf(1))
+	c.gone.Store(true)
+	c.App.Store.Close()
+	if s, err := c.deliver("REPORTER", "GANTRY", "2.25.2", second); err == nil && s != dimse.StatusOutOfResources {
+		t.Errorf("without a database the report was answered by %04X", uint16(s))
+	}
 	c.kill(stop)
-	if _, err := c.deliver("REPORTER", "GANTRY", "2.25.2", report(someStudy, "2.25.2", "nothing found", instanceOf(1))); err == nil {
+	if _, err := c.deliver("REPORTER", "GANTRY", "2.25.2", second); err == nil {
 		t.Error("a process that is gone takes reports")
 	}
 	c.serve("")

@@ -260,6 +260,7 @@ func TestProcessorConfig(t *testing.T) {
 		"await.from":            func(c *ProcessorConfig) { c.Await.From = strings.Repeat("A", 17) },
 		"await.aet":             func(c *ProcessorConfig) { c.Await.AET = " A" },
 		"await.network":         func(c *ProcessorConfig) { c.Await.Network = "10.0.0.0/99" },
+		"await.certificate":     func(c *ProcessorConfig) { c.Await.Certificate = "reporter" },
 		"await.listen":          func(c *ProcessorConfig) { c.Await.Listen = "11112" },
 		"await.listen_tls.cert": func(c *ProcessorConfig) { c.Await.TLS.CA = "x" },
 	} {
