@@ -61,6 +61,12 @@ var whyCases = map[string]struct {
 		f.State, f.Ended, f.Last.Code = gantry.Done, after(0), "filtered"
 	}, []string{
 		"done: It was done at 2026-11-26T12:00:00Z (now) without a call, since the pipeline's when does not hold for it."}},
+	"done, of a study that lacked some": {func(f *postgres.Facts) {
+		f.State, f.Ended, f.Collection = gantry.Done, after(-time.Minute), &postgres.CollectionRow{ID: 7, Held: 300, Expected: 324, Why: "cap"}
+	}, []string{"done: It was done at 2026-11-26T11:59:00Z (1m0s ago).", "incomplete: It was made of 300 of 324 images or files that were expected: cap closed its collection, 7."}},
+	"done, of a whole study": {func(f *postgres.Facts) {
+		f.State, f.Ended, f.Collection = gantry.Done, after(-time.Minute), &postgres.CollectionRow{ID: 7, Held: 324, Expected: 324, Why: "expected"}
+	}, []string{"done: It was done at 2026-11-26T11:59:00Z (1m0s ago)."}},
 	"failed": {func(f *postgres.Facts) {
 		f.State, f.Ended, f.Stage, f.Last.From, f.Last.Stage, f.Error = gantry.Failed, after(0), 0, gantry.Inferring, 1, postgres.TaskError{Code: "http_500", Kind: "transient", Message: "it answered 500"}
 		f.Until, f.Asked = after(5), []postgres.Asked{{Verb: "cancel"}} // both are past
@@ -262,6 +268,12 @@ var whyCases = map[string]struct {
 		f.Parts = []postgres.Parts{{Processor: 1, Out: 3, OutLimiter: 3, OutDue: after(10 * time.Second), OutUntil: after(time.Hour)}}
 	}, []string{
 		"answers: It waits for the answer of 3 calls to http://b (b), and asks again at 2026-11-26T12:00:10Z (in 10s); the first deadline is 2026-11-26T13:00:00Z (in 1h0m0s)."}},
+	"a sink confirms": {func(f *postgres.Facts) {
+		f.State, f.Phase, f.Owner, f.Due, f.Parts = gantry.Responding, gantry.Delayed, 0, after(time.Minute), nil
+		f.Confirms = []postgres.Confirms{{Sink: 0, Count: 3, At: noon.Add(-10 * time.Second)}, {Sink: 7, Count: 1, At: noon}}
+	}, []string{
+		"confirmation: It waits for sink out to say whether it keeps the 3 files that it got: it was asked at 2026-11-26T11:59:50Z (10s ago).",
+		"confirmation: It waits for its sink 8 to say whether it keeps the 1 file that it got: it was asked at 2026-11-26T12:00:00Z (now)."}},
 	"nobody is there for it when it is due": {func(f *postgres.Facts) { f.Phase, f.Owner, f.Due, f.Processes = gantry.Delayed, 0, after(1e9), nil }, []string{
 		"no_process: No process is running: start gantry serve, or gantry worker.",
 		"parked: There is nothing to do for it before 2026-11-26T12:00:01Z (in 1s)."}},

@@ -78,3 +78,8 @@ const CodeNotCommitted Code = "not_committed"
 type Bounded interface {
 	AtOnce() int
 }
+
+// Patient is a sink's config that says for how long a task may wait for what its server confirms; 0: it does not.
+type Patient interface {
+	Patience() time.Duration
+}

@@ -16,12 +16,12 @@ func TestExpect(t *testing.T) {
 	signed := web
 	signed.Auth = &gantry.Credential{Name: "pacs", Kind: "bearer", Token: "${env:PACS}"}
 	for group, want := range map[string]gantry.Collect{
-		`{by: study, expect: {kind: dicomweb, url: "http://pacs.local/dicom-web"}}`: {By: "study", Cap: 24 * time.Hour, Late: "rerun",
+		`{by: study, expect: {kind: dicomweb, url: "http://pacs.local/dicom-web"}}`: {By: "study", Cap: time.Hour, Late: "rerun",
 			Expect: &gantry.Expect{Endpoint: web, Steady: time.Second, Missing: "wait", Timeout: 10 * time.Second, AtOnce: 4}},
 		`{by: series, quiet: 10s, cap: 1m, late: append, expect: {kind: dicomweb, url: "http://pacs.local/dicom-web", auth: pacs, steady: 5m, missing: close, timeout: 2s, at_once: 1}}`: {
 			By: "series", Quiet: 10 * time.Second, Cap: time.Minute, Late: "append",
 			Expect: &gantry.Expect{Endpoint: signed, Steady: 5 * time.Minute, Missing: "close", Timeout: 2 * time.Second, AtOnce: 1}},
-		`{by: study, expect: {kind: dicom, host: pacs.local}}`: {By: "study", Cap: 24 * time.Hour, Late: "rerun",
+		`{by: study, expect: {kind: dicom, host: pacs.local}}`: {By: "study", Cap: time.Hour, Late: "rerun",
 			Expect: &gantry.Expect{Endpoint: gantry.Endpoint{Kind: "dicom", Config: &wireArchive{Host: "pacs.local"}}, Steady: time.Second, Missing: "wait", Timeout: 10 * time.Second, AtOnce: 4}},
 	} {
 		src := small + "group: " + group + "\n"

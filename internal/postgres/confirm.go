@@ -132,3 +132,16 @@ func (s *Store) Confirmed(ctx context.Context, limiter int32, a gantry.Answer) (
 	}
 	return known, nil
 }
+
+// Confirms is a request that a sink's server confirm what was delivered, without an answer so far.
+type Confirms struct {
+	Sink  int16 // its place in the pipeline
+	Try   int16
+	Count int32 // of what was delivered
+	At    time.Time
+}
+
+const factConfirmsSQL = subjectSQL + `
+select c.sink, c.try, c.instances, c.asked_at from s join task t on t.id = s.id
+join confirmation c on c.task_id = s.id and c.leg = s.leg and c.delivery = t.delivery
+where s.state = 4 and c.taken and not c.over and not exists (select from confirmation_answer a where a.id = c.id) order by c.sink, c.try`

@@ -138,7 +138,7 @@ func TestTimelineMercure(t *testing.T) {
 		"never quiet, forced": {capped, nil, map[int][]string{0: {"s/a-1"}, 30: {"s/a-2"}, 60: {"s/a-3"}, 75: {"s/a-4"}}, 120,
 			[]string{"72: cap 3", "115: quiet 4"}},
 		// A study whose series have come is complete at once, not before the one that is on its way.
-		"what is needed came":    {study, func(int) int { return 2 }, map[int][]string{0: {"s/a-1"}, 4: {"s/b-1"}}, 10, []string{"4: expected 2"}},
+		"what is needed came": {study, func(int) int { return 2 }, map[int][]string{0: {"s/a-1"}, 4: {"s/b-1"}}, 10, []string{"4: expected 2"}},
 		"and after the end more": {study, func(s int) int { return map[bool]int{true: 2, false: 3}[s < 50] }, map[int][]string{0: {"s/a-1"}, 4: {"s/b-1"}, 60: {"s/c-1"}}, 120,
 			[]string{"4: expected 2", "61: expected 3"}},
 	} {

@@ -1,7 +1,6 @@
 package dicom
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -83,7 +82,7 @@ func (s *sink) Confirmation() *gantry.Confirmation {
 	if !s.config.Commit {
 		return nil
 	}
-	return &gantry.Confirmation{Within: cmp.Or(s.config.CommitWithin, 5*time.Minute)}
+	return &gantry.Confirmation{Within: s.config.within()}
 }
 
 // Confirm asks the archive to keep objects safe: one N-ACTION under a transaction UID (PS3.4 section J.3.2). That it has taken the
