@@ -61,6 +61,10 @@ type cli struct {
 	Blobs    blobsCmd    `cmd:"" help:"The blob store."`
 	Version  versionCmd  `cmd:"" help:"Say which version this is."`
 
+	Echo echoCmd `cmd:"" help:"Ask a DICOM peer whether it is there (C-ECHO)."`
+	Send sendCmd `cmd:"" help:"Send DICOM files to a peer as they are (C-STORE)."`
+	Find findCmd `cmd:"" help:"Look for patients, studies, series and images at a DICOM peer (C-FIND)."`
+
 	Collection collectionCmd `cmd:"" help:"Look at files that are waited for together before they are a task."`
 }
 

@@ -89,6 +89,7 @@ func (p *plans) build(ctx context.Context, id int32, x *gantry.Pipeline, declare
 	for i, e := range x.Sources {
 		plan.Sources = append(plan.Sources, engine.Source{Name: e.Name, Index: int16(i), Open: p.lazily(e, declare)})
 	}
+	plan.Archive = p.archive(x)
 	for _, st := range x.Stages {
 		var calls []engine.Call
 		for _, name := range st.Call {

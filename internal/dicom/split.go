@@ -13,6 +13,7 @@ type Object struct {
 	Class    string // SOP Class UID
 	Instance string // SOP Instance UID
 	Transfer string // transfer syntax UID
+	At       int64  // where the data set begins in the file
 }
 
 // maxSplit bounds what Split reads to find the UIDs: the file meta information and the first elements of the data set, in bytes.
@@ -38,7 +39,7 @@ func Split(r io.Reader) (o Object, data io.Reader, err error) {
 	case err != nil:
 		return o, nil, err
 	}
-	o.Transfer = s.info.TransferSyntax
+	o.Transfer, o.At = s.info.TransferSyntax, s.body
 	if o.Class, err = s.uid(slotClass, tagClass); err != nil {
 		return Object{}, nil, err
 	}

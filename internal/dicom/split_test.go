@@ -37,7 +37,7 @@ func TestSplit(t *testing.T) {
 				s := spec{ts: ts, meta: "2.25.1", class: "1.2.3", set: map[uint32]val{tagPixelData: {"OW", bytesTo(pixels)}}}
 				body := s.body(ts)
 				o, rest, err := split(s.bytes(), wrap)
-				want := Object{Class: ClassSecondaryCapture, Instance: goodUID, Transfer: ts}
+				want := Object{Class: ClassSecondaryCapture, Instance: goodUID, Transfer: ts, At: int64(len(s.bytes()) - len(body))}
 				if err != nil || o != want || !bytes.Equal(rest, body) {
 					t.Errorf("%s, %s, %d: %v, %v, %d bytes, want %d", ts, name, pixels, o, err, len(rest), len(body))
 				}

@@ -52,7 +52,7 @@ func (o *operations) commitment(ctx context.Context, what string, request *comma
 	if err != nil {
 		return Response{}, err
 	}
-	b, err := set.encode(to.Transfer)
+	b, err := set.Encode(to.Transfer)
 	if err != nil {
 		return Response{}, err
 	}

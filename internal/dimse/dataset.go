@@ -14,7 +14,7 @@ const CodeMalformedDataset gantry.Code = "malformed_dataset"
 // What a data set that is held may be. Those that are streamed have no such limits.
 const (
 	maxDataset  = 1 << 20 // bytes as encoded
-	maxElements = 10_000  // with those of items, and the items
+	maxElements = 10_000  // with those in items; as many items
 	maxDepth    = 8       // of sequences within each other
 )
 

@@ -27,7 +27,7 @@ func answerOf() Dataset {
 func TestDatasetRoundTrip(t *testing.T) {
 	for _, transfer := range []string{ImplicitLE, ExplicitLE} {
 		want := answerOf()
-		b, err := want.encode(transfer)
+		b, err := want.Encode(transfer)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -54,7 +54,7 @@ func TestDatasetBytes(t *testing.T) {
 		ExplicitLE: "\x08\x00\x99\x11SQ\x00\x00\x12\x00\x00\x00" + "\xfe\xff\x00\xe0\x0a\x00\x00\x00" + "\x08\x00\x55\x11UI\x02\x009\x00" +
 			"\x09\x00\x10\x10UN\x00\x00\x02\x00\x00\x00ab" + "\x20\x00\x0d\x00UI\x04\x001.2\x00",
 	} {
-		got, err := d.encode(transfer)
+		got, err := d.Encode(transfer)
 		if err != nil || string(got) != want {
 			t.Errorf("%s:\ngot  %q, %v\nwant %q", transfer, got, err, want)
 		}
@@ -108,6 +108,7 @@ func TestDatasetLimits(t *testing.T) {
 		"depth":    {closed(maxDepth), closed(maxDepth + 1)},
 		"nest":     {nil, nested(60_000)},
 		"elements": {many(maxElements), many(maxElements + 1)},
+		"items":    {element(0x0008, 0x1111, bytes.Repeat(element(0xFFFE, 0xE000), maxElements)...), element(0x0008, 0x1111, bytes.Repeat(element(0xFFFE, 0xE000), maxElements+1)...)},
 		"bytes":    {large(maxDataset), large(maxDataset + 1)},
 	} {
 		if _, err := decodeDataset(c.within, ImplicitLE); err != nil {
@@ -161,7 +162,7 @@ func TestDatasetWriteRefuses(t *testing.T) {
 	for range maxDepth + 1 {
 		deep = Dataset{sequence(0x0008, 0x1111, deep)}
 	}
-	many := make([]Dataset, maxElements)
+	many := make([]Dataset, maxElements+1)
 	for name, c := range map[string]struct {
 		d    Dataset
 		code gantry.Code
@@ -175,15 +176,15 @@ func TestDatasetWriteRefuses(t *testing.T) {
 		"too deep":  {deep, gantry.CodeTooLarge},
 		"too many":  {Dataset{sequence(8, 0x1111, many...)}, gantry.CodeTooLarge},
 	} {
-		if _, err := c.d.encode(ExplicitLE); gantry.KindOf(err) != gantry.Illegal || gantry.CodeOf(err) != c.code {
+		if _, err := c.d.Encode(ExplicitLE); gantry.KindOf(err) != gantry.Illegal || gantry.CodeOf(err) != c.code {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := (Dataset{}).encode(DeflatedLE); gantry.CodeOf(err) != gantry.CodeUnsupportedFormat {
+	if _, err := (Dataset{}).Encode(DeflatedLE); gantry.CodeOf(err) != gantry.CodeUnsupportedFormat {
 		t.Errorf("deflated: %v", err)
 	}
 	deepest := deep[0].Items[0]
-	if _, err := deepest.encode(ExplicitLE); err != nil {
+	if _, err := deepest.Encode(ExplicitLE); err != nil {
 		t.Errorf("one sequence less: %v", err)
 	}
 }
@@ -191,7 +192,7 @@ func TestDatasetWriteRefuses(t *testing.T) {
 // FuzzDataset reads what may be no data set; what is one, and can be written, is written the same again.
 func FuzzDataset(f *testing.F) {
 	for _, transfer := range []string{ImplicitLE, ExplicitLE} {
-		b, _ := answerOf().encode(transfer)
+		b, _ := answerOf().Encode(transfer)
 		f.Add(b, transfer == ImplicitLE)
 	}
 	f.Add(open("UN", element(0x0008, 0x1155, []byte("1.2\x00")...)), false)
@@ -208,7 +209,7 @@ func FuzzDataset(f *testing.F) {
 		}
 		_ = d.Get(0x0008, 0x0018)
 		_, _ = commitmentOf(d)
-		once, err := d.encode(transfer)
+		once, err := d.Encode(transfer)
 		if err != nil {
 			return
 		}
@@ -216,7 +217,7 @@ func FuzzDataset(f *testing.F) {
 		if err != nil {
 			t.Fatalf("read what was written: %v", err)
 		}
-		if twice, err := again.encode(transfer); err != nil || !bytes.Equal(once, twice) {
+		if twice, err := again.Encode(transfer); err != nil || !bytes.Equal(once, twice) {
 			t.Fatalf("written differently, %v", err)
 		}
 	})
@@ -232,7 +233,7 @@ func TestCommitmentRoundTrip(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, err := d.encode(transfer)
+		b, err := d.Encode(transfer)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -17,7 +17,7 @@ const undefined = 0xFFFFFFFF
 
 // decodeDataset reads a data set in implicit or explicit VR little endian. The values are parts of b. A sequence is one that has
 // the VR, or an undefined length; in implicit VR also one whose tag is known. Errors: BadResponse malformed_dataset, or too_large
-// for a data set of over 1 MiB, 10,000 elements or 8 sequences in one another; Illegal unsupported_format for another transfer syntax.
+// for a data set of over 1 MiB, 10,000 elements or items, or 8 sequences in one another; Illegal unsupported_format for another transfer syntax.
 func decodeDataset(b []byte, transfer string) (Dataset, error) {
 	if !heldSyntax(transfer) {
 		return nil, gantry.Errorf(gantry.Illegal, gantry.CodeUnsupportedFormat, "read data set: not in implicit or explicit VR little endian")
@@ -46,6 +46,7 @@ type parser struct {
 	b        []byte
 	at       int
 	elements int
+	items    int
 	open     []level // by turns data sets and sequences, the outermost first
 }
 
@@ -67,9 +68,6 @@ type header struct {
 }
 
 func (p *parser) next(top *level) error {
-	if p.elements++; p.elements > maxElements {
-		return gantry.Errorf(gantry.BadResponse, gantry.CodeTooLarge, "read data set: over %d elements", maxElements)
-	}
 	h, err := p.header(top)
 	if err != nil {
 		return err
@@ -86,6 +84,8 @@ func (p *parser) next(top *level) error {
 		return nil
 	case top.isSequence != (h.tag == tagItem), h.tag>>16 == 0xFFFE && h.tag != tagItem:
 		return badDataset("read data set: item where none belongs, or none where one does")
+	case p.tooMany(top.isSequence):
+		return gantry.Errorf(gantry.BadResponse, gantry.CodeTooLarge, "read data set: over %d elements or items", maxElements)
 	case top.isSequence:
 		return p.begin(level{implicit: top.implicit}, h.length, top.limit)
 	case h.vr == "SQ", h.length == undefined:
@@ -94,6 +94,16 @@ func (p *parser) next(top *level) error {
 	top.set = append(top.set, Element{Group: uint16(h.tag >> 16), Number: uint16(h.tag), VR: h.vr, Value: p.b[p.at : p.at+int(h.length)]})
 	p.at += int(h.length)
 	return nil
+}
+
+// tooMany counts an item or an element. The ends of both cost nothing.
+func (p *parser) tooMany(item bool) bool {
+	if item {
+		p.items++
+	} else {
+		p.elements++
+	}
+	return max(p.items, p.elements) > maxElements
 }
 
 // sequence begins one. Within UN of undefined length all is implicit (PS3.5 section 6.2.2).

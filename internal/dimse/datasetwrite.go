@@ -8,10 +8,10 @@ import (
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
-// encode writes the data set in implicit or explicit VR little endian, its elements in the order of their tags, sequences and items
+// Encode writes the data set in implicit or explicit VR little endian, its elements in the order of their tags, sequences and items
 // with their lengths. Errors: Illegal malformed_dataset for an element that is there twice, has no VR that explicit VR can say, or
 // is too long for it; Illegal too_large as in decodeDataset; Illegal unsupported_format for another transfer syntax.
-func (d Dataset) encode(transfer string) ([]byte, error) {
+func (d Dataset) Encode(transfer string) ([]byte, error) {
 	if !heldSyntax(transfer) {
 		return nil, gantry.Errorf(gantry.Illegal, gantry.CodeUnsupportedFormat, "write data set: not in implicit or explicit VR little endian")
 	}
@@ -22,6 +22,7 @@ func (d Dataset) encode(transfer string) ([]byte, error) {
 type writer struct {
 	implicit bool
 	elements int
+	nested   int // items
 }
 
 // dataset appends a data set that stands within depth sequences.
@@ -48,8 +49,10 @@ func (w *writer) dataset(b []byte, d Dataset, depth int) ([]byte, error) {
 
 // element appends an element, and sees that the limits that others hold us to are kept.
 func (w *writer) element(b []byte, e *Element, depth int) ([]byte, error) {
-	if w.elements += 1 + len(e.Items); w.elements > maxElements {
-		return nil, gantry.Errorf(gantry.Illegal, gantry.CodeTooLarge, "write data set: over %d elements", maxElements)
+	w.elements++
+	w.nested += len(e.Items)
+	if max(w.elements, w.nested) > maxElements {
+		return nil, gantry.Errorf(gantry.Illegal, gantry.CodeTooLarge, "write data set: over %d elements or items", maxElements)
 	}
 	value := e.Value
 	if e.VR == "SQ" {

@@ -19,6 +19,8 @@ const (
 	CodeUnexpected gantry.Code = "unexpected_message"
 	// CodeBadUID means that a UID has other characters than digits and dots, or over 64.
 	CodeBadUID gantry.Code = "bad_uid"
+	// CodeOddLength means that a data set has an odd number of bytes, which DICOM cannot send.
+	CodeOddLength gantry.Code = "odd_length"
 	// CodePanic means that a handler panicked.
 	CodePanic gantry.Code = "panic"
 )
@@ -42,7 +44,8 @@ type Response struct {
 }
 
 // Handler does what a peer asks for on an association. Each method is called concurrently up to the agreed window. Its context ends
-// with the association, and when the peer cancels the operation. A method that panics is answered for with StatusProcessing.
+// with the association, when the peer cancels the operation, and at the latest when the answer has been sent. A method that panics is
+// answered for with StatusProcessing.
 type Handler interface {
 	// Store takes an instance: it reads r.Data to its end, and returns once the instance is as safe as its status says. What it
 	// leaves unread is skipped. An error of r.Data means that the instance is not whole; then no answer is sent.
@@ -83,7 +86,8 @@ func (a *Association) Echo(ctx context.Context) (Response, error) { return a.ops
 
 // Store sends one instance and waits for the response, whatever its status is. A failure that the peer answers before it has all
 // data ends the sending (PS3.7 section 9.3.1): the association goes on. If Data fails, Store gives its error, and the association
-// is aborted, since the data set cannot be brought to an end.
+// is aborted, since the data set cannot be brought to an end; so it is for Data of an odd number of bytes (Illegal odd_length), except in
+// the deflated transfer syntax, where a zero follows.
 func (a *Association) Store(ctx context.Context, r StoreRequest) (Response, error) {
 	return a.ops.store(ctx, r)
 }
@@ -96,7 +100,7 @@ func (a *Association) Query(ctx context.Context, class string, identifier Datase
 }
 
 // Commit asks that instances be kept safe (N-ACTION, PS3.4 section J.3.2). The response says that the peer took the request; the
-// answer comes as an event. One request has room for some 4,000 instances; for more it fails with Illegal too_large.
+// answer comes as an event. One request has room for 4,900 instances; for more it fails with Illegal too_large.
 func (a *Association) Commit(ctx context.Context, c Commitment) (Response, error) {
 	return a.ops.commit(ctx, c)
 }

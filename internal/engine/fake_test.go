@@ -40,6 +40,7 @@ type world struct {
 	process  func(ctx context.Context, r *gantry.Request) error
 	tickets  Tickets // of a service that answers later
 	units    int     // that parts may still go out with; below 0: any number
+	confirms Confirmations
 }
 
 // newWorld has one task of some stages that call one processor for each part.
@@ -88,7 +89,7 @@ func (w *world) step(ctx context.Context, state gantry.State, stage int16) gantr
 func (w *world) stepOf(ctx context.Context, task gantry.Task) gantry.Transition {
 	w.t.Helper()
 	w.scratch = w.t.TempDir()
-	e := New(Options{Store: w, Session: w, Caller: w, Blobs: w.blobs, Plans: w, Tickets: w.tickets, Rand: func() float64 { return 0.5 }, Scratch: w.scratch})
+	e := New(Options{Store: w, Session: w, Caller: w, Blobs: w.blobs, Plans: w, Tickets: w.tickets, Rand: func() float64 { return 0.5 }, Scratch: w.scratch, Confirmations: w.confirms})
 	step, end := e.Begin(task)
 	defer end()
 	return w.land(step(ctx, task))

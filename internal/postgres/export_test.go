@@ -53,7 +53,7 @@ func InboxForTest() map[string][]string {
 	who := []string{"'x'::bytea", "'A'", "'B'", "'C'", "'SR'"}
 	return map[string][]string{
 		"complete": {completeSQL, "1"}, "studies": {studiesSQL, "1", "array['x'::bytea]"}, "take": {takeAnswersSQL, "1"},
-		"may": append([]string{mayAwaitSQL}, who...), "lock": append([]string{lockAwaitedSQL}, who...),
+		"may": append([]string{mayAwaitSQL}, who...), "lock": {lockAwaitedSQL, "array[1::bigint, 2]"},
 		"judge": {awaitedSQL, "array[1::bigint, 2]", "'x'::bytea", "'y'::bytea"}, "replace": {replaceSQL, "1", "'x'::bytea", "'y'::bytea"},
 		"due": append([]string{dueAnswersSQL}, part...), "wake": {wakeInSQL, "1", "0"},
 	}
@@ -78,6 +78,11 @@ const (
 	SupersedeSQL = supersedeSQL
 	AgainSQL     = arriveAgainSQL
 	ReviveSQL    = reviveSQL
+	OpenSQL      = openSQL
+	ClaimAskSQL  = claimAskSQL
+	NextAskSQL   = nextAskSQL
+	AnsweredSQL  = answeredSQL
+	LockOpenSQL  = lockOpenSQL
 )
 
 // The statements about sources. $1 source, $2 ref_mac; $1 lane, $2 tasks.

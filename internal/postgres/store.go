@@ -2,7 +2,8 @@
 // pgx. Read store.go, then claim.sql and claim.go, transition.sql, children.sql, results.sql, intents.sql
 // and commit.go (how a batch of writes becomes durable), lease.go and reap.sql (heartbeat, reaper, promoter),
 // command.go, move.go, pause.go and idle.go (what operators ask), limit.go (units and rate slots), enqueue.go,
-// control.go (traffic that belongs to no task), callback.sql and callback.go (answers that come on their own), and
+// control.go (traffic that belongs to no task), callback.sql and callback.go (answers that come on their own), inbox.go and
+// inboxkeep.go (those that come over DICOM), and
 // query.go for what people ask.
 package postgres
 

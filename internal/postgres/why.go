@@ -48,6 +48,8 @@ type Facts struct {
 	Calls     []OpenCalls // the longest first
 	Children  FactChildren
 	Limits    []FactLimit
+
+	Collection *CollectionRow // that it was made from; nil: it was not, or nobody asked
 }
 
 // LastEvent is the last recorded transition of a task; Change is -1 if there is none.

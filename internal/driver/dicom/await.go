@@ -12,18 +12,16 @@ import (
 // AwaitConfig is what a pipeline file says of the answers of a service that speaks DICOM: it sends them to us on
 // associations of its own.
 type AwaitConfig struct {
-	Modality string        `yaml:"modality" doc:"Of the objects that are answers, such as SR or SEG; without it any."`
-	SOPClass string        `yaml:"sop_class" doc:"UID of their SOP class; without it any."`
-	Count    int           `yaml:"count" min:"0" max:"100000" doc:"How many there are for what is sent at once. Without it one, or, with quiet, as many as come."`
-	Quiet    time.Duration `yaml:"quiet" min:"10ms" doc:"How long after one of them no other comes, if there are not count of them before."`
-	Within   time.Duration `yaml:"within" default:"15m" min:"1s" doc:"From the end of sending to the last of them."`
-	From     string        `yaml:"from" doc:"The AE title that the service calls with; without it, the one that it is called by. * is any."`
-	Network  string        `yaml:"network" doc:"Where the service calls from, such as 10.0.0.9 or 10.0.0.0/24; without it anywhere."`
-	AET      string        `yaml:"aet" doc:"Our AE title that the service calls; without it, the one that we call with."`
-	Listen   string        `yaml:"listen" default:":11112" doc:"The address that it calls, host:port. Sources and processors with the same one share it."`
-	Cert     string        `yaml:"cert" filled:"true" path:"true" doc:"A file with our certificate and those above it, for TLS; without it none."`
-	Key      string        `yaml:"key" filled:"true" path:"true" doc:"A file with its key."`
-	CA       string        `yaml:"ca" filled:"true" path:"true" doc:"A file with the authorities that the service's certificate must come from; without it none is asked for."`
+	Modality string          `yaml:"modality" doc:"Of the objects that are answers, such as SR or SEG; without it any."`
+	SOPClass string          `yaml:"sop_class" doc:"UID of their SOP class; without it any."`
+	Count    int             `yaml:"count" min:"0" max:"100000" doc:"How many there are for what is sent at once. Without it one, or, with quiet, as many as come."`
+	Quiet    time.Duration   `yaml:"quiet" min:"10ms" doc:"How long after one of them no other comes, if there are not count of them before."`
+	Within   time.Duration   `yaml:"within" default:"15m" min:"1s" doc:"From the end of sending to the last of them."`
+	From     string          `yaml:"from" doc:"The AE title that the service calls with; without it, the one that it is called by. * is any."`
+	Network  string          `yaml:"network" doc:"Where the service calls from, such as 10.0.0.9 or 10.0.0.0/24; without it anywhere."`
+	AET      string          `yaml:"aet" doc:"Our AE title that the service calls; without it, the one that we call with."`
+	Listen   string          `yaml:"listen" default:":11112" doc:"The address that it calls, host:port. Sources and processors with the same one share it."`
+	TLS      ListenTLSConfig `yaml:"listen_tls" doc:"How that is spoken over TLS."`
 }
 
 // anyTitle stands for every AE title.
@@ -60,11 +58,8 @@ func (c AwaitConfig) Check() []gantry.FieldProblem {
 		text = "is open to a network; say in from or network who may call"
 	}
 	add("listen", text)
-	if (c.Cert == "") != (c.Key == "") {
-		add("cert", "goes with key, and key with cert")
-	}
-	if c.CA != "" && c.Cert == "" {
-		add("ca", "needs cert and key: a peer shows its certificate over TLS alone")
+	if l := c.TLS; (l.Cert == "") != (l.Key == "") || l.CA != "" && l.Cert == "" {
+		add("listen_tls.cert", "cert and key go together, and ca needs both")
 	}
 	return found
 }
@@ -106,6 +101,6 @@ func (c ProcessorConfig) called() string { return cmp.Or(c.Await.AET, c.Calling)
 // place is where it calls us.
 func (c ProcessorConfig) place() Place {
 	from, _ := parseNetwork(c.Await.Network) // checked; none is anywhere
-	a := c.Await
-	return Place{Listen: a.Listen, AET: c.called(), Allow: []Allowed{{AET: c.calling(), From: from}}, Cert: a.Cert, Key: a.Key, CA: a.CA}
+	l := c.Await.TLS
+	return Place{Listen: c.Await.Listen, AET: c.called(), Allow: []Allowed{{AET: c.calling(), From: from}}, Cert: l.Cert, Key: l.Key, CA: l.CA}
 }

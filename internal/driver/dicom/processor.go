@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/gantry-imaging/gantry/internal/dicom"
@@ -28,25 +29,40 @@ type ProcessorConfig struct {
 	Port    int         `yaml:"port" default:"104" min:"1" max:"65535" doc:"Its port."`
 	AET     string      `yaml:"aet" required:"true" doc:"The AE title that it is called by."`
 	Calling string      `yaml:"calling" default:"GANTRY" doc:"The AE title that we call with."`
+	TLS     TLSConfig   `yaml:"tls" doc:"How it is spoken to over TLS. Without it the association is not encrypted."`
 	Await   AwaitConfig `yaml:"await" required:"true" doc:"What it answers, and where."`
 }
 
 // Target is the service's address, and as its model the AE title.
 func (c ProcessorConfig) Target() gantry.Target {
-	return gantry.Target{Scheme: "dicom", Host: c.Host, Port: strconv.Itoa(c.Port), Model: c.AET}
+	return gantry.Target{Scheme: "dicom", Host: strings.Trim(c.Host, "[]"), Port: strconv.Itoa(cmp.Or(c.Port, defaultPort)), Model: c.AET}
+}
+
+// withDefaults fills in what was not said.
+func (c ProcessorConfig) withDefaults() ProcessorConfig {
+	c.Calling, c.Port = cmp.Or(c.Calling, ourTitle), cmp.Or(c.Port, defaultPort)
+	c.Await.Within, c.Await.Listen = cmp.Or(c.Await.Within, defaultWithin), cmp.Or(c.Await.Listen, defaultListen)
+	return c
 }
 
 // Check lists what is wrong with the config beyond its types.
-func (c ProcessorConfig) Check() []gantry.FieldProblem {
-	var found []gantry.FieldProblem
-	if text := checkTitle(c.AET); text != "" {
-		found = append(found, gantry.FieldProblem{Key: "aet", Text: text})
+func (c ProcessorConfig) Check() (found []gantry.FieldProblem) {
+	c = c.withDefaults()
+	bad := func(key, text string) {
+		if text != "" {
+			found = append(found, gantry.FieldProblem{Key: key, Text: text})
+		}
 	}
-	if text := checkTitle(c.Calling); text != "" {
-		found = append(found, gantry.FieldProblem{Key: "calling", Text: text})
+	if c.Host == "" || strings.ContainsAny(c.Host, "/ @?#") || strings.Count(c.Host, ":") == 1 {
+		bad("host", "is no host name or address; the port has a key of its own")
+	}
+	bad("aet", checkTitle(c.AET))
+	bad("calling", checkTitle(c.Calling))
+	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
+		bad("tls.cert", "goes with key, and key with cert")
 	}
 	for _, p := range c.Await.Check() {
-		found = append(found, gantry.FieldProblem{Key: "await." + p.Key, Text: p.Text})
+		bad("await."+p.Key, p.Text)
 	}
 	return found
 }
@@ -195,12 +211,17 @@ func (p *processor) Unpack(context.Context, gantry.Callback, *gantry.Request) er
 // Abandon tells nobody: DICOM has no word for it. What comes later is known to be late.
 func (p *processor) Abandon(context.Context, gantry.Ticket) error { return nil }
 
-// NewProcessor makes a processor. A config that does not Check is Illegal with code bad_config.
+// NewProcessor makes a processor. It opens nothing. A config that does not Check, or names files that cannot be read, is Illegal
+// with code bad_config.
 func NewProcessor(_ context.Context, c ProcessorConfig, egress gantry.Egress) (gantry.Processor, error) {
-	c.Calling, c.Port, c.Await.Within, c.Await.Listen = cmp.Or(c.Calling, ourTitle), cmp.Or(c.Port, defaultPort), cmp.Or(c.Await.Within, defaultWithin), cmp.Or(c.Await.Listen, defaultListen)
 	for _, f := range c.Check() {
 		return nil, gantry.Errorf(gantry.Illegal, CodeBadConfig, "open processor: %s: %s", f.Key, f.Text)
 	}
-	address := net.JoinHostPort(c.Host, strconv.Itoa(c.Port))
-	return &processor{config: c, out: newSender(egress, peering{address: address, calling: c.Calling, called: c.AET, most: mostSending})}, nil
+	c = c.withDefaults()
+	t := c.Target()
+	secure, err := clientTLS(c.TLS, t.Host)
+	if err != nil {
+		return nil, err
+	}
+	return &processor{config: c, out: newSender(egress, peering{address: net.JoinHostPort(t.Host, t.Port), calling: c.Calling, called: c.AET, tls: secure, most: mostSending})}, nil
 }

@@ -15,6 +15,7 @@ const (
 	CodeNotSupported     gantry.Code = "not_supported"     // Permanent: 0x0122, 0x0211 and their like
 	CodeRefused          gantry.Code = "refused"           // Permanent: another failure
 	CodeStrangeStatus    gantry.Code = "strange_status"    // BadResponse: one that answers nothing
+	CodeOddLength        gantry.Code = "odd_length"        // Permanent: the data set of a file of ours
 	CodeSizeMismatch     gantry.Code = "size_mismatch"     // Transient: a file of ours
 	CodeChecksumMismatch gantry.Code = "checksum_mismatch" // Transient: a file of ours
 )

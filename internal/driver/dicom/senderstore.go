@@ -1,11 +1,13 @@
 package dicom
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"hash"
 	"io"
+	"slices"
 
 	"github.com/gantry-imaging/gantry/internal/dicom"
 	"github.com/gantry-imaging/gantry/internal/dimse"
@@ -143,7 +145,13 @@ func (t *trip) store(ctx context.Context, f outgoing, also []pair) (x sent, err 
 	if err != nil {
 		return x, unsent{err}
 	}
+	if data, err = evened(f, o, data); err != nil {
+		return x, unsent{err}
+	}
 	need := pair{o.Class, o.Transfer}
+	if i := slices.Index(also, need); i >= 0 {
+		also = also[i:] // those before it have been sent
+	}
 	if err := t.on(ctx, need, also...); err != nil {
 		return x, err
 	}
@@ -162,6 +170,18 @@ func (t *trip) store(ctx context.Context, f outgoing, also []pair) (x sent, err 
 		return x, broken(ctx, err)
 	}
 	return sent{o, resp.Status}, t.judge(resp.Status, storeError)
+}
+
+// evened gives a data set an even number of bytes, as fragments of a message have (PS3.8 section E.2). A deflated one is padded
+// (PS3.5 section A.5); one with a value of odd length, which must not be, cannot be sent as it is.
+func evened(f outgoing, o dicom.Object, data io.Reader) (io.Reader, error) {
+	switch {
+	case f.size < 0 || (f.size-o.At)%2 == 0:
+		return data, nil
+	case o.Transfer == dimse.DeflatedLE:
+		return io.MultiReader(data, bytes.NewReader([]byte{0})), nil
+	}
+	return nil, gantry.Errorf(gantry.Permanent, CodeOddLength, "send: the data set has an odd number of bytes, which no message can carry")
 }
 
 // broken is why there was no response: the end of ctx, if that is why.

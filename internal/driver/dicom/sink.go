@@ -123,10 +123,10 @@ func commitError(s dimse.Status) *gantry.Error {
 // NameOf is the SHA-256 of an object's SOP Instance UID.
 func (s *sink) NameOf(ctx context.Context, d gantry.Delivery) (gantry.Digest, error) {
 	o, err := objectOf(ctx, fileOf(d))
-	return nameOf(o.Instance), err
+	return instanceName(o.Instance), err
 }
 
-func nameOf(instance string) gantry.Digest { return sha256.Sum256([]byte(instance)) }
+func instanceName(instance string) gantry.Digest { return sha256.Sum256([]byte(instance)) }
 
 // Tell says who takes what archives report.
 func (s *sink) Tell(take func(context.Context, gantry.Answer) (bool, error)) { s.take.Store(&take) }
@@ -153,7 +153,7 @@ func (s *sink) Reported(ctx context.Context, _ dimse.Peer, c dimse.Commitment) (
 	}
 	a := gantry.Answer{ID: c.Transaction, Kept: int32(len(c.Instances))}
 	for _, f := range c.Failed {
-		a.Failed = append(a.Failed, gantry.Unconfirmed{Name: nameOf(f.Instance), Reason: int32(f.Reason)})
+		a.Failed = append(a.Failed, gantry.Unconfirmed{Name: instanceName(f.Instance), Reason: int32(f.Reason)})
 	}
 	known, err := (*take)(ctx, a)
 	switch {

@@ -1,0 +1,314 @@
+package app_test
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/gantry-imaging/gantry/internal/dicom"
+	"github.com/gantry-imaging/gantry/internal/dimse"
+	"github.com/gantry-imaging/gantry/internal/dimse/dimsetest"
+	"github.com/gantry-imaging/gantry/internal/postgres"
+)
+
+// holdReports holds what a task delivered.
+func (c *clinic) holdReports(task string, want ...string) {
+	c.yard.t.Helper()
+	if diff := cmp.Diff(want, c.outputs(task)); diff != "" {
+		c.yard.t.Errorf("reports (-want +got):\n%s", diff)
+	}
+}
+
+// TestReporter sends a study, is parked, and delivers the report that comes, byte for byte, as soon as it is there: the next look
+// would be minutes away.
+func TestReporter(t *testing.T) {
+	t.Parallel()
+	c := newClinic(t, "within: 10m", "task")
+	c.serve("")
+	c.put("a.zip", studyOf(t, someStudy, 0, 3))
+	c.waiting(3)
+	began := time.Now()
+	set := report(someStudy, "2.25.1", "nothing found", instanceOf(1))
+	if s, err := c.deliver("REPORTER", "GANTRY", "2.25.1", set); err != nil || s != dimse.StatusSuccess {
+		t.Fatalf("status %04X, %v", uint16(s), err)
+	}
+	task := c.done(20 * time.Second)
+	t.Logf("done %s after the report was sent", time.Since(began).Round(time.Millisecond))
+	c.holdReports(task.ID, "2.25.1")
+	m, _ := manifestOf(t, c.out, task.ID)
+	if b, err := os.ReadFile(filepath.Join(c.out, task.ID, filepath.FromSlash(m.Outputs[0].Path))); err != nil || string(b[len(b)-len(set):]) != string(set) {
+		t.Errorf("the report was changed: %v", err)
+	}
+	c.holdOps(map[string]int{"submit ok": 1, "collect ok": 1})
+	for _, x := range c.calls(postgres.Filter{}) {
+		if x.Operation == "submit" && (x.RequestBytes == 0 || x.RequestSHA256 == "") || x.Operation == "collect" && (x.ResponseBytes < int64(len(set)) || x.ResponseSHA256 == "") {
+			t.Errorf("a call without a trace: %+v", x)
+		}
+	}
+}
+
+// TestReportBeforeTheTicket takes reports that come before the images are all sent, and while the last of them is not
+// acknowledged.
+func TestReportBeforeTheTicket(t *testing.T) {
+	t.Parallel()
+	for _, at := range []int{1, 3} {
+		t.Run(fmt.Sprint("at image ", at), func(t *testing.T) {
+			t.Parallel()
+			c := newClinic(t, "within: 10m", "task")
+			c.stored = func(n int, instance string) dimse.Status {
+				if n == at {
+					c.sends("2.25.1", someStudy, instance)
+				}
+				return dimse.StatusSuccess
+			}
+			c.serve("")
+			c.put("a.zip", studyOf(t, someStudy, 0, 3))
+			c.holdReports(c.done(20*time.Second).ID, "2.25.1")
+			c.holdOps(map[string]int{"submit ok": 1, "collect ok": 1})
+		})
+	}
+}
+
+// TestReportsCounted waits for two, and takes the same one twice as one.
+func TestReportsCounted(t *testing.T) {
+	t.Parallel()
+	c := newClinic(t, "count: 2, within: 10m", "task")
+	c.serve("")
+	c.put("a.zip", studyOf(t, someStudy, 0, 2))
+	c.waiting(2)
+	c.sends("2.25.1", someStudy, instanceOf(0))
+	c.sends("2.25.1", someStudy, instanceOf(0))
+	time.Sleep(300 * time.Millisecond)
+	c.parked(1)
+	c.sends("2.25.2", someStudy)
+	c.holdReports(c.done(20*time.Second).ID, "2.25.1", "2.25.2")
+	if n := c.count(`select count(*) from inbox`); n != 2 {
+		t.Errorf("%d reports on record, want 2", n)
+	}
+}
+
+// TestReportsUntilQuiet takes as many as come.
+func TestReportsUntilQuiet(t *testing.T) {
+	t.Parallel()
+	c := newClinic(t, "quiet: 1s, within: 10m", "task")
+	c.serve("")
+	c.put("a.zip", studyOf(t, someStudy, 0, 2))
+	c.waiting(2)
+	var want []string
+	for i := range 4 {
+		c.sends(fmt.Sprint("2.25.", i+1), someStudy, instanceOf(0))
+		want = append(want, fmt.Sprint("2.25.", i+1))
+		time.Sleep(400 * time.Millisecond)
+	}
+	began := time.Now()
+	c.holdReports(c.done(20*time.Second).ID, want...)
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it took %s though it was quiet for 1 s", took)
+	}
+}
+
+// TestStrangeReports takes nothing that is not for the task: of another study, about other images, by another caller, or to
+// another title.
+func TestStrangeReports(t *testing.T) {
+	t.Parallel()
+	c := newClinic(t, "within: 10m", "task")
+	c.serve("")
+	c.put("a.zip", studyOf(t, someStudy, 0, 2))
+	c.waiting(2)
+	for name, x := range map[string]struct {
+		calling, called string
+		set             []byte
+	}{
+		"another study":  {"REPORTER", "GANTRY", report("2.25.404", "2.25.1", "x")},
+		"other images":   {"REPORTER", "GANTRY", report(someStudy, "2.25.1", "x", "2.25.404")},
+		"another caller": {"SOMEBODY", "GANTRY", report(someStudy, "2.25.1", "x")},
+		"another title":  {"REPORTER", "OTHER", report(someStudy, "2.25.1", "x")},
+	} {
+		if s, err := c.deliver(x.calling, x.called, "2.25.1", x.set); err == nil && s.Class() != dimse.Failure {
+			t.Errorf("%s: status %04X", name, uint16(s))
+		}
+	}
+	if n := c.count(`select count(*) from inbox`); n != 0 {
+		t.Errorf("%d were kept", n)
+	}
+	c.sends("2.25.2", someStudy, instanceOf(1))
+	c.holdReports(c.done(20*time.Second).ID, "2.25.2")
+}
+
+// TestReportsOfParts gives each of the images its own report, in whatever order they come.
+func TestReportsOfParts(t *testing.T) {
+	t.Parallel()
+	c := newClinic(t, "within: 10m", "part")
+	c.serve("")
+	c.put("a.zip", studyOf(t, someStudy, 0, 5))
+	c.waiting(5)
+	for _, i := range []int{3, 0, 4, 2, 1} {
+		c.sends(fmt.Sprint("2.25.", i+1), someStudy, instanceOf(i))
+	}
+	task := c.done(20 * time.Second)
+	c.holdReports(task.ID, "2.25.1", "2.25.2", "2.25.3", "2.25.4", "2.25.5")
+	c.holdOps(map[string]int{"submit ok": 5, "collect ok": 5})
+}
+
+// TestNoReport gives up at the deadline, as often as there are tries; a report that comes then is late and changes nothing.
+func TestNoReport(t *testing.T) {
+	t.Parallel()
+	c := newClinic(t, "within: 1s", "task")
+	c.serve("")
+	c.put("a.zip", studyOf(t, someStudy, 0, 1))
+	task := c.ended(1, 30*time.Second)[0]
+	if task.State != "failed" || task.Error == nil || task.Error.Code != "no_answer" || task.Error.Kind != "timeout" {
+		t.Errorf("it ended %s: %+v", task.State, task.Error)
+	}
+	c.holdOps(map[string]int{"submit ok": 3})
+	c.sends("2.25.1", someStudy, instanceOf(0))
+	c.sends("2.25.1", someStudy, instanceOf(0))
+	if n := c.count(`select count(*) from inbox where verdict = 1`); n != 1 {
+		t.Errorf("%d late reports on record, want 1", n)
+	}
+	if n := c.count(`select count(*) from item where stage >= 0`); n != 0 {
+		t.Errorf("%d items were made of it", n)
+	}
+}
+
+// TestReportBetweenTries takes what comes after a try was given up and before the next one: nothing is sent again for it.
+func TestReportBetweenTries(t *testing.T) {
+	t.Parallel()
+	c := newClinic(t, "within: 10m", "task")
+	c.stored = func(n int, instance string) dimse.Status {
+		if n == 2 { // the answer comes, and then the store breaks
+			c.sends("2.25.1", someStudy, instanceOf(0))
+			return dimse.StatusProcessing
+		}
+		return dimse.StatusSuccess
+	}
+	c.serve("")
+	c.put("a.zip", studyOf(t, someStudy, 0, 2))
+	c.holdReports(c.done(20*time.Second).ID, "2.25.1")
+	if n := c.images(); n != 2 {
+		t.Errorf("%d images were sent, want 2", n)
+	}
+	c.holdOps(map[string]int{"submit failed": 1, "submit ok": 1, "collect ok": 1})
+}
+
+// TestRestartWhileReported ends the process without a word while its parts are out. What follows goes on from the rows: nothing is sent
+// again, and the reports find their parts.
+func TestRestartWhileReported(t *testing.T) {
+	t.Parallel()
+	c := newClinic(t, "within: 10m", "part")
+	stop := c.serve("")
+	c.put("a.zip", studyOf(t, someStudy, 0, 4))
+	c.waiting(4)
+	c.sends("2.25.1", someStudy, instanceOf(0))
+	c.until("it is taken", 20*time.Second, func() bool { return c.count(`select count(*) from part where status = 2`) == 1 })
+	c.kill(stop)
+	if _, err := c.deliver("REPORTER", "GANTRY", "2.25.2", report(someStudy, "2.25.2", "nothing found", instanceOf(1))); err == nil {
+		t.Error("a process that is gone takes reports")
+	}
+	c.serve("")
+	for i := range 3 {
+		c.sends(fmt.Sprint("2.25.", i+2), someStudy, instanceOf(i+1))
+	}
+	c.holdReports(c.done(30*time.Second).ID, "2.25.1", "2.25.2", "2.25.3", "2.25.4")
+	if n := c.images(); n != 4 {
+		t.Errorf("%d images were sent, want 4", n)
+	}
+}
+
+// TestCancelledWhileReported ends the wait; what comes then is late.
+func TestCancelledWhileReported(t *testing.T) {
+	t.Parallel()
+	c := newClinic(t, "within: 10m", "task")
+	c.serve("")
+	c.put("a.zip", studyOf(t, someStudy, 0, 1))
+	c.waiting(1)
+	if err := c.App.Store.Cancel(t.Context(), 1, "somebody"); err != nil {
+		t.Fatal(err)
+	}
+	c.until("it holds no unit", 30*time.Second, func() bool { return c.count(`select count(*) from part where out_limiter is not null`) == 0 })
+	c.sends("2.25.1", someStudy, instanceOf(0))
+	if n := c.count(`select count(*) from inbox where verdict = 1`); n != 1 {
+		t.Errorf("%d late reports on record, want 1", n)
+	}
+}
+
+// TestReportOfASource shares an AE title with a source: what somebody waits for goes to him, the rest to the source.
+func TestReportOfASource(t *testing.T) {
+	t.Parallel()
+	c := newClinic(t, "within: 10m", "task")
+	c.text = strings.Replace(c.text, "sources: {", fmt.Sprintf("sources: {modality: {kind: dicom, aet: GANTRY, listen: %q}, ", c.listen), 1)
+	c.serve("")
+	c.put("a.zip", studyOf(t, someStudy, 0, 1))
+	c.waiting(1)
+	c.sends("2.25.1", "2.25.404") // nobody's: the source's
+	c.until("the source took it", 20*time.Second, func() bool { return c.count(`select count(*) from arrival`) == 2 })
+	c.sends("2.25.2", someStudy, instanceOf(0))
+	c.until("the task is done", 20*time.Second, func() bool { return c.count(`select count(*) from task where final_state = 5`) >= 1 })
+	if n := c.count(`select count(*) from arrival`); n != 2 {
+		t.Errorf("%d arrivals, want 2", n)
+	}
+}
+
+// TestManyReports has a thousand parts wait: they cost neither a goroutine nor a statement.
+func TestManyReports(t *testing.T) {
+	t.Parallel()
+	const n = 1000
+	c := newClinic(t, "within: 1h", "part")
+	c.serve("")
+	before := runtime.NumGoroutine()
+	c.put("a.zip", studyOf(t, someStudy, 0, n/2))
+	c.put("b.zip", studyOf(t, "2.25.9009", n/2, n/2))
+	c.until("all are out", 60*time.Second, func() bool { return c.count(`select count(*) from part where status = 1`) == n })
+	c.parked(2)
+	seqs := func() int { return c.count(`select sum(seq) from task_hot`) }
+	was := seqs()
+	time.Sleep(3 * time.Second)
+	if now := seqs(); now != was {
+		t.Errorf("tasks moved %d times while nothing came", now-was)
+	}
+	if now := runtime.NumGoroutine(); now > before+60 {
+		t.Errorf("%d goroutines wait, %d before", now, before)
+	}
+	for i := range 4 {
+		c.sends(fmt.Sprint("2.25.", i+1), someStudy, instanceOf(i))
+	}
+	c.until("four are in", 20*time.Second, func() bool { return c.count(`select count(*) from part where status = 2`) == 4 })
+	if got := c.images(); got != n {
+		t.Errorf("%d images were sent, want %d", got, n)
+	}
+}
+
+// TestReporterOfTools has dcmtk's storescp take the images and, at the end of the study, dcmtk's storescu send a report back.
+func TestReporterOfTools(t *testing.T) {
+	t.Parallel()
+	storescu, err := dimsetest.Find("storescu")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newClinic(t, "within: 10m", "task")
+	dir := t.TempDir()
+	sr := append(dicom.FileMeta{Class: classSR, Instance: "2.25.1", Syntax: dimse.ExplicitLE}.Append(nil), report(someStudy, "2.25.1", "nothing found", instanceOf(0))...)
+	if err := os.WriteFile(filepath.Join(dir, "sr.dcm"), sr, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	host, port, _ := net.SplitHostPort(c.listen)
+	script := filepath.Join(dir, "answer.sh")
+	text := fmt.Sprintf("#!/bin/sh\nexec %s -aet REPORTER -aec GANTRY %s %s %s\n", storescu, host, port, filepath.Join(dir, "sr.dcm"))
+	if err := os.WriteFile(script, []byte(text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	peer := dimsetest.Storescp(t, dimsetest.SCP{AET: "REPORTER", Args: []string{"--eostudy-timeout", "1", "--sort-conc-studies", "S", "--exec-on-eostudy", script}})
+	_, own, _ := net.SplitHostPort(c.addr)
+	c.text = strings.Replace(c.text, "port: "+own, fmt.Sprint("port: ", peer.Port), 1)
+	c.serve("")
+	c.put("a.zip", studyOf(t, someStudy, 0, 3))
+	c.holdReports(c.done(40*time.Second).ID, "2.25.1")
+	c.holdOps(map[string]int{"submit ok": 1, "collect ok": 1})
+}
