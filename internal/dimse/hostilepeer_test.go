@@ -139,6 +139,15 @@ func TestRequestsThatAreNotAnswered(t *testing.T) {
 	if _, err := Request(ctx, dial(t, silent()), plain()); gantry.KindOf(err) != gantry.Timeout || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
 	}
+	hold := make(chan struct{})
+	defer close(hold)
+	deaf := acceptor(t, func(raw) { <-hold })
+	ctx, quit := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer quit()
+	began := time.Now()
+	if _, err := Request(ctx, dial(t, deaf), plain()); gantry.KindOf(err) != gantry.Timeout || time.Since(began) > linger*3/4 {
+		t.Errorf("%v after %s", err, time.Since(began))
+	}
 	ctx, stop := context.WithCancelCause(t.Context())
 	why := gantry.Errorf(gantry.Permanent, gantry.CodeCancelled, "an operator cancelled")
 	time.AfterFunc(50*time.Millisecond, func() { stop(why) })

@@ -37,7 +37,10 @@ func Request(ctx context.Context, conn net.Conn, p Params) (*Association, error)
 	a.link.mu.Lock()
 	a.link.cut = time.Now().Add(a.link.times.Associate)
 	a.link.mu.Unlock()
-	stop := context.AfterFunc(ctx, a.Abort)
+	stop := context.AfterFunc(ctx, func() {
+		a.Abort()
+		a.link.hangUp(true)
+	})
 	accepted, window, err := a.ask(rq, pdu)
 	if !stop() {
 		err = gantry.Errorf(gantry.Transient, CodeAborted, "request association: %w", context.Cause(ctx))
