@@ -25,7 +25,7 @@ type writer struct {
 }
 
 // usualBatch is the most that a batch comes to, in bytes, unless one record alone is larger.
-const usualBatch = 4 << 20
+const usualBatch = 3 << 20
 
 type request struct {
 	ctx  context.Context
