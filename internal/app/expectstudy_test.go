@@ -65,3 +65,33 @@ processors: {model: {kind: http, url: "%s/volume", body: zip}}
 		})
 	}
 }
+
+// TestAssociationEndsNothing sends a study on one association and the rest on one for each image. None of their ends closes it, and neither does
+// quiet, since the archive counts more; the last image does.
+func TestAssociationEndsNothing(t *testing.T) {
+	t.Parallel()
+	p := newPACS(t)
+	p.holds.Store(6)
+	listen := freeAddress(t)
+	f := newFront(t, nil, gatehouse("ct", serve(t, scoring).URL, listen, "GANTRY", "", "group: "+p.group("quiet: 400ms, cap: 1h")))
+	s := dimsetest.NewStudy(t, 6, 32)
+	send := func(files ...string) {
+		t.Helper()
+		if r := dcmsend(t, listen, "GANTRY", files...); r.Exit != 0 {
+			t.Fatal(r.Output)
+		}
+	}
+	for i, files := range [][]string{s.Files[:3], s.Files[3:4], s.Files[4:5]} {
+		send(files...)
+		f.expecting(6)
+		time.Sleep(600 * time.Millisecond)
+		if n := len(f.tasks()); n != 0 {
+			t.Fatalf("%d tasks after association %d", n, i+1)
+		}
+	}
+	send(s.Files[5])
+	f.until("done", func(x postgres.TaskRow) bool { return x.State == "done" && x.Originals == 6 })
+	if n := f.count(`select count(*) from collection where closed and reason = 'expected'`); n != 1 {
+		t.Errorf("%d closed by the count", n)
+	}
+}
