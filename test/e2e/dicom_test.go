@@ -11,10 +11,14 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/gantry-imaging/gantry/internal/blob"
 	"github.com/gantry-imaging/gantry/internal/dimse/dimsetest"
@@ -44,9 +48,7 @@ func TestKilledWhileReceiving(t *testing.T) {
 		}
 	}
 	p := i.serve(t, pipeline, "--lease", lease)
-	eventually(t, 20*time.Second, "an echo", func() bool {
-		return dimsetest.Run(t, "echoscu", append([]string{"-aec", "GANTRY"}, strings.Split(address, ":")...)...).Exit == 0
-	})
+	awaitEcho(t, address)
 	stored := make([]map[string]bool, modalities)
 	var g sync.WaitGroup
 	for k, dir := range parts {
@@ -72,9 +74,7 @@ func TestKilledWhileReceiving(t *testing.T) {
 	p = i.serve(t, pipeline, "--lease", lease)
 	again := 0
 	for _, dir := range parts {
-		eventually(t, 20*time.Second, "an echo", func() bool {
-			return dimsetest.Run(t, "echoscu", append([]string{"-aec", "GANTRY"}, strings.Split(address, ":")...)...).Exit == 0
-		})
+		awaitEcho(t, address)
 		again += len(sendAndSee(t, address, dir))
 	}
 	if n := l.count(t, `select count(*) from arrival`); n != instances || again != instances {
@@ -84,6 +84,116 @@ func TestKilledWhileReceiving(t *testing.T) {
 	if n := l.count(t, `select count(*) from arrival a where not exists (select from call_intent i join call_outcome o using (task_id, id) where i.arrival = a.id)`); n != 0 {
 		t.Errorf("%d arrivals without a record of how they came", n)
 	}
+}
+
+// TestDiskFullWhileReceiving: on a blob store that is full the sender is asked to try again, nothing is put on record that is not
+// kept, and once there is room everything is taken. Where no small filesystem may be mounted, TestReceiveWithoutDatabase of the
+// installation and TestFileSizeLimit of the blob store speak for it.
+func TestDiskFullWhileReceiving(t *testing.T) {
+	i := install(t)
+	l := openLedger(t, i)
+	blobs := filepath.Join(i.home, "blobs")
+	if err := os.MkdirAll(blobs, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", blobs, "tmpfs", 0, "size=70m,mode=0700"); err != nil {
+		t.Skipf("mount a small filesystem: %v", err)
+	}
+	t.Cleanup(func() { unix.Unmount(blobs, unix.MNT_DETACH) })
+	address, pipeline := receiverFile(t)
+	study := dimsetest.NewStudy(t, 150, 512) // 79 MB, and the segment has room for 64
+	p := i.serve(t, pipeline)
+	awaitEcho(t, address)
+	first := sendAndSee(t, address, study.Dir)
+	if n := l.count(t, `select count(*) from arrival`); len(first) < 100 || len(first) >= 150 || n != len(first) {
+		t.Errorf("%d were acknowledged and %d arrivals are there", len(first), n)
+	}
+	eventually(t, 20*time.Second, "the refusals to be seen", func() bool {
+		return l.count(t, `select count(*) from source_state where error_code = 'no_space'`) == 1
+	})
+	if err := unix.Mount("tmpfs", blobs, "tmpfs", unix.MS_REMOUNT, "size=300m,mode=0700"); err != nil {
+		t.Fatal(err)
+	}
+	if again := sendAndSee(t, address, study.Dir); len(again) != 150 || l.count(t, `select count(*) from arrival`) != 150 {
+		t.Errorf("with room again %d were acknowledged", len(again))
+	}
+	p.stop(t)
+	if kept := keptObjects(t, i, l); len(kept) != 150 {
+		t.Errorf("%d are kept", len(kept))
+	}
+}
+
+// TestEightSenders sends CT slices on eight associations at once, and what Orthanc has: all of it is kept, and the process stays
+// below 64 MB.
+func TestEightSenders(t *testing.T) {
+	i := install(t)
+	l := openLedger(t, i)
+	address, pipeline := receiverFile(t)
+	p := i.serve(t, pipeline)
+	awaitEcho(t, address)
+	drawn, err := dimsetest.Draw(12, 512)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var g sync.WaitGroup
+	var came atomic.Int64
+	for range 8 {
+		study, err := drawn.Write(t.TempDir(), 25)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.Go(func() { came.Add(int64(len(sendAndSee(t, address, study.Dir)))) })
+	}
+	g.Wait()
+	if n := l.count(t, `select count(*) from arrival`); came.Load() != 200 || n != 200 {
+		t.Errorf("%d were acknowledged, %d are there", came.Load(), n)
+	}
+	if kb := peak(t, p.cmd.Process.Pid); kb > 64<<10 {
+		t.Errorf("the process came to %d kB", kb)
+	} else {
+		t.Logf("the process came to %d kB", kb)
+	}
+	_, port, _ := net.SplitHostPort(address)
+	number, _ := strconv.Atoi(port)
+	archive := dimsetest.Orthanc(t, dimsetest.Settings{Modalities: map[string]dimsetest.Modality{"gantry": {AET: "GANTRY", Port: number}}})
+	study := dimsetest.NewStudy(t, 3, 64)
+	var ids []string
+	for _, file := range study.Files {
+		ids = append(ids, archive.Load(t, file))
+	}
+	archive.Send(t, "gantry", ids...)
+	if n := l.count(t, `select count(*) from arrival`); n != 203 {
+		t.Errorf("%d are there after Orthanc sent three", n)
+	}
+	p.stop(t)
+	kept := keptObjects(t, i, l)
+	for uid, sum := range digests(t, study) {
+		if !kept[sum] {
+			t.Errorf("what Orthanc sent is not what it was given: %d bytes of UID", len(uid))
+		}
+	}
+}
+
+// peak is the most memory that a process ever had, in kB.
+func peak(t *testing.T, pid int) (kb int) {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(b), "VmHWM:")
+	if _, err := fmt.Sscan(rest, &kb); err != nil {
+		t.Fatal(err)
+	}
+	return kb
+}
+
+// awaitEcho waits until the receiver answers.
+func awaitEcho(t *testing.T, address string) {
+	t.Helper()
+	eventually(t, 20*time.Second, "an echo", func() bool {
+		return dimsetest.Run(t, "echoscu", append([]string{"-aec", "GANTRY"}, strings.Split(address, ":")...)...).Exit == 0
+	})
 }
 
 // receiverFile writes a pipeline that receives at an address and puts a study together for longer than the test goes on.
