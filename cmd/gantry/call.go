@@ -20,7 +20,7 @@ type callFlags struct {
 	Task      string `help:"Only of this task."`
 	Pipeline  string `help:"Only of this pipeline."`
 	Processor string `help:"Only of this processor."`
-	Boundary  string `help:"Only at this side." enum:"source,processor,sink," default:""`
+	Boundary  string `help:"Only at this side." enum:"source,processor,sink,archive," default:""`
 	Outcome   string `help:"Only with this outcome." enum:"ok,failed,not_sent,fenced,lost,running," default:""`
 }
 
@@ -31,7 +31,7 @@ func (f callFlags) filter() postgres.Filter {
 type callLsCmd struct {
 	listFlags
 	callFlags
-	Control bool `help:"Instead of calls, the traffic that belongs to no task: listings of sources, summed up by the minute, and each failure. Only --pipeline, --boundary and --outcome select."`
+	Control bool `help:"Instead of calls, the traffic that belongs to no task: listings of sources, questions to archives, summed up by the minute, and each failure. Only --pipeline, --boundary and --outcome select."`
 }
 
 // Run is called by the parser.

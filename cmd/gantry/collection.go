@@ -54,7 +54,7 @@ func membersText(r postgres.CollectionRow) string {
 	if r.Expected == 0 {
 		return fmt.Sprint(r.Members)
 	}
-	return fmt.Sprintf("%d of %d", r.Members, r.Expected)
+	return fmt.Sprintf("%d of %d", r.Held, r.Expected)
 }
 
 // dueText is when an open collection is closed.

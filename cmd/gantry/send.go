@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"time"
@@ -44,6 +45,7 @@ type delivery struct {
 	Reason    string `json:"reason,omitempty"` // one word, if there was no response
 	Text      string `json:"text,omitempty"`   // for a person
 	Committed *bool  `json:"committed,omitempty"`
+	Unkept    string `json:"not_committed,omitempty"` // why it is not
 }
 
 func (d *delivery) pair() pair { return pair{d.Class, d.Transfer} }
@@ -80,6 +82,9 @@ func (s *sendCmd) Run(ctx context.Context, c console) error {
 		}
 	}}
 	committed, err := t.all(ctx, list)
+	if _, wrong := errors.AsType[usageError](err); wrong {
+		return err
+	}
 	if err != nil {
 		fmt.Fprintln(c.err, "gantry:", err)
 	}
@@ -181,13 +186,19 @@ func (t *transfer) batch(ctx context.Context, list []*delivery) (left []*deliver
 		if err == nil {
 			continue
 		}
-		if !answered || ctx.Err() != nil {
+		if ctx.Err() != nil || !answered && !ofFile(err) {
 			return list[i+1:], err
 		}
 		return list[i+1:], nil
 	}
 	release(a, t.Timeout)
 	return nil, nil
+}
+
+// ofFile tells whether an association was given up for what is wrong with a file, and not with the peer.
+func ofFile(err error) bool {
+	_, reading := errors.AsType[*fs.PathError](err)
+	return reading || gantry.KindOf(err) == gantry.Illegal
 }
 
 // store sends one file. Its error is one of the association, which is of no use any more.
@@ -204,7 +215,7 @@ func (t *transfer) store(ctx context.Context, a *dimse.Association, d *delivery)
 	}
 	defer f.Close()
 	o, data, err := dicom.Split(f)
-	if err == nil && (o != dicom.Object{Class: d.Class, Instance: d.Instance, Transfer: d.Transfer}) {
+	if err == nil && (o.Class != d.Class || o.Instance != d.Instance || o.Transfer != d.Transfer) {
 		err = gantry.Errorf(gantry.Illegal, gantry.CodeConflict, "the file was changed while it was to be sent")
 	}
 	if err != nil {

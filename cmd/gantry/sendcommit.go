@@ -78,14 +78,15 @@ func (k *keeper) Commit(context.Context, dimse.Commitment) dimse.Response {
 	return dimse.Response{Status: dimse.StatusNotAuthorized}
 }
 
-// Reported hears an answer.
+// Reported hears an answer. It is passed on when the peer has been told so, since the association is released then.
 func (k *keeper) Reported(ctx context.Context, c dimse.Commitment) dimse.Response {
-	select {
-	case k.answers <- c:
-		return dimse.Response{}
-	case <-ctx.Done():
-		return dimse.Response{Status: dimse.StatusProcessing}
-	}
+	context.AfterFunc(ctx, func() {
+		select {
+		case k.answers <- c:
+		default: // nobody asked so often
+		}
+	})
+	return dimse.Response{}
 }
 
 // Ended is of no interest: who waits for an answer sees the association's end itself.
@@ -114,7 +115,7 @@ func (k *keeper) confirm(ctx context.Context, list []*delivery) error {
 
 func (d *delivery) unkept(why string) {
 	no := false
-	d.Committed, d.Text = &no, why
+	d.Committed, d.Unkept = &no, why
 }
 
 // ask makes one request and waits for its answer.

@@ -101,7 +101,7 @@ func summarize(w io.Writer, list []*delivery, asked bool) {
 	fmt.Fprintln(w, strings.Join(parts, ", "))
 	for _, d := range list {
 		if d.Committed != nil && !*d.Committed {
-			fmt.Fprintf(w, "not committed: %s: %s\n", printable(d.File), d.Text)
+			fmt.Fprintf(w, "not committed: %s: %s\n", printable(d.File), d.Unkept)
 		}
 	}
 }

@@ -21,6 +21,7 @@ type Collection struct {
 	Revision int        `json:"revision"`
 	State    string     `json:"state"` // open or closed
 	Members  int        `json:"members"`
+	Held     int        `json:"held"`
 	Expected int        `json:"expected,omitempty"`
 	Marked   bool       `json:"marked"`
 	First    time.Time  `json:"first_arrival"`
@@ -29,6 +30,8 @@ type Collection struct {
 	ClosedAt *time.Time `json:"closed_at,omitempty"`
 	Why      string     `json:"why"`
 	Task     string     `json:"task,omitempty"`
+	Asks     int        `json:"asks,omitempty"`
+	AskedAt  *time.Time `json:"asked_at,omitempty"`
 }
 
 // CollectionFilter selects collections; empty fields do not.

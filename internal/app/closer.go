@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/gantry-imaging/gantry/internal/fail"
@@ -20,70 +19,17 @@ const (
 
 // closer closes collections when they are due, beside all other processes that do.
 type closer struct {
+	*alarm
 	app  *App
 	wake func(lanes ...int32)
-	kick chan struct{}
-
-	mu   sync.Mutex
-	next time.Time // of the next look
 }
 
 func newCloser(a *App, wake func(...int32)) *closer {
-	return &closer{app: a, wake: wake, kick: make(chan struct{}, 1)}
-}
-
-// due says that a collection is due after d.
-func (c *closer) due(d time.Duration) {
-	at := time.Now().Add(max(d, closeSoon))
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !at.Before(c.next) {
-		return
-	}
-	c.next = at
-	select {
-	case c.kick <- struct{}{}:
-	default:
-	}
-}
-
-func (c *closer) wait() time.Duration {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return time.Until(c.next)
+	return &closer{alarm: newAlarm(), app: a, wake: wake}
 }
 
 // run closes what is due until ctx ends. A database that is away is asked again.
-func (c *closer) run(ctx context.Context) {
-	for {
-		c.begin()
-		c.end(c.look(ctx))
-		for wait := c.wait(); wait > 0; wait = c.wait() {
-			select {
-			case <-ctx.Done():
-				return
-			case <-c.kick:
-			case <-time.After(wait):
-			}
-		}
-	}
-}
-
-// begin is called before a look: it may not see what is opened meanwhile, which due puts down.
-func (c *closer) begin() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.next = time.Now().Add(closeIdle)
-}
-
-// end is called after a look that is made again after a time, or sooner if something was opened meanwhile.
-func (c *closer) end(again time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if at := time.Now().Add(again); at.Before(c.next) {
-		c.next = at
-	}
-}
+func (c *closer) run(ctx context.Context) { c.alarm.run(ctx, c.look) }
 
 // look closes what is due, and says when to look again.
 func (c *closer) look(ctx context.Context) time.Duration {
@@ -117,6 +63,7 @@ func (c *closer) close(ctx context.Context) (int, error) {
 	}
 	var lanes []int32
 	for _, x := range list {
+		c.app.Metrics.Closed(x.Pipeline, x.Reason)
 		c.app.Log.Info("closed", "source", x.Source, "collection", x.Collection, "revision", x.Revision, "members", x.Members, "reason", string(x.Reason), "task", x.Task)
 		if x.Task != "" {
 			lanes = append(lanes, x.Lane)

@@ -75,9 +75,10 @@ func (in *intake) marker(w way, f *feed, o gantry.Object, a gantry.Arrival) (gan
 // belongs to: it is a task of its own.
 func (in *intake) member(ctx context.Context, w way, f *feed, o offer, a gantry.Arrival) (gantry.Gathering, bool, error) {
 	group, _, ok := folderOf(f.below(o.Ref), w.collect.Depth)
+	var tags map[string]string
 	if keyword := groupKeywords[w.collect.By]; keyword != "" {
-		tags, err := in.tagsOfCame(ctx, f, o, a)
-		if err != nil && gantry.KindOf(err) != gantry.Illegal {
+		var err error
+		if tags, err = in.tagsOfCame(ctx, f, o, a); err != nil && gantry.KindOf(err) != gantry.Illegal {
 			return gantry.Gathering{}, false, err
 		}
 		group = tags[keyword]
@@ -87,7 +88,7 @@ func (in *intake) member(ctx context.Context, w way, f *feed, o offer, a gantry.
 		return gantry.Gathering{}, false, nil
 	}
 	a.Name = clean(f.below(o.Ref)) // the same for all pipelines, whatever they go by
-	return in.gathering(w, f, a, group), true, nil
+	return in.countable(in.gathering(w, f, a, group), tags), true, nil
 }
 
 // gathering is an arrival with the rules of a way. What its group is called is in the row of its collection alone; a folder's
@@ -138,6 +139,7 @@ type collected struct {
 	app   *App
 	queue chan *joining
 	due   func(time.Duration) // told how long it is until a collection is closed
+	ask   func(time.Duration) // told how long it is until an archive is asked about one
 }
 
 type joining struct {
@@ -146,8 +148,8 @@ type joining struct {
 	done chan error
 }
 
-func newCollected(a *App, due func(time.Duration)) *collected {
-	return &collected{app: a, queue: make(chan *joining, 256), due: due}
+func newCollected(a *App, due, ask func(time.Duration)) *collected {
+	return &collected{app: a, queue: make(chan *joining, 256), due: due, ask: ask}
 }
 
 // join makes an arrival durable, together with whatever else arrives at that moment.
@@ -209,6 +211,9 @@ func (c *collected) flush(ctx context.Context, batch []*joining) {
 			j.got = got[i]
 			if j.got.Collection != 0 {
 				c.due(j.got.Due)
+			}
+			if j.got.Ask >= 0 && !j.got.Known {
+				c.ask(j.got.Ask)
 			}
 		}
 		j.done <- err

@@ -21,7 +21,7 @@ func TestFlushBisects(t *testing.T) {
 		t.Fatal(err)
 	}
 	told := 0
-	c := newCollected(&App{Store: store}, func(time.Duration) { told++ })
+	c := newCollected(&App{Store: store}, func(time.Duration) { told++ }, func(time.Duration) {})
 	batch := func() []*joining {
 		var list []*joining
 		for i := range 9 {

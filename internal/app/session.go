@@ -46,7 +46,8 @@ func (a *App) work(ctx context.Context, opts scheduler.Options, beside life) err
 		g.Ended = a.ended
 		in := newIntake(a, g, blobs, s.Wake)
 		ends := newCloser(a, s.Wake)
-		in.collected, in.keepings = newCollected(a, ends.due), newKeepings(a)
+		counts := newAsker(a, ends.due)
+		in.collected, in.keepings = newCollected(a, ends.due, counts.due), newKeepings(a)
 		e := engine.New(engine.Options{Store: a.Store, Session: s, Caller: g, Blobs: blobs, Plans: a.plans, Rand: a.rand, Acquire: s.Acquire, Units: s.Units, Scratch: scratch,
 			Namespace: a.namespace(), Log: a.Log, Passage: a.plans.Passage, Shared: a.plans.Shared, Tickets: tickets{a},
 			Confirmations: confirmations{tickets{a}, a.Store}})
@@ -59,6 +60,7 @@ func (a *App) work(ctx context.Context, opts scheduler.Options, beside life) err
 		group.Go(func() error { in.keepings.run(living); return nil })
 		if !opts.Private {
 			group.Go(func() error { ends.run(living); return nil })
+			group.Go(func() error { counts.run(living); return nil })
 		}
 		group.Go(func() error { a.recordControl(living, s); return nil })
 		group.Go(func() error { a.sweepTickets(living); return nil })

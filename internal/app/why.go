@@ -45,6 +45,7 @@ const (
 	WhyChildOf       = "part_of"          // it is a part of another task
 	WhyStateTime     = "state_time"       // when the time of its state is up
 	WhyStateTimeOver = "state_time_over"  // it is up: the task fails when it is taken up
+	WhyIncomplete    = "incomplete"       // its collection was closed before all came that were expected
 )
 
 // Why says what a task waits for, by the scheduler's own rows. An id that means no task has the one cause
@@ -78,6 +79,11 @@ func (d *Database) explain(ctx context.Context, t postgres.TaskRow, drivers *dri
 	f, err := d.Facts(ctx, gantry.TaskID(t.Key), limitsOf(t.Pipeline, p))
 	if err != nil {
 		return api.Why{}, err
+	}
+	if c, ok, err := d.CollectionOf(ctx, t.Key); err != nil {
+		return api.Why{}, err
+	} else if ok {
+		f.Collection = &c
 	}
 	w := api.Why{Task: t.ID, State: f.State.String(), Causes: causes(f, p)}
 	if !f.State.Final() {

@@ -24,6 +24,7 @@ func causes(f postgres.Facts, p *gantry.Pipeline) []api.Cause {
 	t := &telling{Facts: f, p: p}
 	if f.State.Final() {
 		t.ended()
+		t.incomplete()
 		return t.out
 	}
 	t.asked()
@@ -46,12 +47,20 @@ func causes(f postgres.Facts, p *gantry.Pipeline) []api.Cause {
 	if f.Parent != "" {
 		t.say(api.Cause{Code: WhyChildOf}, "It is a part of task %s.", f.Parent)
 	}
+	t.incomplete()
 	return t.out
 }
 
 func (t *telling) say(c api.Cause, format string, args ...any) {
 	c.Text = fmt.Sprintf(format, args...)
 	t.out = append(t.out, c)
+}
+
+// incomplete tells of a collection that lacked something when it was closed.
+func (t *telling) incomplete() {
+	if c := t.Collection; c != nil && c.Held < c.Expected {
+		t.say(api.Cause{Code: WhyIncomplete}, "It was made of %d of %d images or files that were expected: %s closed its collection, %d.", c.Held, c.Expected, c.Why, c.ID)
+	}
 }
 
 // at gives a moment, and how far it is away.

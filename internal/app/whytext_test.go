@@ -61,6 +61,12 @@ var whyCases = map[string]struct {
 		f.State, f.Ended, f.Last.Code = gantry.Done, after(0), "filtered"
 	}, []string{
 		"done: It was done at 2026-11-26T12:00:00Z (now) without a call, since the pipeline's when does not hold for it."}},
+	"done, of a study that lacked some": {func(f *postgres.Facts) {
+		f.State, f.Ended, f.Collection = gantry.Done, after(-time.Minute), &postgres.CollectionRow{ID: 7, Held: 300, Expected: 324, Why: "cap"}
+	}, []string{"done: It was done at 2026-11-26T11:59:00Z (1m0s ago).", "incomplete: It was made of 300 of 324 images or files that were expected: cap closed its collection, 7."}},
+	"done, of a whole study": {func(f *postgres.Facts) {
+		f.State, f.Ended, f.Collection = gantry.Done, after(-time.Minute), &postgres.CollectionRow{ID: 7, Held: 324, Expected: 324, Why: "expected"}
+	}, []string{"done: It was done at 2026-11-26T11:59:00Z (1m0s ago)."}},
 	"failed": {func(f *postgres.Facts) {
 		f.State, f.Ended, f.Stage, f.Last.From, f.Last.Stage, f.Error = gantry.Failed, after(0), 0, gantry.Inferring, 1, postgres.TaskError{Code: "http_500", Kind: "transient", Message: "it answered 500"}
 		f.Until, f.Asked = after(5), []postgres.Asked{{Verb: "cancel"}} // both are past

@@ -9,8 +9,10 @@ import (
 // maxReferences is how many instances one file may refer to.
 const maxReferences = 100_000
 
-// tagReferenced is Referenced SOP Instance UID.
-const tagReferenced = 0x00081155
+const (
+	tagReferenced = 0x00081155 // Referenced SOP Instance UID
+	pastAll       = 0xffffffff // no element has this tag
+)
 
 // refersBy are the sequences whose items name what an object was made from or is about: images, sources, evidence and the
 // contents of other objects (PS3.3 section 10.8 and the modules that use its macro).
@@ -37,13 +39,15 @@ var refersElsewhere = map[uint32]bool{
 }
 
 // References gives the UIDs of the SOP instances that a file says it was made from or is about, each once, in the order in
-// which they are named. r is a Part 10 file from its start; where it can seek, long values are not read. size as for Scan. It is Illegal with the codes of Scan if it cannot be
-// read, and with too_large if it refers to more than 100,000; an error of r is passed on as it is.
+// which they are named. r is a Part 10 file from its start; where it can seek, long values are not read. size as for Scan. It is Illegal
+// with the codes of Scan if its structure is not sound, and with too_large if it refers to more than 100,000; an error of r is passed on
+// as it is. Whether its values make sense is for Scan to say.
 func References(r io.Reader, size int64) ([]string, error) {
 	s := newScanner(r, size, DefaultLimits())
 	defer s.raw.free()
 	s.raw.hash = nil
 	s.raw.seek, _ = r.(io.Seeker)
+	s.stop = pastAll
 	var out []string
 	seen := map[string]bool{}
 	s.leaves = func(e element) error {

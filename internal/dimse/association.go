@@ -181,7 +181,7 @@ func (a *Association) settle() {
 
 // quiet says whether nothing is under way, and has not been for d.
 func (a *Association) quiet(d time.Duration) bool {
-	return !a.within.Load() && len(a.slots) == 0 && time.Since(time.Unix(0, a.last.Load())) > d
+	return !a.within.Load() && len(a.slots) == 0 && a.since() > d
 }
 
 // finish ends the association when nothing can come any more.
@@ -195,6 +195,7 @@ func (a *Association) finish() {
 	}
 	a.cancel(cause)
 	a.link.hangUp(a.err != nil)
+	a.ending(a.err)
 	a.under.Wait()
 	a.ended(a.err)
 	close(a.done)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,6 +30,7 @@ type shelf struct {
 	sums   map[string][32]byte
 	status Status
 	gate   chan struct{} // if set, Store waits for it after it has read the data
+	read   atomic.Int32  // how often Store has read the data
 	ends   chan error
 }
 
@@ -39,6 +41,7 @@ func (s *shelf) Store(ctx context.Context, r StoreRequest) Response {
 	if _, err := io.Copy(h, r.Data); err != nil {
 		return Response{Status: StatusProcessing}
 	}
+	s.read.Add(1)
 	if s.gate != nil {
 		select {
 		case <-s.gate:
@@ -56,6 +59,13 @@ func (s *shelf) Reported(context.Context, Commitment) Response {
 	return Response{Status: StatusSuccess}
 }
 func (s *shelf) Ended(err error) { s.ends <- err }
+
+// clear forgets what was stored.
+func (s *shelf) clear() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.sums)
+}
 
 func (s *shelf) sum(instance string) ([32]byte, bool) {
 	s.mu.Lock()

@@ -48,7 +48,7 @@ func (o *operations) store(ctx context.Context, r StoreRequest) (Response, error
 	if err != nil {
 		return Response{}, err
 	}
-	data := &outgoing{r: r.Data, answered: func() bool { return len(c.answers) > 0 }}
+	data := &outgoing{r: r.Data, pads: r.Context.Transfer == DeflatedLE, answered: func() bool { return len(c.answers) > 0 }}
 	request := &command{field: fieldStore, class: r.Class, instance: r.Instance, priority: r.Priority, moveAE: r.MoveAE, moveID: r.MoveMessageID}
 	err = o.ask(ctx, r.Context, c, request, data)
 	switch {
@@ -73,9 +73,11 @@ func (o *operations) store(ctx context.Context, r StoreRequest) (Response, error
 type outgoing struct {
 	r        io.Reader
 	answered func() bool
-	ended    bool  // r came to its end
-	cut      bool  // it ended before r did
-	err      error // of r
+	pads     bool // an odd byte at the end is followed by a zero, as deflated data sets are (PS3.5 section A.5)
+	odd      bool // so many bytes have come
+	ended    bool // r came to its end
+	cut      bool // it ended before r did
+	err      error
 }
 
 // Read reads from r.
@@ -88,14 +90,33 @@ func (o *outgoing) Read(p []byte) (int, error) {
 	case o.answered():
 		o.cut = true
 		return 0, io.EOF
+	case len(p) == 0:
+		return 0, nil
 	}
 	n, err := o.r.Read(p)
+	o.odd = o.odd != (n%2 == 1)
 	if err == io.EOF {
-		o.ended = true
-	} else {
-		o.err = err
+		return o.end(p, n)
 	}
+	o.err = err
 	return n, err
+}
+
+// end brings the data to its end, of which n bytes are in p. Fragments of a data set have an even length (PS3.8 annex E), so an odd data
+// set cannot be sent.
+func (o *outgoing) end(p []byte, n int) (int, error) {
+	switch {
+	case o.odd && !o.pads:
+		o.err = gantry.Errorf(gantry.Illegal, CodeOddLength, "C-STORE: the data set has an odd number of bytes")
+		return n, o.err
+	case o.odd && n == len(p):
+		return n, nil // the zero goes next time: r says again that it has ended
+	case o.odd:
+		p[n] = 0
+		n++
+	}
+	o.ended = true
+	return n, io.EOF
 }
 
 // identifierContext is a context of a class for data sets that are held.

@@ -19,6 +19,8 @@ const (
 	CodeUnexpected gantry.Code = "unexpected_message"
 	// CodeBadUID means that a UID has other characters than digits and dots, or over 64.
 	CodeBadUID gantry.Code = "bad_uid"
+	// CodeOddLength means that a data set has an odd number of bytes, which DICOM cannot send.
+	CodeOddLength gantry.Code = "odd_length"
 	// CodePanic means that a handler panicked.
 	CodePanic gantry.Code = "panic"
 )
@@ -42,7 +44,8 @@ type Response struct {
 }
 
 // Handler does what a peer asks for on an association. Each method is called concurrently up to the agreed window. Its context ends
-// with the association, and when the peer cancels the operation. A method that panics is answered for with StatusProcessing.
+// with the association, when the peer cancels the operation, and at the latest when the answer has been sent. A method that panics is
+// answered for with StatusProcessing.
 type Handler interface {
 	// Store takes an instance: it reads r.Data to its end, and returns once the instance is as safe as its status says. What it
 	// leaves unread is skipped. An error of r.Data means that the instance is not whole; then no answer is sent.
@@ -71,6 +74,9 @@ func (a *Association) opened() {
 // dispatch takes a message that came in; an error aborts the association. One is called at a time.
 func (a *Association) dispatch(ctx context.Context, m message) error { return a.ops.dispatch(ctx, m) }
 
+// ending tells all who wait that nothing comes any more, before what runs for the peer has returned: it may be among them.
+func (a *Association) ending(err error) { a.ops.wake(err) }
+
 // ended tells all who wait and the handler that the association is over, with why; nil is a release. It is called once.
 func (a *Association) ended(err error) { a.ops.end(err) }
 
@@ -83,7 +89,8 @@ func (a *Association) Echo(ctx context.Context) (Response, error) { return a.ops
 
 // Store sends one instance and waits for the response, whatever its status is. A failure that the peer answers before it has all
 // data ends the sending (PS3.7 section 9.3.1): the association goes on. If Data fails, Store gives its error, and the association
-// is aborted, since the data set cannot be brought to an end.
+// is aborted, since the data set cannot be brought to an end; so it is for Data of an odd number of bytes (Illegal odd_length), except in
+// the deflated transfer syntax, where a zero follows.
 func (a *Association) Store(ctx context.Context, r StoreRequest) (Response, error) {
 	return a.ops.store(ctx, r)
 }

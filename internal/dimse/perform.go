@@ -23,7 +23,9 @@ func (o *operations) perform(c *command, m message) error {
 	}
 	data := &incoming{r: m.data, done: make(chan struct{}), skipped: make(chan struct{})}
 	err := o.carrier.run(func(ctx context.Context) {
-		r := o.tracked(ctx, c, at, data)
+		work, cancel := context.WithCancel(ctx)
+		defer cancel()
+		r := o.tracked(work, cancel, c, at, data)
 		data.stop()
 		<-data.skipped
 		if data.broken() == nil {
@@ -37,9 +39,7 @@ func (o *operations) perform(c *command, m message) error {
 }
 
 // tracked serves a request that can be cancelled by its message ID.
-func (o *operations) tracked(ctx context.Context, c *command, at Accepted, data *incoming) Response {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+func (o *operations) tracked(ctx context.Context, cancel context.CancelFunc, c *command, at Accepted, data *incoming) Response {
 	if !o.enter(c.id, cancel) {
 		return Response{Status: StatusDuplicateID}
 	}

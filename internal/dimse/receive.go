@@ -12,8 +12,8 @@ import (
 // maxSet bounds a command set in bytes. Usual are some 200.
 const maxSet = 64 << 10
 
-// errReleased ends the reader's work after a release; the association then ends without an error.
-var errReleased = errors.New("association released")
+// errParted ends the reader's work after a release; the association then ends without an error.
+var errParted = errors.New("association released")
 
 // message is a DIMSE message on its way in or out.
 type message struct {

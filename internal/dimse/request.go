@@ -120,6 +120,9 @@ func (a *Association) unanswered(err error) error {
 		a.link.abort(evtAbort, cause, abortUser, reasonNone, linger)
 		return cause
 	}
+	if alert(err) { // of TLS 1.3, where the peer sees our certificate after our handshake
+		return gantry.Errorf(gantry.Denied, CodeTLS, "request association: the peer does not take our certificate")
+	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return gantry.Errorf(gantry.Transient, CodeConnectionClosed, "request association: the peer closed the connection")
 	}

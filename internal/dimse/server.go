@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"sync"
@@ -17,6 +18,8 @@ const (
 	waiting     = 64                     // connections beyond twice the most, that ask or are rejected
 	quietTime   = 500 * time.Millisecond // of an association that a drain ends
 	drainLook   = 50 * time.Millisecond
+	usual       = 64 << 10 // bytes that a request seldom exceeds
+	largeAtOnce = 8        // requests over that are read at once, so that many do not hold much
 )
 
 // Server accepts associations.
@@ -35,7 +38,7 @@ type Server struct {
 func (s *Server) Serve(ctx context.Context, l net.Listener, grace time.Duration) error {
 	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	h := &house{server: s, base: base, most: s.Most, conns: map[net.Conn]*Association{}}
+	h := &house{server: s, base: base, most: s.Most, conns: map[net.Conn]*Association{}, large: make(chan struct{}, largeAtOnce)}
 	if h.most <= 0 {
 		h.most = defaultMost
 	}
@@ -62,6 +65,7 @@ type house struct {
 	server *Server
 	base   context.Context
 	most   int
+	large  chan struct{} // holds a token for each large request that is being read
 	under  sync.WaitGroup
 
 	mu       sync.Mutex
@@ -138,6 +142,7 @@ func (h *house) meet(raw net.Conn) {
 		secure := tls.Server(raw, h.server.TLS)
 		if err := shakeHands(h.base, secure, times.Associate); err != nil {
 			h.log(raw, err)
+			partFrom(raw)
 			return
 		}
 		conn = secure
@@ -157,147 +162,19 @@ func (h *house) meet(raw net.Conn) {
 	a.read()
 }
 
-// shakeHands begins TLS.
-func shakeHands(ctx context.Context, conn *tls.Conn, wait time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-	if err := conn.HandshakeContext(ctx); err != nil {
-		return gantry.Errorf(gantry.Denied, CodeTLS, "begin TLS: the handshake did not succeed")
+// partFrom waits a little for the peer to close, so that what was sent last, such as an alert of TLS, is not lost with what the peer sent.
+func partFrom(conn net.Conn) {
+	if t, ok := conn.(*net.TCPConn); ok {
+		_ = t.CloseWrite()
 	}
-	return nil
+	_ = conn.SetReadDeadline(time.Now().Add(linger))
+	_, _ = io.Copy(io.Discard, io.LimitReader(conn, maxAssociate))
 }
 
 func (h *house) log(conn net.Conn, err error) {
 	if h.server.Log != nil {
 		h.server.Log(address(conn), err)
 	}
-}
-
-// greet reads an association request and answers it; it says whether the association counts as admitted. After an error nothing is
-// left but to wait for the connection's end.
-func (h *house) greet(a *Association, raw net.Conn) (admitted bool, err error) {
-	a.link.fire(evtIncoming)
-	a.link.mu.Lock()
-	a.link.cut = time.Now().Add(a.link.times.Associate)
-	a.link.mu.Unlock()
-	m, err := a.asked()
-	if err != nil {
-		return false, err
-	}
-	a.link.machine.refuse = m.version&1 == 0
-	a.link.fire(evtRQ)
-	if a.link.machine.refuse {
-		return false, a.turnDown(rejectVersion())
-	}
-	if m.application != applicationContext {
-		return false, a.turnDown(rejectApplication())
-	}
-	if !h.admit() {
-		return false, a.turnDown(rejectLimit())
-	}
-	p := proposal(a.peer, m)
-	terms, no := h.judge(a.ctx, p)
-	if no != nil {
-		return true, a.turnDown(no)
-	}
-	ac, accepted, window := answerTo(m, p, terms)
-	pdu, err := ac.encode()
-	if err != nil {
-		terms.Handler.Ended(err)
-		return true, a.turnDown(rejectNoReason())
-	}
-	a.peer = p.Peer
-	a.peer.Window = window
-	a.Handle(terms.Handler)
-	if h, ok := terms.Handler.(Attending); ok {
-		h.Attend(a)
-	}
-	a.establish(accepted, limitOf(terms.MaxPDU), window)
-	h.mu.Lock()
-	h.conns[raw] = a
-	h.mu.Unlock()
-	a.link.out.Lock()
-	defer a.link.out.Unlock()
-	if a.link.fire(evtAccept) != ae7 {
-		return true, nil // aborted by a drain; the reader finds out
-	}
-	if err := a.link.write(pdu); err != nil {
-		a.link.fail(err)
-	}
-	return true, nil
-}
-
-// asked reads an A-ASSOCIATE-RQ (Sta2).
-func (a *Association) asked() (*associate, error) {
-	h, err := readHeader(a.in, a.scratch[:])
-	if err != nil {
-		return nil, a.unasked(err)
-	}
-	a.rest = h.length
-	f := h.check(noLimit)
-	if f == nil && h.kind != pduAssociateRQ {
-		f = faultf(reasonUnexpected, CodeUnexpectedPDU, "accept association: another PDU than a request for one")
-	}
-	if f != nil {
-		e := h.event()
-		if h.check(noLimit) != nil {
-			e = evtInvalid
-		}
-		if a.link.fire(e) == aa1 {
-			a.link.breakOff(f.err, abortUser, reasonNone, a.link.times.Release)
-		}
-		return nil, f.err
-	}
-	body, err := readBody(a.in, h.length)
-	a.rest -= uint32(len(body))
-	if err != nil {
-		return nil, a.unasked(err)
-	}
-	m, f := decodeAssociate(pduAssociateRQ, body)
-	if f != nil {
-		a.link.fire(evtInvalid)
-		a.link.breakOff(f.err, abortUser, reasonNone, a.link.times.Release)
-		return nil, f.err
-	}
-	return m, nil
-}
-
-// unasked is the error of a connection on which no whole request came.
-func (a *Association) unasked(err error) error {
-	if timeout(err) {
-		a.link.fire(evtExpired)
-		return gantry.Errorf(gantry.Timeout, CodeArtim, "accept association: none was asked for in time")
-	}
-	a.link.fire(evtClosed)
-	return gantry.Errorf(gantry.Transient, CodeConnectionClosed, "accept association: the connection ended before one was asked for")
-}
-
-// judge says on which terms a request is accepted, or how it is rejected.
-func (h *house) judge(ctx context.Context, p Proposal) (Terms, *Rejection) {
-	terms, err := h.server.Admit(ctx, p)
-	if r, ok := errors.AsType[*Rejection](err); ok {
-		return Terms{}, r
-	}
-	if err != nil {
-		r := rejectNoReason()
-		r.Transient = gantry.KindOf(err).Retryable()
-		return Terms{}, r
-	}
-	return terms, nil
-}
-
-// turnDown sends a rejection.
-func (a *Association) turnDown(r *Rejection) error {
-	a.link.fire(evtReject) // of the user's; in Sta13, after the provider's, it changes nothing
-	a.link.mu.Lock()
-	a.link.shorten(a.link.times.Release)
-	a.link.mu.Unlock()
-	a.link.out.Lock()
-	defer a.link.out.Unlock()
-	if err := a.link.write(encodeReject(r)); err != nil {
-		return err
-	}
-	return r
 }
 
 // drain lets what is under way end within grace and aborts the rest.

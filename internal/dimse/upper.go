@@ -1,6 +1,9 @@
 package dimse
 
-import "io"
+import (
+	"io"
+	"time"
+)
 
 // nextData reads PDUs and does what the table says about each, until data come. Its error says that none will.
 func (a *Association) nextData(inside bool) error {
@@ -27,25 +30,30 @@ func (a *Association) nextData(inside bool) error {
 	}
 }
 
-// header reads the next PDU's first six bytes. Between messages an acceptor waits for them as long as an association may be idle, and
-// as long as an operation of the peer's is under way; a requestor as long as the association lasts.
+// header reads the next PDU's first six bytes. Between messages an acceptor waits for them as long as an association may be idle, which
+// it is not while an operation of the peer's is under way; a requestor waits as long as the association lasts.
 func (a *Association) header(inside bool) (pduHeader, error) {
-	a.link.wait = a.link.times.Data
 	if !inside {
 		if a.link.wait = a.link.times.Idle; a.link.machine.requestor {
 			a.link.wait = 0
 		}
 		_, err := a.in.Peek(1)
-		for err != nil && timeout(err) && len(a.slots) > 0 && a.link.now() == sta6 {
+		for err != nil && timeout(err) && a.occupied() && a.link.now() == sta6 {
 			_, err = a.in.Peek(1)
 		}
 		if err != nil {
 			return pduHeader{}, err
 		}
-		a.link.wait = a.link.times.Data
 	}
+	a.link.wait = a.link.times.Data
 	return readHeader(a.in, a.scratch[:])
 }
+
+// occupied says whether an operation of the peer's is under way, or was a moment ago.
+func (a *Association) occupied() bool { return len(a.slots) > 0 || a.since() < a.link.times.Idle }
+
+// since is how long ago the last message or operation of the peer's ended.
+func (a *Association) since() time.Duration { return time.Since(time.Unix(0, a.last.Load())) }
 
 // obey does what the table says about a PDU that brings no data; f is what is wrong with it, if anything.
 func (a *Association) obey(do act, f *fault) error {
@@ -56,7 +64,7 @@ func (a *Association) obey(do act, f *fault) error {
 		}
 		return a.partings(do)
 	case ar3:
-		return errReleased
+		return errParted
 	case aa3:
 		return a.aborted()
 	case aa7, aa8:
@@ -83,7 +91,7 @@ func (a *Association) partings(do act) error {
 	case err != nil:
 		return a.over(evtClosed, err)
 	case now == ar4:
-		return errReleased
+		return errParted
 	case now == actNone:
 		return a.link.why()
 	}

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -163,6 +164,24 @@ func TestFurtherTargets(t *testing.T) {
 	dir := t.TempDir()
 	p := &gantry.Pipeline{Name: "one", Sources: []gantry.Endpoint{{Name: "e", Config: telling{at{Scheme: "dir", Host: dir}}}}}
 	mustBe(t, targets(t.Context(), []*gantry.Pipeline{p}), map[string]Level{"target dir:" + dir: OK, "target http://127.0.0.1:1/1/queue": Problem})
+}
+
+// TestTargetOfArchive knocks at the archive that a pipeline asks how many there are.
+func TestTargetOfArchive(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	p := func(name, port string) *gantry.Pipeline {
+		return &gantry.Pipeline{Name: name, Collect: &gantry.Collect{Expect: &gantry.Expect{Endpoint: gantry.Endpoint{Config: at{Scheme: "dicom", Host: "127.0.0.1", Port: port, Model: "PACS"}}}}}
+	}
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	found := targets(t.Context(), []*gantry.Pipeline{p("one", port), p("two", "1")})
+	mustBe(t, found, map[string]Level{"target dicom://127.0.0.1:" + port + "/PACS": OK, "target dicom://127.0.0.1:1/PACS": Problem})
+	if i := slices.IndexFunc(found, func(f Finding) bool { return f.Level == Problem }); i < 0 || !strings.HasPrefix(found[i].Advice, "it is archive of two;") {
+		t.Errorf("%+v", found)
+	}
 }
 
 // TestTargets knocks at servers with and without TLS, at a closed port, at an address that no target

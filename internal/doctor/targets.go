@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -52,7 +53,7 @@ func uses(pipelines []*gantry.Pipeline) []use {
 				u = &use{Target: at}
 				by[at.Key()] = u
 			}
-			u.names = append(u.names, role+" "+e.Name+" of "+p.Name)
+			u.names = append(u.names, strings.TrimSpace(role+" "+e.Name)+" of "+p.Name)
 			u.writable = u.writable || role == "sink"
 		}
 	}
@@ -65,6 +66,9 @@ func uses(pipelines []*gantry.Pipeline) []use {
 		}
 		for _, e := range p.Sinks {
 			note(p, e, "sink")
+		}
+		if c := p.Collect; c != nil && c.Expect != nil {
+			note(p, c.Expect.Endpoint, "archive")
 		}
 	}
 	var out []use

@@ -1,4 +1,4 @@
-// Package driver keeps the register of drivers: which kinds of source, processor and sink there
+// Package driver keeps the register of drivers: which kinds of source, processor, sink and archive there
 // are, what their settings look like, and how one is made from them. The register is a value that
 // package all fills, one line per driver; each driver is a folder beside this file, and drivertest
 // holds what every one of them must do.
@@ -54,6 +54,11 @@ func Processor[C any](r *Register, kind string, open func(context.Context, C, ga
 // Sink adds a kind of sink, as Source does.
 func Sink[C any](r *Register, kind string, open func(context.Context, C, gantry.Egress) (gantry.Sink, error)) {
 	add(r, gantry.AtSink, kind, open)
+}
+
+// Archive adds a kind of archive that is asked for counts, as Source does.
+func Archive[C any](r *Register, kind string, open func(context.Context, C, gantry.Egress) (gantry.Expecting, error)) {
+	add(r, gantry.AtArchive, kind, open)
 }
 
 func add[C, P any](r *Register, role gantry.Boundary, kind string, open func(context.Context, C, gantry.Egress) (P, error)) {
@@ -116,6 +121,11 @@ func (r *Register) NewProcessor(ctx context.Context, kind string, config any, eg
 // NewSink makes a sink, as NewSource does.
 func (r *Register) NewSink(ctx context.Context, kind string, config any, egress gantry.Egress) (gantry.Sink, error) {
 	return open[gantry.Sink](ctx, r, gantry.AtSink, kind, config, egress)
+}
+
+// NewArchive makes an archive, as NewSource does.
+func (r *Register) NewArchive(ctx context.Context, kind string, config any, egress gantry.Egress) (gantry.Expecting, error) {
+	return open[gantry.Expecting](ctx, r, gantry.AtArchive, kind, config, egress)
 }
 
 func open[P any](ctx context.Context, r *Register, role gantry.Boundary, kind string, config any, egress gantry.Egress) (P, error) {

@@ -48,8 +48,9 @@ type Plan struct {
 	Sources []Source
 	Calls   [][]Call // by stage, then as in the stage's list
 	Sinks   []Sink
-	States  map[gantry.State]int32                      // the limiters of states that have one
-	Order   func(context.Context) (gantry.Order, error) // which tasks go first, as it is now; nil: as they come
+	Archive func(context.Context) (gantry.Expecting, int32, error) // opens the one that is asked how many there are, and gives its limiter; nil: none is
+	States  map[gantry.State]int32                                 // the limiters of states that have one
+	Order   func(context.Context) (gantry.Order, error)            // which tasks go first, as it is now; nil: as they come
 }
 
 // Call is one processor as a stage uses it.

@@ -10,9 +10,10 @@ const (
 	AtSource Boundary = iota
 	AtProcessor
 	AtSink
+	AtArchive // which is asked, and gives nothing but answers
 )
 
-var boundaryNames = [...]string{"source", "processor", "sink"}
+var boundaryNames = [...]string{"source", "processor", "sink", "archive"}
 
 // String gives the boundary's name.
 func (b Boundary) String() string { return boundaryNames[b] }

@@ -26,6 +26,7 @@ type Collect struct {
 	Marker string        // pattern of the path of the file that says that all are there; empty: there is none
 	Cap    time.Duration // closed so long after the first arrival at the latest; above 0
 	Late   LatePolicy
+	Expect *Expect // an archive that is asked how many there are; nil: none is
 }
 
 // Picky is a source's config that can tell whether the source announces files of a name.
@@ -36,11 +37,12 @@ type Picky interface {
 // Reasons of what closed a collection; they are stored in collection.reason. A collection that nothing but its
 // marker came for ends as empty, without a task.
 const (
-	ClosedByQuiet  Code = "quiet"
-	ClosedByCount  Code = "count"
-	ClosedByMarker Code = "marker"
-	ClosedByCap    Code = "cap"
-	ClosedEmpty    Code = "empty"
+	ClosedByQuiet    Code = "quiet"
+	ClosedByCount    Code = "count"
+	ClosedByMarker   Code = "marker"
+	ClosedByExpected Code = "expected"
+	ClosedByCap      Code = "cap"
+	ClosedEmpty      Code = "empty"
 )
 
 // Reasons of arrivals that no task is made from: one that came after its collection was closed, and one that
@@ -62,6 +64,8 @@ type Gathering struct {
 	Priority int16
 	Within   time.Duration // how long the task may stay queued
 	Rules    Collect
+	Study    string // the Study Instance UID that Rules.Expect is asked about; empty: it is not
+	Instance int64  // stands for its SOP instance, which may come more than once; 0: it is one of its own
 }
 
 // Gathered says what became of a Gathering.
@@ -71,6 +75,7 @@ type Gathered struct {
 	Revision   int32
 	Status     ArrivalStatus
 	Due        time.Duration // until the collection is closed if nothing more comes; meaningless where Collection is 0
+	Ask        time.Duration // until the archive is asked how many there are; below 0: it is not
 }
 
 // Closing is a collection that was closed.

@@ -29,6 +29,8 @@ type Metrics struct {
 	commits  prometheus.Histogram
 	blobs    prometheus.Counter
 	answers  *prometheus.CounterVec
+	asked    *prometheus.CounterVec
+	closed   *prometheus.CounterVec
 	sources  sources
 	arriving arriving
 }
@@ -64,12 +66,16 @@ func New(version, revision string) *Metrics {
 		blobs:   prometheus.NewCounter(prometheus.CounterOpts{Name: "gantry_blob_bytes_total", Help: "Bytes that this process made durable in the blob store."}),
 		answers: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "gantry_callbacks_total", Help: "Callbacks that this process took, by what became of them."},
 			[]string{"verdict"}),
+		asked: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "gantry_archive_questions_total", Help: "Questions that this process put to archives, by what came of them: counted, unknown, failed."},
+			[]string{"pipeline", "outcome"}),
+		closed: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "gantry_collections_closed_total", Help: "Collections that this process closed, by what closed them."},
+			[]string{"pipeline", "reason"}),
 	}
 	m.sources, m.arriving = newSources(m.registry), newArriving(m.registry)
 	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "gantry_build_info", Help: "1; the labels say what runs.",
 		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "go": runtime.Version()}})
 	info.Set(1)
-	m.registry.MustRegister(info, m.calls, m.latency, m.wait, m.bytes, m.ended, m.rows, m.commits, m.blobs, m.answers,
+	m.registry.MustRegister(info, m.calls, m.latency, m.wait, m.bytes, m.ended, m.rows, m.commits, m.blobs, m.answers, m.asked, m.closed,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -125,5 +131,19 @@ func (m *Metrics) Blob(bytes int64) {
 func (m *Metrics) Callback(v gantry.Verdict) {
 	if m != nil {
 		m.answers.WithLabelValues(v.String()).Inc()
+	}
+}
+
+// Asked notes a question to a pipeline's archive by what came of it: counted, unknown or failed.
+func (m *Metrics) Asked(pipeline, outcome string) {
+	if m != nil {
+		m.asked.WithLabelValues(pipeline, outcome).Inc()
+	}
+}
+
+// Closed notes a collection that was closed, by what closed it.
+func (m *Metrics) Closed(pipeline string, reason gantry.Code) {
+	if m != nil {
+		m.closed.WithLabelValues(pipeline, string(reason)).Inc()
 	}
 }

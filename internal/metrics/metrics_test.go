@@ -43,6 +43,8 @@ func TestObservations(t *testing.T) {
 	m.Blob(1000)
 	m.Callback(gantry.CallbackForged)
 	m.Arrived("incoming", gantry.Unmatched)
+	m.Asked("p", "counted")
+	m.Closed("p", gantry.ClosedByExpected)
 	text := scrape(t, m)
 	mustHold(t, text,
 		`gantry_calls_total{boundary="processor",endpoint="qa",kind="",outcome="ok",pipeline="p"} 1`,
@@ -54,6 +56,7 @@ func TestObservations(t *testing.T) {
 		`gantry_call_bytes_total{boundary="processor",direction="received",endpoint="qa",pipeline="p"} 20`,
 		`gantry_tasks_ended_total{pipeline="p",state="done"} 1`,
 		`gantry_commit_rows_sum 3`, `gantry_commit_seconds_count 1`, `gantry_blob_bytes_total 1000`,
+		`gantry_archive_questions_total{outcome="counted",pipeline="p"} 1`, `gantry_collections_closed_total{pipeline="p",reason="expected"} 1`,
 		`gantry_callbacks_total{verdict="forged"} 1`, `gantry_source_arrivals_total{source="incoming",status="unmatched"} 1`)
 	if !strings.Contains(text, `revision="abc",version="v1"} 1`) || strings.Contains(text, `gantry_call_seconds_count{boundary="sink"`) {
 		t.Errorf("build info or what was not sent is wrong:\n%s", text)

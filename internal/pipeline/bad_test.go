@@ -84,7 +84,7 @@ func TestShipped(t *testing.T) {
 		names = append(names, p.Name)
 		roundTripOf(t, p, all.Drivers())
 	}
-	if diff := cmp.Diff([]string{"async", "batch", "bucket", "cumulative", "fanout", "first-light", "multiframe", "series-by-prefix", "studies", "video"}, names); diff != "" {
+	if diff := cmp.Diff([]string{"async", "batch", "bucket", "cumulative", "fanout", "first-light", "multiframe", "pacs", "series-by-prefix", "studies", "video"}, names); diff != "" {
 		t.Error(diff)
 	}
 }

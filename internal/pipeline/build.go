@@ -110,7 +110,7 @@ func (d *decoder) checkNames(f *file) {
 	d.checkName("name", f.Name)
 	d.checkStages(f)
 	credentials := d.names("credential", "auth", sorted(f.Auth))
-	credentials.unsure = d.misspelt("sources", "sinks", "processors", ".auth")
+	credentials.unsure = d.misspelt("sources", "sinks", "processors", "group", "group.expect", ".auth")
 	use := func(path string, e endpoint) {
 		if _, ok := d.places[path+".auth"]; ok {
 			d.use(credentials, e.Auth, path+".auth")
@@ -125,6 +125,7 @@ func (d *decoder) checkNames(f *file) {
 	for _, name := range sorted(f.Processors) {
 		use(join("processors", name), f.Processors[name].endpoint)
 	}
+	d.checkArchive(f, use)
 	d.unused(credentials)
 	d.checkTests(f)
 	d.checkTargets(f)
@@ -183,7 +184,7 @@ func (d *decoder) checkName(path, name string) {
 func (d *decoder) build(f *file) *gantry.Pipeline {
 	p := &gantry.Pipeline{
 		Name: f.Name, Description: f.Description, Priority: f.Priority.fixed, Order: f.ordering.build(d.ranking),
-		Group: f.Group.divide(), Collect: f.Group.collect(), When: d.condition("when"),
+		Group: f.Group.divide(), Collect: f.Group.collect(f.Auth), When: d.condition("when"),
 		Extract: gantry.Extract{
 			Archives: f.Extract.Archives, Frames: gantry.Rendering(f.Extract.Frames), Video: gantry.Rendering(f.Extract.Video),
 			Window: string(f.Extract.Window), Sample: float64(f.Extract.Sample), Depth: f.Extract.Depth, MaxBytes: int64(f.Extract.MaxBytes),

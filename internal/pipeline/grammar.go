@@ -263,7 +263,7 @@ func (k kinds) names(role string) []string {
 }
 
 func boundary(role string) gantry.Boundary {
-	for _, b := range []gantry.Boundary{gantry.AtSource, gantry.AtProcessor, gantry.AtSink} {
+	for _, b := range []gantry.Boundary{gantry.AtSource, gantry.AtProcessor, gantry.AtSink, gantry.AtArchive} {
 		if b.String() == role {
 			return b
 		}

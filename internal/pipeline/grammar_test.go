@@ -40,7 +40,6 @@ func TestLater(t *testing.T) {
 	}
 	for where, values := range map[string][]string{
 		"extract": {"archives: [7z]", "archives: [zip, 7z]"},
-		"group":   {"by: study, quiet: 60s, expect: qido"},
 	} {
 		for _, value := range values {
 			wantMistake(t, inMapping(where, value), "belongs to a later release")

@@ -18,21 +18,23 @@ type group struct {
 	Quiet  time.Duration `yaml:"quiet" min:"1ms" max:"7d" doc:"Closed when nothing came for so long. With marker that counts only once the marker has come; there it is 5s without it."`
 	Count  int           `yaml:"count" min:"1" max:"1000000" doc:"Closed with so many members. A later release also takes it from an attribute of the members."`
 	Marker string        `yaml:"marker" filled:"true" doc:"A file of this name, or pattern of names, says that all are there. It is no member. Only with by: prefix; with depth it is about the path below the last folder that counts."`
-	Cap    time.Duration `yaml:"cap" min:"1ms" max:"30d" doc:"Closed so long after the first arrival at the latest; 24h without it."`
+	Cap    time.Duration `yaml:"cap" min:"1ms" max:"30d" doc:"Closed so long after the first arrival at the latest; without it 24h, with expect 1h."`
 	Late   string        `yaml:"late" one:"rerun append ignore" doc:"What becomes of files that come after that: rerun, a further task with all of them, which is so without it; append, a further task with these alone; ignore, they stay on record. docs/collections.md."`
-
-	_ struct{} `later:"expect"`
+	Expect archive       `yaml:"expect" role:"archive" doc:"An archive that is asked how many there are; only with by: study or series. Closed with so many; quiet waits for those that are missing. docs/collections.md."`
 }
 
 const (
 	defaultCap    = 24 * time.Hour
+	expectedCap   = time.Hour       // where an archive may count what never comes
 	afterTheLast  = 5 * time.Second // quiet after a marker
 	wantsAnEnd    = "wants quiet, count, marker or cap: else nothing says when a task is made"
-	goesWithAnEnd = "it goes with quiet, count, marker or cap, which put arrivals together"
+	goesWithAnEnd = "it goes with quiet, count, marker, cap or expect, which put arrivals together"
 )
 
 // collects tells whether arrivals are put together.
-func (g group) collects() bool { return g.Quiet > 0 || g.Count > 0 || g.Marker != "" || g.Cap > 0 }
+func (g group) collects() bool {
+	return g.Quiet > 0 || g.Count > 0 || g.Marker != "" || g.Cap > 0 || g.Expect.asks()
+}
 
 // Check holds the keys of a group against one another.
 func (g group) Check() (found []gantry.FieldProblem) {
@@ -52,6 +54,7 @@ func (g group) Check() (found []gantry.FieldProblem) {
 	if g.Cap > 0 && g.Quiet > g.Cap {
 		bad("cap", "%s is shorter than quiet, %s", formatDuration(g.Cap), formatDuration(g.Quiet))
 	}
+	found = append(found, g.checkExpect()...)
 	if g.Marker == "" {
 		return found
 	}
@@ -87,12 +90,16 @@ func (g group) divide() gantry.GroupBy {
 }
 
 // collect gives the rules by which arrivals are put together; nil if they are not.
-func (g group) collect() *gantry.Collect {
+func (g group) collect(auth map[string]auth) *gantry.Collect {
 	if !g.collects() {
 		return nil
 	}
+	latest := defaultCap
+	if g.Expect.asks() {
+		latest = expectedCap
+	}
 	c := &gantry.Collect{By: gantry.GroupBy(g.By), Depth: g.Depth, Quiet: g.Quiet, Count: g.Count, Marker: g.Marker,
-		Cap: cmp.Or(g.Cap, max(defaultCap, g.Quiet)), Late: gantry.LatePolicy(cmp.Or(g.Late, string(gantry.LateRerun)))}
+		Cap: cmp.Or(g.Cap, max(latest, g.Quiet)), Late: gantry.LatePolicy(cmp.Or(g.Late, string(gantry.LateRerun))), Expect: g.Expect.build(auth)}
 	if c.Marker != "" && c.Quiet == 0 {
 		c.Quiet = min(afterTheLast, c.Cap)
 	}

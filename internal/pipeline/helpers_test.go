@@ -50,6 +50,25 @@ func (c httpProcessor) Target() gantry.Target {
 	return gantry.Target{Scheme: u.Scheme, Host: u.Hostname(), Port: u.Port()}
 }
 
+type webArchive struct {
+	URL string `yaml:"url" required:"true" doc:"Its root."`
+}
+
+func (c webArchive) Check() []gantry.FieldProblem {
+	if strings.HasSuffix(c.URL, "/studies") {
+		return []gantry.FieldProblem{{Key: "url", Text: "ends with studies, which lies below it"}}
+	}
+	return nil
+}
+
+func (c webArchive) Target() gantry.Target { return httpProcessor{URL: c.URL}.Target() }
+
+type wireArchive struct {
+	Host string `yaml:"host" required:"true" doc:"Where."`
+}
+
+func (c wireArchive) Target() gantry.Target { return gantry.Target{Scheme: "dicom", Host: c.Host} }
+
 // everything has a field of every type.
 type everything struct {
 	Text   string            `yaml:"text" one:"a b" later:"c"`
@@ -98,6 +117,10 @@ func (fake) Config(role gantry.Boundary, kind string) (any, bool) {
 		return &dirSink{}, true
 	case [2]string{"processor", "http"}:
 		return &httpProcessor{}, true
+	case [2]string{"archive", "dicomweb"}:
+		return &webArchive{}, true
+	case [2]string{"archive", "dicom"}:
+		return &wireArchive{}, true
 	case [2]string{"sink", "everything"}:
 		return &everything{}, true
 	}
@@ -106,7 +129,7 @@ func (fake) Config(role gantry.Boundary, kind string) (any, bool) {
 
 func (f fake) Kinds(role gantry.Boundary) []string {
 	var kinds []string
-	for _, k := range []string{"dir", "http"} {
+	for _, k := range []string{"dicom", "dicomweb", "dir", "http"} {
 		if _, ok := f.Config(role, k); ok {
 			kinds = append(kinds, k)
 		}

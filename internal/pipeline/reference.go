@@ -13,6 +13,7 @@ func Reference(k Kinds) string {
 	r := &reference{kinds: kinds{k}}
 	r.section("The file", reflect.ValueOf(new(file)).Elem(), "")
 	r.section("`group`", reflect.ValueOf(new(group)).Elem(), "")
+	r.section("`expect` of `group`", reflect.ValueOf(new(archive)).Elem(), "archive")
 	r.section("`extract`", reflect.ValueOf(new(extract)).Elem(), "")
 	r.section("An entry of `stages`", reflect.ValueOf(new(stage)).Elem(), "")
 	r.section("An entry of `sources`", reflect.ValueOf(new(inlet)).Elem(), "source")

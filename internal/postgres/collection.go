@@ -144,6 +144,8 @@ func openRevisions(ctx context.Context, tx pgx.Tx, list []gantry.Gathering, grou
 	var pipelines, sources, names []string
 	var macs [][]byte
 	var revisions []int32
+	var studies []string
+	var apart []bool
 	fresh := map[groupKey]*gathering{}
 	for _, g := range groups {
 		if !g.fresh {
@@ -153,11 +155,12 @@ func openRevisions(ctx context.Context, tx pgx.Tx, list []gantry.Gathering, grou
 		x := &list[slices.Concat(g.rows, g.markers)[0]]
 		pipelines, macs, revisions = append(pipelines, g.key.pipeline), append(macs, slices.Clone(g.key.mac[:])), append(revisions, g.revision)
 		sources, names = append(sources, x.Arrival.Source), append(names, x.Name)
+		studies, apart = append(studies, studyOf(x)), append(apart, g.revision > 0 && g.rules.Late == gantry.LateAppend)
 	}
 	if len(fresh) == 0 {
 		return nil
 	}
-	rows, err := tx.Query(ctx, openSQL, pipelines, macs, revisions, sources, names)
+	rows, err := tx.Query(ctx, openSQL, pipelines, macs, revisions, sources, names, studies, apart)
 	if err != nil {
 		return err
 	}
@@ -172,15 +175,26 @@ func openRevisions(ctx context.Context, tx pgx.Tx, list []gantry.Gathering, grou
 	return err
 }
 
+// studyOf is what an archive is asked about; empty if none is.
+func studyOf(x *gantry.Gathering) string {
+	if x.Rules.Expect == nil {
+		return ""
+	}
+	return x.Study
+}
+
+// waits is how long it is until a collection is due, and until its archive is asked; below 0: it is not.
+type waits struct{ due, ask time.Duration }
+
 // told says what becomes of each arrival, but for when its collection is due.
 func told(list []gantry.Gathering, groups []*gathering, seen []sight) []gantry.Gathered {
 	out := make([]gantry.Gathered, len(list))
 	for i := range out {
-		out[i].Known = seen[i].known
+		out[i].Known, out[i].Ask = seen[i].known, -1
 	}
 	for _, g := range groups {
 		for _, i := range slices.Concat(g.rows, g.markers) {
-			out[i] = gantry.Gathered{Collection: g.target, Revision: g.revision, Status: gantry.Accepted}
+			out[i] = gantry.Gathered{Collection: g.target, Revision: g.revision, Status: gantry.Accepted, Ask: -1}
 			if g.late() && !list[i].Marker {
 				out[i].Status = gantry.Ignored
 			}
@@ -194,7 +208,7 @@ func write(ctx context.Context, tx pgx.Tx, list []gantry.Gathering, groups []*ga
 	b := &pgx.Batch{}
 	fresh := queueArrivals(b, list, seen, out)
 	queueMembers(b, list, groups)
-	left := map[int64]time.Duration{}
+	left := map[int64]waits{}
 	queuePush(b, list, groups, left)
 	if err := tx.SendBatch(ctx, b).Close(); err != nil {
 		return err
@@ -203,7 +217,9 @@ func write(ctx context.Context, tx pgx.Tx, list []gantry.Gathering, groups []*ga
 		return gantry.Errorf(gantry.Transient, "", "%d of %d arrivals came another way at this moment", fresh.want-n, fresh.want)
 	}
 	for i := range out {
-		out[i].Due = left[out[i].Collection]
+		if x, ok := left[out[i].Collection]; ok {
+			out[i].Due, out[i].Ask = x.due, x.ask
+		}
 	}
 	return nil
 }

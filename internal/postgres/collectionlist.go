@@ -18,14 +18,17 @@ type CollectionRow struct {
 	Revision int        `json:"revision"` // 0 is the first
 	State    string     `json:"state"`    // open or closed
 	Members  int        `json:"members"`
-	Expected int        `json:"expected"` // 0: nobody knows
+	Held     int        `json:"held"`     // instances; of a revision of what came late alone, with those of the revisions before
+	Expected int        `json:"expected"` // what it is closed with: by the archive's count, or the rules'; 0: nobody knows
 	Marked   bool       `json:"marked"`   // its marker came
 	First    time.Time  `json:"first_arrival"`
 	Last     time.Time  `json:"last_arrival"`
 	Due      time.Time  `json:"due"` // when it is closed, or was to be
 	ClosedAt *time.Time `json:"closed_at"`
-	Why      string     `json:"why"`  // what closed it, or will if nothing more comes
-	Task     string     `json:"task"` // public id; empty: there is none
+	Why      string     `json:"why"`      // what closed it, or will if nothing more comes
+	Task     string     `json:"task"`     // public id; empty: there is none
+	Asks     int        `json:"asks"`     // questions that were put to an archive
+	AskedAt  *time.Time `json:"asked_at"` // when it said last how many there are
 }
 
 // CollectionFilter selects collections. Empty fields do not select; Limit 0 is no limit.
@@ -35,9 +38,12 @@ type CollectionFilter struct {
 	Limit    int
 }
 
+// listHeldSQL counts where it matters: members are instances where no archive says how many there are.
+const listHeldSQL = `(case when c.counted is null then c.arrivals else ` + heldHereSQL + ` end)::int`
+
 const listCollectionsSQL = `
-select c.id, c.pipeline, c.source, substr(encode(c.key_mac, 'hex'), 1, 12), c.revision, case when c.closed then 'closed' else 'open' end, c.arrivals, coalesce(c.expected, 0),
-  c.marked, c.at, c.last_at, c.due, c.closed_at, c.reason, coalesce((select t.public_id from task t where t.collection = c.id and t.parent is null), '')
+select c.id, c.pipeline, c.source, substr(encode(c.key_mac, 'hex'), 1, 12), c.revision, case when c.closed then 'closed' else 'open' end, c.arrivals, ` + listHeldSQL + `, coalesce(c.counted, c.expected, 0),
+  c.marked, c.at, c.last_at, c.due, c.closed_at, c.reason, coalesce((select t.public_id from task t where t.collection = c.id and t.parent is null), ''), c.asks, c.asked_at
 from collection c
 where ($1 = '' or c.pipeline = $1) and ($2 = '' or c.closed = ($2 = 'closed')) and c.last_at is not null
 order by c.id desc limit nullif($3, 0)`
@@ -54,8 +60,8 @@ func (s *Store) Collections(ctx context.Context, f CollectionFilter) ([]Collecti
 // CollectionOf finds the collection that a task, or one that it belongs to, was made from; ok is false if it was made from one
 // arrival.
 func (s *Store) CollectionOf(ctx context.Context, key int64) (c CollectionRow, ok bool, err error) {
-	rows, err := s.ask.Query(ctx, `select c.id, c.pipeline, c.source, substr(encode(c.key_mac, 'hex'), 1, 12), c.revision, case when c.closed then 'closed' else 'open' end, c.arrivals, coalesce(c.expected, 0),
-		c.marked, c.at, coalesce(c.last_at, c.at), coalesce(c.due, c.at), c.closed_at, coalesce(c.reason, ''), ''
+	rows, err := s.ask.Query(ctx, `select c.id, c.pipeline, c.source, substr(encode(c.key_mac, 'hex'), 1, 12), c.revision, case when c.closed then 'closed' else 'open' end, c.arrivals, `+listHeldSQL+`, coalesce(c.counted, c.expected, 0),
+		c.marked, c.at, coalesce(c.last_at, c.at), coalesce(c.due, c.at), c.closed_at, coalesce(c.reason, ''), '', c.asks, c.asked_at
 		from task t join collection c on c.id = t.collection where t.id = $1`, key)
 	if err == nil {
 		var list []CollectionRow

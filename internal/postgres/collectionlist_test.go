@@ -21,9 +21,9 @@ func TestCollections(t *testing.T) {
 	list := must(w.Collections(t.Context(), postgres.CollectionFilter{}))(t)
 	task := publicID("p", "p/in", gantry.MAC([]byte("k"), "group", "a"), 0)
 	want := []postgres.CollectionRow{
-		{Pipeline: "p", Source: "p/in", Revision: 1, State: "open", Members: 3, Expected: 2, Why: "quiet"},
-		{Pipeline: "p", Source: "p/in", State: "open", Members: 1, Expected: 2, Why: "quiet"},
-		{Pipeline: "p", Source: "p/in", State: "closed", Members: 2, Expected: 2, Why: "count", Task: task},
+		{Pipeline: "p", Source: "p/in", Revision: 1, State: "open", Members: 3, Held: 3, Expected: 2, Why: "quiet"},
+		{Pipeline: "p", Source: "p/in", State: "open", Members: 1, Held: 1, Expected: 2, Why: "quiet"},
+		{Pipeline: "p", Source: "p/in", State: "closed", Members: 2, Held: 2, Expected: 2, Why: "count", Task: task},
 	}
 	if diff := cmp.Diff(want, list, cmpopts.IgnoreFields(postgres.CollectionRow{}, "ID", "Group", "First", "Last", "Due", "ClosedAt")); diff != "" {
 		t.Fatalf("-want +got\n%s", diff)

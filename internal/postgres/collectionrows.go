@@ -72,7 +72,7 @@ func queueArrivals(b *pgx.Batch, list []gantry.Gathering, seen []sight, out []ga
 
 // queueMembers writes who belongs to what.
 func queueMembers(b *pgx.Batch, list []gantry.Gathering, groups []*gathering) {
-	var fresh, last, left, stale, joined, members, superseded []int64
+	var fresh, last, left, stale, joined, members, instances, superseded []int64
 	for _, g := range groups {
 		if g.late() || len(g.rows) == 0 {
 			continue
@@ -85,7 +85,7 @@ func queueMembers(b *pgx.Batch, list []gantry.Gathering, groups []*gathering) {
 		}
 		superseded = append(superseded, g.stale...)
 		for _, i := range g.rows {
-			joined, members = append(joined, g.target), append(members, list[i].Arrival.ID)
+			joined, members, instances = append(joined, g.target), append(members, list[i].Arrival.ID), append(instances, list[i].Instance)
 		}
 	}
 	if len(fresh) > 0 {
@@ -96,17 +96,41 @@ func queueMembers(b *pgx.Batch, list []gantry.Gathering, groups []*gathering) {
 		b.Queue(supersedeSQL, superseded, int16(gantry.Superseded))
 	}
 	if len(joined) > 0 {
-		b.Queue(joinSQL, joined, members)
+		b.Queue(joinSQL, joined, members, instances)
 	}
 }
 
+// pushRows are collections by columns, as pushSQL takes them.
+type pushRows struct {
+	ids, within, caps, waits            []int64
+	arrivals, expected, versions, lanes []int32
+	priorities                          []int16
+	marked                              []bool
+	reasons                             []string
+	asks, waiting, quiet                []bool
+	steady                              []int64
+}
+
+// add puts a collection down, whose last arrival is x, with the first of the priorities of what came.
+func (r *pushRows) add(g *gathering, x *gantry.Gathering, first int16) {
+	wait := int64(-1)
+	if g.wait >= 0 {
+		wait = micros(g.wait)
+	}
+	r.ids, r.arrivals, r.marked, r.expected = append(r.ids, g.target), append(r.arrivals, int32(g.arrivals)), append(r.marked, g.marked), append(r.expected, int32(g.rules.Count))
+	r.versions, r.lanes, r.priorities = append(r.versions, x.Version), append(r.lanes, x.Lane), append(r.priorities, first)
+	r.within, r.caps, r.waits, r.reasons = append(r.within, micros(x.Within)), append(r.caps, micros(g.rules.Cap)), append(r.waits, wait), append(r.reasons, string(g.reason))
+	e := gantry.Expect{}
+	if g.rules.Expect != nil {
+		e = *g.rules.Expect
+	}
+	r.asks, r.waiting, r.quiet = append(r.asks, g.rules.Expect != nil), append(r.waiting, e.Missing == gantry.MissingWait), append(r.quiet, g.rules.Quiet > 0)
+	r.steady = append(r.steady, micros(e.Steady))
+}
+
 // queuePush writes when collections are due. left is filled with how long that is, by collection, once the batch was sent.
-func queuePush(b *pgx.Batch, list []gantry.Gathering, groups []*gathering, left map[int64]time.Duration) {
-	var ids, within, caps, waits []int64
-	var arrivals, expected, versions, lanes []int32
-	var priorities []int16
-	var marked []bool
-	var reasons []string
+func queuePush(b *pgx.Batch, list []gantry.Gathering, groups []*gathering, left map[int64]waits) {
+	var r pushRows
 	var marks []int64
 	for _, g := range groups {
 		switch {
@@ -122,24 +146,19 @@ func queuePush(b *pgx.Batch, list []gantry.Gathering, groups []*gathering, left 
 		for _, i := range rows {
 			first = min(first, list[i].Priority)
 		}
-		wait := int64(-1)
-		if g.wait >= 0 {
-			wait = micros(g.wait)
-		}
-		ids, arrivals, marked, expected = append(ids, g.target), append(arrivals, int32(g.arrivals)), append(marked, g.marked), append(expected, int32(g.rules.Count))
-		versions, lanes, priorities = append(versions, x.Version), append(lanes, x.Lane), append(priorities, first)
-		within, caps, waits, reasons = append(within, micros(x.Within)), append(caps, micros(g.rules.Cap)), append(waits, wait), append(reasons, string(g.reason))
+		r.add(g, x, first)
 	}
 	if len(marks) > 0 {
 		b.Queue(markSQL, marks)
 	}
-	if len(ids) == 0 {
+	if len(r.ids) == 0 {
 		return
 	}
-	b.Queue(pushSQL, ids, arrivals, marked, expected, versions, lanes, priorities, within, caps, waits, reasons).Query(func(rows pgx.Rows) error {
-		var id, us int64
-		_, err := pgx.ForEachRow(rows, []any{&id, &us}, func() error {
-			left[id] = time.Duration(us) * time.Microsecond
+	b.Queue(pushSQL, r.ids, r.arrivals, r.marked, r.expected, r.versions, r.lanes, r.priorities, r.within, r.caps, r.waits, r.reasons,
+		r.asks, r.steady, r.waiting, r.quiet).Query(func(rows pgx.Rows) error {
+		var id, due, ask int64
+		_, err := pgx.ForEachRow(rows, []any{&id, &due, &ask}, func() error {
+			left[id] = waits{time.Duration(due) * time.Microsecond, time.Duration(ask) * time.Microsecond}
 			return nil
 		})
 		return err

@@ -31,10 +31,12 @@ from unnest($1::text[], $2::bytea[], $3::text[], $4::bigint[], $5::bigint[], $6:
 cross join lateral (select id, version, status, sequencer from arrival where source = r.source and ref_mac = r.ref_mac offset 0) a`
 
 // openSQL makes revisions, which are not due before pushSQL says when. By collection: $1 pipeline, $2 key_mac,
-// $3 revision, $4 source, $5 name.
+// $3 revision, $4 source, $5 name, $6 study; empty: no archive is asked, $7 whether it takes what is late alone.
 const openSQL = `
-insert into collection(pipeline, key_mac, revision, source, name)
-select pipeline, key_mac, revision, source, name from unnest($1::text[], $2::bytea[], $3::int[], $4::text[], $5::text[]) r(pipeline, key_mac, revision, source, name)
+insert into collection(pipeline, key_mac, revision, source, name, study, apart, base)
+select c.pipeline, c.key_mac, c.revision, c.source, c.name, nullif(c.study, ''), c.apart,
+  case when c.study = '' or c.revision = 0 then 0 else ` + heldBeforeSQL + ` end
+from unnest($1::text[], $2::bytea[], $3::int[], $4::text[], $5::text[], $6::text[], $7::bool[]) c(pipeline, key_mac, revision, source, name, study, apart)
 returning pipeline, key_mac, id`
 
 // By arrival: $1 id, $2 source, $3 ref_mac, $4 version, $5 name, $6 size, $7 sha, $8 location, $9 sequencer, $10 place, $11 status, $12 reason,
@@ -64,14 +66,14 @@ where a.id = r.id and (a.status <> 0 or a.reason is not null)`
 
 // copyMembersSQL gives a revision the members of the one before. By revision: $1 it, $2 the one before.
 const copyMembersSQL = `
-insert into collection_member(collection, arrival)
-select n.fresh, m.arrival from unnest($1::bigint[], $2::bigint[]) n(fresh, last)
-cross join lateral (select arrival from collection_member where collection = n.last offset 0) m`
+insert into collection_member(collection, arrival, instance)
+select n.fresh, m.arrival, m.instance from unnest($1::bigint[], $2::bigint[]) n(fresh, last)
+cross join lateral (select arrival, instance from collection_member where collection = n.last offset 0) m`
 
-// By member: $1 collection, $2 arrival.
+// By member: $1 collection, $2 arrival, $3 instance; 0: it is one of its own.
 const (
 	leaveSQL = `delete from collection_member m using unnest($1::bigint[], $2::bigint[]) r(collection, arrival) where m.collection = r.collection and m.arrival = r.arrival`
-	joinSQL  = `insert into collection_member(collection, arrival) select * from unnest($1::bigint[], $2::bigint[])`
+	joinSQL  = `insert into collection_member(collection, arrival, instance) select r.collection, r.arrival, nullif(r.instance, 0) from unnest($1::bigint[], $2::bigint[], $3::bigint[]) r(collection, arrival, instance)`
 )
 
 // supersedeSQL marks the arrivals that a later state of their object took the place of before any task was made from
@@ -82,21 +84,29 @@ update arrival a set status = $2 where a.id = any ($1::bigint[]) and not exists 
 
 // pushSQL says when collections are due, and why they will be closed then. By collection: $1 id, $2 members, $3 whether
 // its marker came, $4 how many are expected, $5 version, $6 lane, $7 priority, $8 within (us), $9 cap (us),
-// $10 wait (us); below 0: until the cap, $11 reason.
+// $10 wait (us); below 0: until the cap, $11 reason, $12 whether an archive is asked, $13 steady (us), $14 whether it waits for
+// what the archive has, $15 whether it has a quiet period.
 const pushSQL = `
 with n as materialized (select clock_timestamp() as at),
 r as materialized (
-  select r.*, n.at, coalesce(c.cap, n.at + r.cap_us * interval '1 us') as until
-  from unnest($1::bigint[], $2::int[], $3::bool[], $4::int[], $5::int[], $6::int[], $7::smallint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::text[])
-    as r(id, arrivals, marked, expected, version, lane, priority, within_us, cap_us, wait_us, reason)
+  select r.*, n.at, coalesce(c.cap, n.at + r.cap_us * interval '1 us') as until, c.base, c.counted, c.counted_at, c.asked_at,
+    case when not r.asks or r.wait_us = 0 or c.counted is null then 0
+      when r.arrivals + case when c.apart then c.base else 0 end < c.counted then 0 -- fewer for sure, however many are one instance
+      else ` + heldHereSQL + ` end as held
+  from unnest($1::bigint[], $2::int[], $3::bool[], $4::int[], $5::int[], $6::int[], $7::smallint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::text[],
+    $12::bool[], $13::bigint[], $14::bool[], $15::bool[])
+    as r(id, arrivals, marked, expected, version, lane, priority, within_us, cap_us, wait_us, reason, asks, steady_us, waits, quiet)
   cross join n
-  cross join lateral (select cap from collection where id = r.id offset 0) c)
+  cross join lateral (select * from collection where id = r.id offset 0) c),
+v as materialized (select r.*, case when r.asks and r.wait_us <> 0 then ` + verdictSQL + ` else 0 end as verdict from r)
 update collection c set arrivals = r.arrivals, marked = r.marked, expected = nullif(r.expected, 0), version = r.version, lane = r.lane,
   priority = case when c.last_at is null then r.priority else least(c.priority, r.priority) end, within_us = r.within_us, last_at = r.at, cap = r.until,
-  due = case when r.wait_us < 0 then r.until else least(r.until, r.at + r.wait_us * interval '1 us') end,
-  reason = case when r.wait_us < 0 or r.until <= r.at + r.wait_us * interval '1 us' then 'cap' else r.reason end
-from r where c.id = r.id
-returning c.id, (extract(epoch from c.due - r.at) * 1000000)::bigint`
+  due = case when r.verdict = 1 then r.at when r.wait_us < 0 or r.verdict = 2 then r.until else least(r.until, r.at + r.wait_us * interval '1 us') end,
+  reason = case when r.verdict = 1 then 'expected' when r.wait_us < 0 or r.verdict = 2 or r.until <= r.at + r.wait_us * interval '1 us' then 'cap' else r.reason end,
+  ask_at = case when r.asks and c.study is not null then least(coalesce(c.ask_at, r.at),
+    case when r.held = r.counted and r.asked_at - r.counted_at < r.steady_us * interval '1 us' then greatest(r.at, r.counted_at + r.steady_us * interval '1 us') end) end
+from v r where c.id = r.id
+returning c.id, (extract(epoch from c.due - r.at) * 1000000)::bigint, coalesce((extract(epoch from c.ask_at - r.at) * 1000000)::bigint, -1)`
 
 // markSQL keeps in mind that a marker came when its collection was closed already. $1 collections.
 const markSQL = `update collection set marked = true where id = any ($1::bigint[])`

@@ -50,11 +50,11 @@ type ControlRow struct {
 }
 
 var listControlSQL = `
-select c.id::text, coalesce(pv.name, ''), (array['source','processor','sink'])[c.boundary + 1], l.key, c.from_at, c.to_at, c.requests, c.failures,
+select c.id::text, coalesce(pv.name, ''), (array['source','processor','sink','archive'])[c.boundary + 1], l.key, c.from_at, c.to_at, c.requests, c.failures,
   c.req_size, c.resp_size, c.took_us / 1000.0, c.status,
   case when c.error_code is not null then ` + fmt.Sprintf(kindNameSQL, `c.kind`) + ` else '' end, coalesce(c.error_code, ''), c.worker
 from control_traffic c join limiter l on l.id = c.limiter left join pipeline_version pv on pv.id = c.pipeline
-where c.at >= $1 and ($2 = '' or pv.name = $2) and ($3 = '' or (array['source','processor','sink'])[c.boundary + 1] = $3)
+where c.at >= $1 and ($2 = '' or pv.name = $2) and ($3 = '' or (array['source','processor','sink','archive'])[c.boundary + 1] = $3)
   and ($4 = '' or (case when c.failures > 0 then 'failed' else 'ok' end) = $4)
 order by c.to_at desc, c.id desc limit nullif($5, 0)`
 

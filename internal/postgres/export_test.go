@@ -78,6 +78,11 @@ const (
 	SupersedeSQL = supersedeSQL
 	AgainSQL     = arriveAgainSQL
 	ReviveSQL    = reviveSQL
+	OpenSQL      = openSQL
+	ClaimAskSQL  = claimAskSQL
+	NextAskSQL   = nextAskSQL
+	AnsweredSQL  = answeredSQL
+	LockOpenSQL  = lockOpenSQL
 )
 
 // The statements about sources. $1 source, $2 ref_mac; $1 lane, $2 tasks.

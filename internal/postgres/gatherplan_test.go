@@ -25,6 +25,8 @@ func TestGatherPlans(t *testing.T) {
 			p.exec(fmt.Sprintf(`insert into arrival(id, source, ref_mac, version, size) select n, 'p/in', int8send(n), '1', 1 from generate_series(1, %d) n`, backlog))
 			p.exec(fmt.Sprintf(`insert into collection(id, pipeline, key_mac, source, version, lane, arrivals, due, cap, last_at) overriding system value
 				select n, 'p', int8send(n), 'p/in', (select id from pipeline_version), %d, 1, now() + n * interval '1 s' - interval '50 s', now() + interval '1 day', now() from generate_series(1, %d) n`, p.lane, backlog))
+			p.exec(`update collection set ask_at = due, asks = 1, counted = 1, counted_at = now(), asked_at = now() where id % 10 = 0 or id <= 500`)
+			p.exec(fmt.Sprintf(`alter table collection alter id restart %d`, 10*backlog))
 			p.exec(fmt.Sprintf(`insert into collection_member select n, n from generate_series(1, %d) n`, backlog))
 			p.exec(fmt.Sprintf(`alter table task alter id restart %d`, 10*backlog))
 			if analyzed {
@@ -69,8 +71,14 @@ func (p *plans) holdGroups() {
 		"leave":     {postgres.LeaveSQL, []string{array("bigint", "", n), array("bigint", "", n)}, "collection_member_"},
 		"supersede": {postgres.SupersedeSQL, []string{array("bigint", "", n), "1"}, "arrival_pkey"},
 		"push": {postgres.PushSQL, append([]string{array("bigint", "", n), array("int", "3", n), array("bool", "false", n), array("int", "0", n), array("int", "1", n),
-			array("int", "1", n), array("smallint", "5", n), array("bigint", "1", n), array("bigint", "1", n), array("bigint", "1", n)}, text("quiet")), "collection_pkey"},
-		"again": {postgres.AgainSQL, []string{array("bigint", "", n), text("s"), text(""), text(""), array("int", "1", n)}, "arrival_pkey"},
+			array("int", "1", n), array("smallint", "5", n), array("bigint", "1", n), array("bigint", "1", n), array("bigint", "1", n)}, text("quiet"),
+			array("bool", "true", n), array("bigint", "1", n), array("bool", "true", n), array("bool", "true", n)), "collection_pkey"},
+		"claim a question":     {postgres.ClaimAskSQL, []string{"1000000", "'{}'"}, "collection_ask"},
+		"next question":        {postgres.NextAskSQL + " where $2::bool", []string{"'{}'", "true"}, "collection_ask"},
+		"answer":               {postgres.AnsweredSQL, []string{"77", "1", "5", "1000", "1000", "true", "1000"}, "collection_pkey"},
+		"answer of a late one": {strings.ReplaceAll(postgres.AnsweredSQL, "c.apart", "true"), []string{"77", "1", "5", "1000", "1000", "true", "1000"}, "collection_pipeline_key_mac_revision_key"},
+		"open":                 {postgres.OpenSQL, []string{text("q"), macs(n), array("int", "1", n), text("p/in"), text("n"), text("1.2"), array("bool", "true", n)}, "collection_pipeline_key_mac_revision_key"},
+		"again":                {postgres.AgainSQL, []string{array("bigint", "", n), text("s"), text(""), text(""), array("int", "1", n)}, "arrival_pkey"},
 		"revive": {postgres.ReviveSQL, []string{array("bigint", "", n), array("bigint", "1", n), array("bytea", "null", n), text("x"), text("s"), text(""), text("n"),
 			array("smallint", "0", n), text("")}, "arrival_pkey"},
 		"due": {postgres.DueSQL, []string{"100"}, "collection_due"},
@@ -89,6 +97,10 @@ func (p *plans) holdGroups() {
 // dueScans is the control: without the index the test would see what is due being looked for everywhere.
 func (p *plans) dueScans() {
 	p.t.Helper()
+	p.exec(`drop index collection_ask`)
+	if plan := p.explain(postgres.ClaimAskSQL, "1000000", "'{}'"); !scansGroups.MatchString(plan) {
+		p.t.Errorf("without the index for questions nothing is scanned; the control proves nothing:\n%s", plan)
+	}
 	p.exec(`drop index collection_due`)
 	if plan := p.explain(postgres.DueSQL, "100"); !scansGroups.MatchString(plan) {
 		p.t.Errorf("without the index nothing is scanned; the control proves nothing:\n%s", plan)

@@ -49,6 +49,8 @@ type Facts struct {
 	Children  FactChildren
 	Limits    []FactLimit
 	Confirms  []Confirms // that sinks owe
+
+	Collection *CollectionRow // that it was made from; nil: it was not, or nobody asked
 }
 
 // LastEvent is the last recorded transition of a task; Change is -1 if there is none.

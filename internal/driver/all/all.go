@@ -4,6 +4,7 @@ package all
 import (
 	"github.com/gantry-imaging/gantry/internal/driver"
 	"github.com/gantry-imaging/gantry/internal/driver/dicom"
+	"github.com/gantry-imaging/gantry/internal/driver/dicomweb"
 	"github.com/gantry-imaging/gantry/internal/driver/dir"
 	"github.com/gantry-imaging/gantry/internal/driver/http"
 	"github.com/gantry-imaging/gantry/internal/driver/s3"
@@ -22,5 +23,7 @@ func Drivers() *driver.Register {
 	driver.Source(r, "dicom", dicom.NewSource)
 	driver.Sink(r, "dicom", dicom.NewSink)
 	driver.Sink(r, "s3", s3.NewSink)
+	driver.Archive(r, "dicom", dicom.NewArchive)
+	driver.Archive(r, "dicomweb", dicomweb.NewArchive)
 	return r
 }

@@ -16,7 +16,7 @@ func TestDrivers(t *testing.T) {
 	t.Parallel()
 	r := all.Drivers()
 	for role, want := range map[gantry.Boundary][]string{
-		gantry.AtSource: {"dicom", "dir", "http", "s3"}, gantry.AtProcessor: {"dicom", "http"}, gantry.AtSink: {"dicom", "dir", "http", "s3"},
+		gantry.AtSource: {"dicom", "dir", "http", "s3"}, gantry.AtProcessor: {"dicom", "http"}, gantry.AtSink: {"dicom", "dir", "http", "s3"}, gantry.AtArchive: {"dicom", "dicomweb"},
 	} {
 		if diff := cmp.Diff(want, r.Kinds(role)); diff != "" {
 			t.Errorf("kinds at %s (-want +got):\n%s", role, diff)
@@ -28,7 +28,7 @@ func TestDrivers(t *testing.T) {
 func TestConfigs(t *testing.T) {
 	t.Parallel()
 	r := all.Drivers()
-	for _, role := range []gantry.Boundary{gantry.AtSource, gantry.AtProcessor, gantry.AtSink} {
+	for _, role := range []gantry.Boundary{gantry.AtSource, gantry.AtProcessor, gantry.AtSink, gantry.AtArchive} {
 		for _, kind := range r.Kinds(role) {
 			c, _ := r.Config(role, kind)
 			if _, ok := c.(gantry.Targeted); !ok {

@@ -160,7 +160,7 @@ func rejectionsTable() string {
 		}
 	}
 	return table("when | result | source | reason", append(rows,
-		row("more associations at the address than it has room for, or the process is about to end", "2 rejected-transient", "3", "2"))...)
+		row(fmt.Sprintf("%d associations are open at the address, or the process is about to end", maxDoor), "2 rejected-transient", "3", "2"))...)
 }
 
 // storedTable asks for the answer to everything that an instance can be refused for.
