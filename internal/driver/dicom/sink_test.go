@@ -270,8 +270,11 @@ func TestSinkCommit(t *testing.T) {
 	var want []dimse.Reference
 	for i := range 3 {
 		b, _ := part10(classCT, uidOf(i), dimse.ExplicitLE, 100)
+		if i == 0 {
+			list = append(list, parcelOf("twice", b)) // asked about once
+		}
 		list, want = append(list, parcelOf("x", b)), append(want, dimse.Reference{Class: classCT, Instance: uidOf(i)})
-		if err := s.Deliver(t.Context(), list[i]); err != nil {
+		if err := s.Deliver(t.Context(), list[i+1]); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -297,7 +300,7 @@ func TestSinkCommit(t *testing.T) {
 		return false, nil
 	})
 	mine, r := s.Reported(t.Context(), dimse.Peer{}, report)
-	name, err := s.NameOf(t.Context(), list[2])
+	name, err := s.NameOf(t.Context(), list[3])
 	if !mine || r.Status != dimse.StatusSuccess || err != nil || got.Kept != 2 || len(got.Failed) != 1 || got.Failed[0] != (gantry.Unconfirmed{Name: name, Reason: 0x0112}) {
 		t.Errorf("%v, %+v, %+v, %v", mine, r, got, err)
 	}
@@ -467,7 +470,7 @@ func TestSinkCommitSameAssociation(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2 {
-			if x := waitAnswer(t, answers); x.ID != id || !x.Whole(1) {
+			if x := waitAnswer(t, answers); x.ID != id || x.Kept != 1 || x.Names != namesOf(t, s, []gantry.Delivery{parcelOf("x", b)}) {
 				t.Errorf("%+v", x)
 			}
 		}
