@@ -12,6 +12,7 @@ create table confirmation (
   try       smallint not null,
   limiter   int      not null,           -- of the sink's target
   instances int      not null,           -- how many it is about
+  names     bytea    not null,           -- a digest of these
   asked_at  timestamptz not null default clock_timestamp(),
   taken     boolean  not null default false,   -- the server took the request
   over      boolean  not null default false    -- nobody waits for its answer any more
@@ -24,6 +25,7 @@ create table confirmation_answer (
   at      timestamptz not null default clock_timestamp(),
   xid     xid8     not null default pg_current_xact_id(),
   kept    int      not null,
+  names   bytea    not null,               -- a digest of those that are kept
   failed  bytea[]  not null default '{}',
   reasons int[]    not null default '{}'   -- of those, in the same order (PS3.3 section C.14)
 );

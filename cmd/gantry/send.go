@@ -215,7 +215,7 @@ func (t *transfer) store(ctx context.Context, a *dimse.Association, d *delivery)
 	}
 	defer f.Close()
 	o, data, err := dicom.Split(f)
-	if err == nil && (o != dicom.Object{Class: d.Class, Instance: d.Instance, Transfer: d.Transfer}) {
+	if err == nil && (o.Class != d.Class || o.Instance != d.Instance || o.Transfer != d.Transfer) {
 		err = gantry.Errorf(gantry.Illegal, gantry.CodeConflict, "the file was changed while it was to be sent")
 	}
 	if err != nil {

@@ -12,9 +12,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/gantry-imaging/gantry/internal/app"
 	"github.com/gantry-imaging/gantry/internal/dicom"
 	"github.com/gantry-imaging/gantry/internal/dimse"
 	"github.com/gantry-imaging/gantry/internal/dimse/dimsetest"
+	"github.com/gantry-imaging/gantry/internal/gantry"
+	"github.com/gantry-imaging/gantry/internal/pipeline"
 	"github.com/gantry-imaging/gantry/internal/postgres"
 )
 
@@ -119,7 +122,7 @@ func TestReportsUntilQuiet(t *testing.T) {
 func TestStrangeReports(t *testing.T) {
 	t.Parallel()
 	c := newClinic(t, "within: 10m", "task")
-	c.serve("")
+	stop := c.serve("")
 	c.put("a.zip", studyOf(t, someStudy, 0, 2))
 	c.waiting(2)
 	for name, x := range map[string]struct {
@@ -140,6 +143,13 @@ func TestStrangeReports(t *testing.T) {
 	}
 	c.sends("2.25.2", someStudy, instanceOf(1))
 	c.holdReports(c.done(20*time.Second).ID, "2.25.2")
+	stop()
+	if n := c.count(`select count(*) from control_traffic where error_code = 'nobody_takes_it'`); n != 2 {
+		t.Errorf("%d rows of what was not taken, want 2", n)
+	}
+	if n := c.count(`select count(*) from control_traffic where error_code in ('called_ae', 'calling_ae')`); n != 2 {
+		t.Errorf("%d rows of who was turned away, want 2", n)
+	}
 }
 
 // TestReportsOfParts gives each of the images its own report, in whatever order they come.
@@ -155,6 +165,36 @@ func TestReportsOfParts(t *testing.T) {
 	task := c.done(20 * time.Second)
 	c.holdReports(task.ID, "2.25.1", "2.25.2", "2.25.3", "2.25.4", "2.25.5")
 	c.holdOps(map[string]int{"submit ok": 5, "collect ok": 5})
+}
+
+// TestRunReported has a run be called as well, by a model that answers while it still takes images.
+func TestRunReported(t *testing.T) {
+	t.Parallel()
+	c := newClinic(t, "within: 10m", "part")
+	c.stored = func(n int, instance string) dimse.Status {
+		go c.sends(fmt.Sprint("2.25.", n), someStudy, instance)
+		return dimse.StatusSuccess
+	}
+	c.open("")
+	p, err := pipeline.Parse("test.yaml", []byte(c.text), c.drivers, c.Lookup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := c.RunOnce(t.Context(), app.RunOptions{Pipeline: p, Inputs: []string{file(t, "a.zip", studyOf(t, someStudy, 0, 3))}, Out: c.out})
+	if err != nil || len(got) != 1 || got[0].State != "done" {
+		t.Fatalf("%+v, %v\n%s", got, err, c.log.text())
+	}
+	if n := len(c.outputs(got[0].ID)); n != 3 {
+		t.Errorf("%d reports, want 3", n)
+	}
+	busy, err := net.Listen("tcp", c.listen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	if _, err := c.RunOnce(t.Context(), app.RunOptions{Pipeline: p, Inputs: []string{file(t, "b.zip", studyOf(t, someStudy, 0, 1))}, Out: c.out}); gantry.CodeOf(err) != "listen" {
+		t.Errorf("where another program listens: %v", err)
+	}
 }
 
 // TestNoReport gives up at the deadline, as often as there are tries; a report that comes then is late and changes nothing.
@@ -208,8 +248,14 @@ func TestRestartWhileReported(t *testing.T) {
 	c.waiting(4)
 	c.sends("2.25.1", someStudy, instanceOf(0))
 	c.until("it is taken", 20*time.Second, func() bool { return c.count(`select count(*) from part where status = 2`) == 1 })
+	second := report(someStudy, "2.25.2", "nothing found", instanceOf(1))
+	c.gone.Store(true)
+	c.App.Store.Close()
+	if s, err := c.deliver("REPORTER", "GANTRY", "2.25.2", second); err == nil && s != dimse.StatusOutOfResources {
+		t.Errorf("without a database the report was answered by %04X", uint16(s))
+	}
 	c.kill(stop)
-	if _, err := c.deliver("REPORTER", "GANTRY", "2.25.2", report(someStudy, "2.25.2", "nothing found", instanceOf(1))); err == nil {
+	if _, err := c.deliver("REPORTER", "GANTRY", "2.25.2", second); err == nil {
 		t.Error("a process that is gone takes reports")
 	}
 	c.serve("")

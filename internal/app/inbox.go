@@ -6,6 +6,9 @@ import (
 	"io"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
+	dicomdriver "github.com/gantry-imaging/gantry/internal/driver/dicom"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/gate"
 	"github.com/gantry-imaging/gantry/internal/postgres"
@@ -17,14 +20,17 @@ const (
 )
 
 // inbox keeps what services send on connections of their own: rows in the database, bytes in the blob store. It is a gantry.Inbox.
-type inbox struct{ a *App }
+type inbox struct {
+	a   *App
+	key gantry.ControlKey // of the processor
+}
 
 var _ gantry.Inbox = inbox{}
 
 // attend gives a processor its inbox, if it is one whose service answers so.
-func (a *App) attend(p gantry.Processor) {
+func (a *App) attend(p gantry.Processor, key gantry.ControlKey) {
 	if x, ok := p.(gantry.Awaiting); ok {
-		x.Attend(inbox{a})
+		x.Attend(inbox{a, key})
 	}
 }
 
@@ -115,6 +121,36 @@ func (b inbox) coded(x gantry.Incoming) gantry.Incoming {
 	instance := b.instances()
 	x.Study, x.Instance, x.Refers = b.studies()(x.Study), instance(x.Instance), each(x.Refers, instance)
 	return x
+}
+
+// Visited puts a step of a service's stay on record, as control traffic of its processor.
+func (b inbox) Visited(v gantry.Visit) {
+	if v.Step != gantry.VisitBegan {
+		b.a.control.Count(gantry.Control{ControlKey: b.key, To: v.At, Took: v.Took, RespSize: v.Size, Kind: v.Kind, Code: v.Code})
+	}
+}
+
+// reachable does something while peers can call, if there is anybody whom they call. Where others work on the same database, one of
+// these may be called at the same address: what comes there is found all the same.
+func (a *App) reachable(ctx context.Context, in *intake, do func(context.Context) error) error {
+	if a.port.Empty() {
+		return do(ctx)
+	}
+	a.desk.begin(ctx, in)
+	defer a.desk.end(in)
+	g, gctx := errgroup.WithContext(ctx)
+	ctx, stop := context.WithCancel(gctx)
+	defer stop()
+	g.Go(func() error {
+		err := a.port.Serve(ctx)
+		if gantry.CodeOf(err) == dicomdriver.CodeListen && a.plans.keep {
+			a.Log.Warn("peers do not reach this process", "err", err)
+			return nil
+		}
+		return err
+	})
+	g.Go(func() error { defer stop(); return do(ctx) })
+	return g.Wait()
 }
 
 // sweepInbox removes what nobody will ask for any more; its bytes are garbage then.

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 
+	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/postgres"
 )
 
@@ -10,34 +11,67 @@ import (
 type keepings struct {
 	app   *App
 	queue chan *lookUp
+	ended chan struct{} // closed when nobody asks any more
 }
 
 type lookUp struct {
 	postgres.Version
+	of   *keepings
 	got  postgres.Kept
 	done chan error
 }
 
-func newKeepings(a *App) *keepings { return &keepings{app: a, queue: make(chan *lookUp, 256)} }
+func newKeepings(a *App) *keepings {
+	return &keepings{app: a, queue: make(chan *lookUp, 256), ended: make(chan struct{})}
+}
 
 // kept asks about one version of an object.
 func (k *keepings) kept(ctx context.Context, x postgres.Version) (postgres.Kept, error) {
-	l := &lookUp{Version: x, done: make(chan error, 1)}
+	l := &lookUp{Version: x, of: k, done: make(chan error, 1)}
 	select {
 	case k.queue <- l:
-	case <-ctx.Done():
-		return postgres.Kept{}, context.Cause(ctx)
-	}
-	select {
-	case err := <-l.done:
-		return l.got, err
+		return l.answer(ctx)
 	case <-ctx.Done():
 		return postgres.Kept{}, context.Cause(ctx)
 	}
 }
 
+// begin asks whether any version of an object is kept, and waits for nothing; nil if too many are being asked about.
+func (k *keepings) begin(x postgres.Version) *lookUp {
+	l := &lookUp{Version: x, of: k, done: make(chan error, 1)}
+	select {
+	case k.queue <- l:
+		return l
+	default:
+		return nil
+	}
+}
+
+// answer waits for what was asked.
+func (l *lookUp) answer(ctx context.Context) (postgres.Kept, error) {
+	select {
+	case err := <-l.done:
+		return l.got, err
+	case <-l.of.ended:
+		return postgres.Kept{}, noLease()
+	case <-ctx.Done():
+		return postgres.Kept{}, context.Cause(ctx)
+	}
+}
+
+// fresh tells whether nothing was kept of an object when it began to come. What is not known is not fresh: it is asked about again.
+func fresh(ctx context.Context, ahead gantry.Ahead) bool {
+	l, ok := ahead.(*lookUp)
+	if !ok || l == nil {
+		return false
+	}
+	kept, err := l.answer(ctx)
+	return err == nil && !kept.Others
+}
+
 // run asks until ctx ends.
 func (k *keepings) run(ctx context.Context) {
+	defer close(k.ended)
 	for {
 		var batch []*lookUp
 		select {

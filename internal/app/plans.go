@@ -93,7 +93,7 @@ func (p *plans) build(ctx context.Context, id int32, x *gantry.Pipeline, declare
 	for _, st := range x.Stages {
 		var calls []engine.Call
 		for _, name := range st.Call {
-			c, err := p.call(ctx, x, name, declare)
+			c, err := p.call(ctx, id, x, name, declare)
 			if err != nil {
 				return nil, err
 			}
@@ -124,7 +124,7 @@ func (p *plans) build(ctx context.Context, id int32, x *gantry.Pipeline, declare
 	return plan, nil
 }
 
-func (p *plans) call(ctx context.Context, x *gantry.Pipeline, name string, declare bool) (engine.Call, error) {
+func (p *plans) call(ctx context.Context, id int32, x *gantry.Pipeline, name string, declare bool) (engine.Call, error) {
 	proc, err := x.Processor(name)
 	if err != nil {
 		return engine.Call{}, err
@@ -151,7 +151,7 @@ func (p *plans) call(ctx context.Context, x *gantry.Pipeline, name string, decla
 	if err != nil {
 		return engine.Call{}, fmt.Errorf("processor %s: %w", name, err)
 	}
-	p.app.attend(driver)
+	p.app.attend(driver, gantry.ControlKey{Boundary: gantry.AtProcessor, Limiter: limiter, Pipeline: id, Index: indexOf(x, proc)})
 	if err := p.app.call(driver); err != nil {
 		return engine.Call{}, fmt.Errorf("processor %s: %w", name, err)
 	}

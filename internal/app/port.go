@@ -2,7 +2,7 @@ package app
 
 import (
 	"context"
-	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -24,9 +24,12 @@ type came struct {
 // settle makes the bytes durable, unless they are kept already, and begins to put on record that they came: by then nothing
 // is left that could keep them from being taken but the database itself, and the arrival is committed beside it.
 func (c *came) settle(ctx context.Context, in *intake, f *feed, a *gantry.Arrival) error {
-	kept, err := in.keepings.kept(ctx, postgres.Version{Source: a.Source, RefMAC: a.RefMAC, Version: a.Version})
-	if err != nil {
-		return err
+	var kept postgres.Kept
+	var err error
+	if c.Once || !fresh(ctx, c.Ahead) {
+		if kept, err = in.keepings.kept(ctx, postgres.Version{Source: a.Source, RefMAC: a.RefMAC, Version: a.Version}); err != nil {
+			return err
+		}
 	}
 	arrival := a.ID
 	switch {
@@ -58,6 +61,16 @@ type receiving struct {
 }
 
 var _ gantry.Receiver = (*receiving)(nil)
+
+// Coming asks what is kept of an object.
+func (r *receiving) Coming(ctx context.Context, ref string) gantry.Ahead {
+	in, _, done, err := r.app.desk.now(ctx)
+	if err != nil {
+		return nil
+	}
+	done()
+	return in.keepings.begin(postgres.Version{Source: r.feed.name, RefMAC: gantry.MAC(r.app.Key, "ref", r.feed.name, ref)})
+}
 
 // Received makes an object durable, and what is made of it, with its record.
 func (r *receiving) Received(ctx context.Context, x gantry.Inbound) (known bool, err error) {
@@ -124,12 +137,16 @@ func (r *receiving) Visited(v gantry.Visit) {
 	if v.Step != gantry.VisitBegan {
 		r.app.control.Count(x)
 	}
+	if v.Step == gantry.VisitNotTaken {
+		r.app.Log.Warn("instance not taken", "source", r.feed.name, "code", string(v.Code))
+		return
+	}
 	log := r.app.Log.Info
 	if v.Code != "" {
 		log = r.app.Log.Warn
 	}
-	log("association", "source", r.feed.name, "step", v.Step.String(), "code", string(v.Code), "stored", v.In, "refused", v.Not,
-		"bytes", v.Size, "took", slog.DurationValue(v.Took.Round(time.Millisecond)))
+	log("association "+v.Step.String(), "source", r.feed.name, "code", string(v.Code), "taken", v.In, "refused", v.Not, "bytes", v.Size,
+		"took", v.Took.Round(time.Millisecond))
 }
 
 // visited keeps a step for the status of the source.
@@ -203,8 +220,15 @@ func (a *App) seat(f *feed) error {
 	return a.call(f.source)
 }
 
+// leanGC is how much garbage a process that receives lets grow beside what lives, in percent: most of what lives are buffers
+// of instances on their way, which cost nothing to look through, and as much garbage would only be memory.
+const leanGC = 40
+
 // answering works while peers can call, and for as long after ctx ends as what they began is under way.
 func (a *App) answering(ctx context.Context, work func(context.Context) error) error {
+	if _, set := a.Lookup("GOGC"); !set && !a.port.Empty() {
+		defer debug.SetGCPercent(debug.SetGCPercent(leanGC))
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()

@@ -12,7 +12,9 @@ import (
 	"testing"
 
 	"github.com/gantry-imaging/gantry/internal/dimse/dimsetest"
+	"github.com/gantry-imaging/gantry/internal/driver/all"
 	"github.com/gantry-imaging/gantry/internal/gantry"
+	"github.com/gantry-imaging/gantry/internal/pipeline"
 	"github.com/gantry-imaging/gantry/internal/postgres"
 )
 
@@ -245,5 +247,32 @@ func TestReceiveWithoutDatabase(t *testing.T) {
 	}
 	if n := f.count(`select count(*) from arrival where status = 0`); n != 2 {
 		t.Errorf("%d arrivals", n)
+	}
+}
+
+// TestReceiveDoc: the file of docs/dicom-receive.md is one that can be served.
+func TestReceiveDoc(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/dicom-receive.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(page), "```yaml\n")
+	text, _, ok := strings.Cut(rest, "```")
+	p, err := pipeline.Parse("ct-triage.yaml", []byte(text), all.Drivers(), func(string) (string, bool) { return "", false })
+	if err != nil || !ok {
+		t.Fatal(err)
+	}
+	if err := pipeline.Servable(p); err != nil {
+		t.Error(err)
+	}
+	open := strings.Replace(strings.Replace(text, "    allow:\n", "", 1), "    commit: true\n", "", 1)
+	for line := range strings.Lines(text) {
+		if strings.Contains(line, "- {aet") {
+			open = strings.Replace(open, line, "", 1)
+		}
+	}
+	if _, err := pipeline.Parse("open.yaml", []byte(open), all.Drivers(), func(string) (string, bool) { return "", false }); err == nil || !strings.Contains(err.Error(), "allow_any") {
+		t.Errorf("open to a network without a list: %v", err)
 	}
 }

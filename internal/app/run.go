@@ -74,6 +74,7 @@ func (a *App) RunOnce(ctx context.Context, o RunOptions) ([]Outcome, error) {
 	if a.plans.keep, err = a.Store.Staffed(ctx); err != nil {
 		return nil, err
 	}
+	a.openPort()
 	plan, err := a.plans.Declare(ctx, atOnce(o.Pipeline))
 	if err != nil {
 		return nil, err
@@ -83,7 +84,7 @@ func (a *App) RunOnce(ctx context.Context, o RunOptions) ([]Outcome, error) {
 	defer cancel()
 	err = a.work(ctx, scheduler.Options{Private: true, Ended: r.note}, func(ctx context.Context, s *scheduler.Session, in *intake) error {
 		defer cancel()
-		return r.drive(ctx, s, in)
+		return a.reachable(ctx, in, func(ctx context.Context) error { return r.drive(ctx, s, in) })
 	})
 	if err == nil && ctx.Err() != nil && !r.complete() {
 		err = errors.New("interrupted: tasks that had not ended are cancelled, inputs are kept")

@@ -52,7 +52,7 @@ func (p *plans) deferred(x *gantry.Pipeline, proc gantry.Processing, driver gant
 	}
 	d := &engine.Deferred{Deferral: *service.Deferral(), Service: service}
 	d.Callbacks = d.Callback != "" && p.app.hears()
-	d.Index = int16(slices.IndexFunc(x.Processors, func(y gantry.Processing) bool { return y.Name == proc.Name }))
+	d.Index = indexOf(x, proc)
 	if !d.Callbacks && d.Poll <= 0 && !d.Inbox {
 		return nil, gantry.Errorf(gantry.Unavailable, CodeNoCallbackURL, "processor %s: it answers by callback alone, and this process knows no address for that: set callback_url, or poll", proc.Name)
 	}
@@ -60,6 +60,11 @@ func (p *plans) deferred(x *gantry.Pipeline, proc gantry.Processing, driver gant
 		p.app.Log.Warn("no address for callbacks is known: answers are polled for alone", "processor", proc.Name)
 	}
 	return d, nil
+}
+
+// indexOf is a processor's place in its pipeline.
+func indexOf(x *gantry.Pipeline, proc gantry.Processing) int16 {
+	return int16(slices.IndexFunc(x.Processors, func(y gantry.Processing) bool { return y.Name == proc.Name }))
 }
 
 // countingLater tells of the requests of a processor that left, as counting does.

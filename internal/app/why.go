@@ -40,6 +40,7 @@ const (
 	WhyRetry         = "retry"            // the state is tried again at a time
 	WhyParked        = "parked"           // there is nothing to do before a time
 	WhyAnswers       = "answers"          // a service answers later
+	WhyConfirm       = "confirmation"     // a sink's server is to say whether it keeps what it got
 	WhyChildren      = "children"         // it waits for what it was divided into
 	WhyChildOf       = "part_of"          // it is a part of another task
 	WhyStateTime     = "state_time"       // when the time of its state is up

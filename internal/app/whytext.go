@@ -283,6 +283,7 @@ func (t *telling) delayed() {
 	}
 	t.answers()
 	t.partsLater()
+	t.confirms()
 	switch {
 	case t.Last.Change == int16(gantry.Retry):
 		t.say(api.Cause{Code: WhyRetry, Until: t.Due}, "Attempt %d%s of %s ended with %s: %s It is tried again at %s.", t.Tries, t.of(), t.place(t.State), t.Last.Code,

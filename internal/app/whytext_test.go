@@ -268,6 +268,12 @@ var whyCases = map[string]struct {
 		f.Parts = []postgres.Parts{{Processor: 1, Out: 3, OutLimiter: 3, OutDue: after(10 * time.Second), OutUntil: after(time.Hour)}}
 	}, []string{
 		"answers: It waits for the answer of 3 calls to http://b (b), and asks again at 2026-11-26T12:00:10Z (in 10s); the first deadline is 2026-11-26T13:00:00Z (in 1h0m0s)."}},
+	"a sink confirms": {func(f *postgres.Facts) {
+		f.State, f.Phase, f.Owner, f.Due, f.Parts = gantry.Responding, gantry.Delayed, 0, after(time.Minute), nil
+		f.Confirms = []postgres.Confirms{{Sink: 0, Count: 3, At: noon.Add(-10 * time.Second)}, {Sink: 7, Count: 1, At: noon}}
+	}, []string{
+		"confirmation: It waits for sink out to say whether it keeps the 3 files that it got: it was asked at 2026-11-26T11:59:50Z (10s ago).",
+		"confirmation: It waits for its sink 8 to say whether it keeps the 1 file that it got: it was asked at 2026-11-26T12:00:00Z (now)."}},
 	"nobody is there for it when it is due": {func(f *postgres.Facts) { f.Phase, f.Owner, f.Due, f.Processes = gantry.Delayed, 0, after(1e9), nil }, []string{
 		"no_process: No process is running: start gantry serve, or gantry worker.",
 		"parked: There is nothing to do for it before 2026-11-26T12:00:01Z (in 1s)."}},

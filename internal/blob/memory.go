@@ -9,10 +9,12 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// Buffers come in powers of two.
+// Buffers come in powers of two and three sizes between each two of them.
 const (
-	minClass = 15 // 32 KiB; a smaller buffer never comes from here
-	maxClass = 23 // 8 MiB
+	minPower = 15 // 32 KiB; a smaller buffer never comes from here
+	maxPower = 23 // 8 MiB
+	steps    = 4
+	classes  = steps*(maxPower-minPower) + 1
 )
 
 // memory lends buffers for staged blobs, never more bytes than its limit at a time.
@@ -20,14 +22,25 @@ type memory struct {
 	limit    int64
 	patience time.Duration
 	sem      *semaphore.Weighted
-	pools    [maxClass - minClass + 1]sync.Pool
+	pools    [classes]sync.Pool
 }
 
 func newMemory(limit int64, patience time.Duration) *memory {
 	return &memory{limit: limit, patience: patience, sem: semaphore.NewWeighted(limit)}
 }
 
-func class(n int) int { return max(bits.Len(uint(n-1)), minClass) }
+// class is the least one with room for n bytes.
+func class(n int) int {
+	if n <= 1<<minPower {
+		return 0
+	}
+	power := bits.Len(uint(n-1)) - 1
+	step := 1 << power / steps
+	return steps*(power-minPower) + (n-1<<power+step-1)/step
+}
+
+// sizeOf is the size of a class in bytes.
+func sizeOf(c int) int { return (steps + c%steps) << (minPower + c/steps) / steps }
 
 // get lends an empty buffer with room for n bytes, 0 < n ≤ 8 MiB. It gives nil if there is none
 // within the time of its patience: a caller may hold other buffers, so to wait for ever could be
@@ -36,7 +49,7 @@ func (m *memory) get(ctx context.Context, n int) ([]byte, error) {
 	if b := m.tryGet(n); b != nil {
 		return b, nil
 	}
-	size := int64(1) << class(n)
+	size := int64(sizeOf(class(n)))
 	if size > m.limit {
 		return nil, ctx.Err()
 	}
@@ -51,25 +64,25 @@ func (m *memory) get(ctx context.Context, n int) ([]byte, error) {
 // tryGet is get without any waiting.
 func (m *memory) tryGet(n int) []byte {
 	c := class(n)
-	if !m.sem.TryAcquire(1 << c) {
+	if !m.sem.TryAcquire(int64(sizeOf(c))) {
 		return nil
 	}
 	return m.take(c)
 }
 
 func (m *memory) take(c int) []byte {
-	if p, ok := m.pools[c-minClass].Get().(*[]byte); ok {
+	if p, ok := m.pools[c].Get().(*[]byte); ok {
 		return (*p)[:0]
 	}
-	return make([]byte, 0, 1<<c)
+	return make([]byte, 0, sizeOf(c))
 }
 
 // put takes a buffer back. Those that did not come from get are left alone.
 func (m *memory) put(b []byte) {
-	if cap(b) < 1<<minClass {
+	if cap(b) < 1<<minPower {
 		return
 	}
 	b = b[:0]
-	m.pools[class(cap(b))-minClass].Put(&b)
+	m.pools[class(cap(b))].Put(&b)
 	m.sem.Release(int64(cap(b)))
 }

@@ -281,8 +281,26 @@ func TestMemoryWaits(t *testing.T) {
 		time.AfterFunc(time.Millisecond, func() { m.put(first) })
 		began = time.Now()
 		b, err := m.get(t.Context(), 40<<10)
-		if err != nil || cap(b) != 64<<10 || len(b) != 0 || time.Since(began) != time.Millisecond {
+		if err != nil || cap(b) != 40<<10 || len(b) != 0 || time.Since(began) != time.Millisecond {
 			t.Errorf("room came: %d bytes, %v after %v", cap(b), err, time.Since(began))
 		}
 	})
+}
+
+// Each class has room for what it is taken for, wastes less than a quarter of itself, and is found again by its size.
+func TestClasses(t *testing.T) {
+	t.Parallel()
+	for c := range classes {
+		if class(sizeOf(c)) != c {
+			t.Errorf("class %d is of %d bytes, which are class %d", c, sizeOf(c), class(sizeOf(c)))
+		}
+	}
+	for n := 1; n <= maxRecord; n += 1 + n/97 {
+		if got := sizeOf(class(n)); got < n || n > 1<<minPower && got-n > got/4 {
+			t.Errorf("%d bytes get %d", n, got)
+		}
+	}
+	if sizeOf(classes-1) != maxRecord || class(maxRecord) != classes-1 {
+		t.Errorf("the last class is of %d bytes", sizeOf(classes-1))
+	}
 }

@@ -24,6 +24,9 @@ type writer struct {
 	buf  []byte // one batch, aligned to the block
 }
 
+// usualBatch is the most that a batch comes to, in bytes, unless one record alone is larger.
+const usualBatch = 3 << 20
+
 type request struct {
 	ctx  context.Context
 	body []byte
@@ -94,8 +97,8 @@ func (w *writer) drop() {
 // batch takes the first request and what waits behind it, writes them and answers them. It gives
 // back a request that did not fit.
 func (w *writer) batch(first *request) *request {
-	if w.buf == nil {
-		w.buf = aligned(maxRecord + block)
+	if need := int(recordSize(len(first.body))); len(w.buf) < need {
+		w.buf = aligned(max(need, usualBatch))
 	}
 	if err := w.makeFit(recordSize(len(first.body))); err != nil {
 		w.answer([]*request{first}, diskError("open segment", err))

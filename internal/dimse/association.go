@@ -195,6 +195,7 @@ func (a *Association) finish() {
 	}
 	a.cancel(cause)
 	a.link.hangUp(a.err != nil)
+	a.ending(a.err)
 	a.under.Wait()
 	a.ended(a.err)
 	close(a.done)

@@ -54,13 +54,20 @@ func (o *operations) handle(h Handler) {
 	o.handler = h
 }
 
+// wake has all who wait give up, once nothing comes any more, with why the association ended; nil is a release.
+func (o *operations) wake(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.done {
+		o.done, o.err = true, err
+		close(o.over)
+	}
+}
+
 // end wakes all who wait, and tells the handler. It is called once, when nothing comes and no handler runs any more, with why the
 // association ended; nil is a release.
 func (o *operations) end(err error) {
-	o.mu.Lock()
-	o.done, o.err = true, err
-	close(o.over)
-	o.mu.Unlock()
+	o.wake(err)
 	if o.handler == nil {
 		return
 	}

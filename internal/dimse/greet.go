@@ -33,7 +33,7 @@ func (h *house) greet(a *Association, raw net.Conn) (admitted bool, err error) {
 		return false, a.turnDown(rejectLimit())
 	}
 	p := proposal(a.peer, m)
-	terms, no := h.judge(a.ctx, p)
+	terms, no := h.judge(a.ctx, p, a.link.times.Associate)
 	if no != nil {
 		h.leave()
 		return false, a.turnDown(no)
@@ -127,8 +127,10 @@ func (a *Association) unasked(err error) error {
 	return gantry.Errorf(gantry.Transient, CodeConnectionClosed, "accept association: the connection ended before one was asked for")
 }
 
-// judge says on which terms a request is accepted, or how it is rejected.
-func (h *house) judge(ctx context.Context, p Proposal) (Terms, *Rejection) {
+// judge says on which terms a request is accepted, or how it is rejected. The peer waits for it no longer than for any answer.
+func (h *house) judge(ctx context.Context, p Proposal, wait time.Duration) (Terms, *Rejection) {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
 	terms, err := h.server.Admit(ctx, p)
 	if r, ok := errors.AsType[*Rejection](err); ok {
 		return Terms{}, r

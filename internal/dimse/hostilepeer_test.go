@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"testing"
 	"time"
 
@@ -138,6 +139,15 @@ func TestRequestsThatAreNotAnswered(t *testing.T) {
 	if _, err := Request(ctx, dial(t, silent()), plain()); gantry.KindOf(err) != gantry.Timeout || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
 	}
+	hold := make(chan struct{})
+	defer close(hold)
+	deaf := acceptor(t, func(raw) { <-hold })
+	ctx, quit := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer quit()
+	began := time.Now()
+	if _, err := Request(ctx, dial(t, deaf), plain()); gantry.KindOf(err) != gantry.Timeout || time.Since(began) > linger*3/4 {
+		t.Errorf("%v after %s", err, time.Since(began))
+	}
 	ctx, stop := context.WithCancelCause(t.Context())
 	why := gantry.Errorf(gantry.Permanent, gantry.CodeCancelled, "an operator cancelled")
 	time.AfterFunc(50*time.Millisecond, func() { stop(why) })
@@ -213,6 +223,45 @@ func TestPeerThatReadsNothing(t *testing.T) {
 	}
 }
 
+// halfConn takes half of what is written first, and then everything.
+type halfConn struct {
+	deafConn
+	wrote []byte
+	n     int
+}
+
+func (h *halfConn) Read([]byte) (int, error) { return 0, io.EOF }
+
+func (h *halfConn) Write(p []byte) (int, error) {
+	if h.n++; h.n == 1 {
+		p = p[:len(p)/2]
+		h.wrote = append(h.wrote, p...)
+		return len(p), os.ErrDeadlineExceeded
+	}
+	h.wrote = append(h.wrote, p...)
+	return len(p), nil
+}
+
+// TestNothingFollowsAPartOfAPDU: what came after it would be taken for the rest of it.
+func TestNothingFollowsAPartOfAPDU(t *testing.T) {
+	c := &halfConn{}
+	a := newAssociation(t.Context(), c, true, brief)
+	a.link.machine.state = sta6
+	a.establish([]Accepted{{ID: 1, Abstract: Verification, Transfer: ImplicitLE, SCU: true}}, 1<<16, 1)
+	m := message{context: 1, command: echoCommand()}
+	if err := a.send(t.Context(), m); gantry.KindOf(err) != gantry.Timeout || gantry.CodeOf(err) != CodeData {
+		t.Errorf("%v", err)
+	}
+	n := len(c.wrote)
+	if err := a.send(t.Context(), m); gantry.CodeOf(err) != CodeConnectionLost {
+		t.Errorf("%v", err)
+	}
+	a.Abort()
+	if len(c.wrote) != n || n == 0 {
+		t.Errorf("%d bytes, then %d", n, len(c.wrote)-n)
+	}
+}
+
 // TestDataThatFail: a data set that cannot be read to its end aborts the association, for what was sent has no end.
 func TestDataThatFail(t *testing.T) {
 	h := newShelf()
@@ -253,113 +302,6 @@ func TestSendsThatCannotBe(t *testing.T) {
 		t.Errorf("%v %v", r, err)
 	}
 	if err := a.Release(t.Context()); err != nil {
-		t.Error(err)
-	}
-}
-
-// TestReleaseCollision: both ask for release at once. The requestor answers first (PS3.8 section 7.2.2).
-func TestReleaseCollision(t *testing.T) {
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	address := accepting(t, func(r raw) {
-		r.expect(pduReleaseRQ)
-		r.say(control(pduReleaseRQ, 0, 0, 0))
-		r.expect(pduReleaseRP)
-		r.say(control(pduReleaseRP, 0, 0, 0))
-		r.expectEnd()
-	})
-	a := ask(t, address, plain())
-	if err := a.Release(t.Context()); err != nil {
-		t.Errorf("as requestor: %v", err)
-	}
-	near, far := pair(t)
-	b := newAssociation(t.Context(), near, false, brief)
-	go func() {
-		h := &house{server: serverOf(newShelf()), base: t.Context(), most: 1, conns: map[net.Conn]*Association{}, large: make(chan struct{}, 1)}
-		_, _ = h.greet(b, near)
-		b.read()
-	}()
-	r := raw{far, t}
-	r.say(request(t))
-	r.expect(pduAssociateAC)
-	ended := make(chan error, 1)
-	go func() { ended <- b.Release(context.Background()) }()
-	r.expect(pduReleaseRQ)
-	r.say(control(pduReleaseRQ, 0, 0, 0), control(pduReleaseRP, 0, 0, 0))
-	r.expect(pduReleaseRP)
-	_ = r.Close()
-	if err := <-ended; err != nil {
-		t.Errorf("as acceptor: %v", err)
-	}
-}
-
-// pair is a TCP connection.
-func pair(t testing.TB) (near, far net.Conn) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	far = dial(t, l.Addr().String())
-	if near, err = l.Accept(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = near.Close() })
-	return near, far
-}
-
-// TestAfterTheRelease: what a peer says after it asked for release is not taken; a release that is not answered ends in an abort.
-func TestAfterTheRelease(t *testing.T) {
-	h := newShelf()
-	s := serverOf(h)
-	s.Timeouts = brief
-	up := serve(t, s, time.Second)
-	r := greeted(t, up.address)
-	late := append(control(pduReleaseRQ, 0, 0, 0), pdata(pdv(3, 3, storeCommand("1.2.3")), pdv(3, 2, noise(10)))...)
-	r.say(append(late, request(t)...))
-	r.expect(pduReleaseRP)
-	r.expect(pduAbort) // to the request (AA-7)
-	r.expectEnd()
-	if err := <-h.ends; err != nil {
-		t.Errorf("ended with %v", err)
-	}
-	if _, ok := h.sum("1.2.3"); ok {
-		t.Error("data after a release were taken")
-	}
-	p := plain()
-	p.Timeouts = brief
-	a := ask(t, accepting(t, func(r raw) {
-		r.expect(pduReleaseRQ)
-		r.expectAbort(abortUser, reasonNone)
-	}), p)
-	if err := a.Release(t.Context()); gantry.KindOf(err) != gantry.Timeout || gantry.CodeOf(err) != CodeRelease {
-		t.Errorf("not answered: %v", err)
-	}
-	b := ask(t, accepting(t, func(r raw) {
-		r.expect(pduReleaseRQ)
-		r.expectAbort(abortUser, reasonNone)
-	}), plain())
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if err := b.Release(ctx); gantry.CodeOf(err) != CodeAborted {
-		t.Errorf("given up: %v", err)
-	}
-}
-
-// TestReleaseWaitsForOperations: an operation that is under way when the peer asks for release is answered before the release is.
-func TestReleaseWaitsForOperations(t *testing.T) {
-	h := newShelf()
-	h.gate = make(chan struct{})
-	up := serve(t, serverOf(h), time.Second)
-	r := greeted(t, up.address)
-	r.say(pdata(pdv(3, 3, storeCommand("1.2.3")), pdv(3, 2, noise(10))), control(pduReleaseRQ, 0, 0, 0))
-	time.AfterFunc(100*time.Millisecond, func() { close(h.gate) })
-	if s := r.status(); s != StatusSuccess {
-		t.Errorf("status %x", s)
-	}
-	r.expect(pduReleaseRP)
-	_ = r.Close()
-	if err := <-h.ends; err != nil {
 		t.Error(err)
 	}
 }

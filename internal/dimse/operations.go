@@ -74,6 +74,9 @@ func (a *Association) opened() {
 // dispatch takes a message that came in; an error aborts the association. One is called at a time.
 func (a *Association) dispatch(ctx context.Context, m message) error { return a.ops.dispatch(ctx, m) }
 
+// ending tells all who wait that nothing comes any more, before what runs for the peer has returned: it may be among them.
+func (a *Association) ending(err error) { a.ops.wake(err) }
+
 // ended tells all who wait and the handler that the association is over, with why; nil is a release. It is called once.
 func (a *Association) ended(err error) { a.ops.end(err) }
 

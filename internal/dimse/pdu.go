@@ -61,9 +61,6 @@ func (h pduHeader) check(limit uint32) *fault {
 		if h.length > limit {
 			return faultf(reasonBadValue, CodePDUTooLarge, "read PDU: longer than the limit that was announced")
 		}
-		if h.length < fragmentSize {
-			return malformed("no presentation data value in it")
-		}
 	default:
 		return faultf(reasonUnrecognized, CodeMalformedPDU, "read PDU: unknown type %d", h.kind)
 	}

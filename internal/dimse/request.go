@@ -37,7 +37,10 @@ func Request(ctx context.Context, conn net.Conn, p Params) (*Association, error)
 	a.link.mu.Lock()
 	a.link.cut = time.Now().Add(a.link.times.Associate)
 	a.link.mu.Unlock()
-	stop := context.AfterFunc(ctx, a.Abort)
+	stop := context.AfterFunc(ctx, func() {
+		a.Abort()
+		a.link.hangUp(true)
+	})
 	accepted, window, err := a.ask(rq, pdu)
 	if !stop() {
 		err = gantry.Errorf(gantry.Transient, CodeAborted, "request association: %w", context.Cause(ctx))
@@ -120,7 +123,7 @@ func (a *Association) unanswered(err error) error {
 		a.link.abort(evtAbort, cause, abortUser, reasonNone, linger)
 		return cause
 	}
-	if o, ok := errors.AsType[*net.OpError](err); ok && o.Op == "remote error" { // an alert of TLS 1.3 that comes after our handshake
+	if alert(err) { // of TLS 1.3, where the peer sees our certificate after our handshake
 		return gantry.Errorf(gantry.Denied, CodeTLS, "request association: the peer does not take our certificate")
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {

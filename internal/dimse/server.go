@@ -162,16 +162,6 @@ func (h *house) meet(raw net.Conn) {
 	a.read()
 }
 
-// shakeHands begins TLS.
-func shakeHands(ctx context.Context, conn *tls.Conn, wait time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-	if err := conn.HandshakeContext(ctx); err != nil {
-		return gantry.Errorf(gantry.Denied, CodeTLS, "begin TLS: the handshake did not succeed")
-	}
-	return nil
-}
-
 // partFrom waits a little for the peer to close, so that what was sent last, such as an alert of TLS, is not lost with what the peer sent.
 func partFrom(conn net.Conn) {
 	if t, ok := conn.(*net.TCPConn); ok {

@@ -1,9 +1,14 @@
 package dimse
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"io"
+	"net"
 	"os"
+	"time"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
@@ -87,4 +92,31 @@ func authorities(file string) (*x509.CertPool, error) {
 		return nil, gantry.Errorf(gantry.Illegal, CodeBadTLS, "read certificate authorities: no certificate in the file")
 	}
 	return pool, nil
+}
+
+// shakeHands begins TLS. Errors: Timeout, Transient if the connection broke, else Denied tls.
+func shakeHands(ctx context.Context, conn *tls.Conn, wait time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	err := conn.HandshakeContext(ctx)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() == context.DeadlineExceeded || timeout(err):
+		return gantry.Errorf(gantry.Timeout, CodeArtim, "begin TLS: the handshake did not end in time")
+	case ctx.Err() != nil:
+		return gantry.Errorf(gantry.Transient, CodeAborted, "begin TLS: %w", context.Cause(ctx))
+	case alert(err):
+		return gantry.Errorf(gantry.Denied, CodeTLS, "begin TLS: the peer refuses the handshake")
+	}
+	if _, broke := errors.AsType[*net.OpError](err); broke || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return gantry.Errorf(gantry.Transient, CodeConnectionLost, "begin TLS: the connection broke")
+	}
+	return gantry.Errorf(gantry.Denied, CodeTLS, "begin TLS: the peer is not who it should be, or speaks no TLS that is safe")
+}
+
+// alert says whether an error is an alert of TLS that the peer sent, or that we did.
+func alert(err error) bool {
+	o, ok := errors.AsType[*net.OpError](err)
+	return ok && (o.Op == "remote error" || o.Op == "local error")
 }

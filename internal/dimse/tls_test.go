@@ -2,6 +2,7 @@ package dimse
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -9,6 +10,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"net"
 	"os"
@@ -66,6 +68,9 @@ func TestTLSBetweenOwnEnds(t *testing.T) {
 	server, err := ServerTLS(at(dir, "server.pem"), at(dir, "server.key"), at(dir, "ca.pem"))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if server.MinVersion != tls.VersionTLS12 || server.MaxVersion != 0 {
+		t.Errorf("versions %x to %x", server.MinVersion, server.MaxVersion)
 	}
 	h := newShelf()
 	s := serverOf(h)
@@ -133,6 +138,36 @@ func TestTLSFilesThatCannotBeUsed(t *testing.T) {
 		if gantry.KindOf(err) != gantry.Illegal || gantry.CodeOf(err) != CodeBadTLS {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestHandshakesThatBreak are not refusals: asking again may go differently.
+func TestHandshakesThatBreak(t *testing.T) {
+	c, err := ClientTLS("", "", filepath.Join(keys(t), "ca.pem"), "server")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := plain()
+	p.Timeouts = brief
+	for name, x := range map[string]struct {
+		play func(raw)
+		kind gantry.Kind
+		code gantry.Code
+	}{
+		"closed":   {func(raw) {}, gantry.Transient, CodeConnectionLost},
+		"silent":   {func(r raw) { r.expectEnd() }, gantry.Timeout, CodeArtim},
+		"no TLS":   {func(r raw) { r.say(encodeAbort(0, 0)); r.expectEnd() }, gantry.Denied, CodeTLS},
+		"an alert": {func(r raw) { r.say([]byte{21, 3, 3, 0, 2, 2, 40}); r.expectEnd() }, gantry.Denied, CodeTLS},
+	} {
+		_, err := Request(t.Context(), tls.Client(dial(t, acceptor(t, x.play)), c), p)
+		if gantry.KindOf(err) != x.kind || gantry.CodeOf(err) != x.code {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(50*time.Millisecond, cancel)
+	if _, err := Request(ctx, tls.Client(dial(t, acceptor(t, func(r raw) { r.expectEnd() })), c), plain()); !errors.Is(err, context.Canceled) {
+		t.Errorf("given up: %v", err)
 	}
 }
 

@@ -68,3 +68,25 @@ func answerEach(c net.Conn, n int) {
 		_, _ = c.Write(buf[:1])
 	}
 }
+
+// BenchmarkAssociation opens an association, asks for an echo and releases it, as senders do that open one for each image.
+func BenchmarkAssociation(b *testing.B) {
+	up := serve(b, serverOf(newShelf()), 0)
+	b.ReportAllocs()
+	for b.Loop() {
+		c, err := net.Dial("tcp", up.address)
+		if err != nil {
+			b.Fatal(err)
+		}
+		a, err := Request(b.Context(), c, plain())
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := a.Echo(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		if err := a.Release(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -200,7 +200,7 @@ func decide(asked []gantry.Asked, within time.Duration) (do int, wait time.Durat
 
 // whole finds an answer that everything is kept.
 func whole(asked []gantry.Asked) (gantry.Asked, bool) {
-	i := slices.IndexFunc(asked, func(a gantry.Asked) bool { return a.Answer.Whole(a.Count) })
+	i := slices.IndexFunc(asked, func(a gantry.Asked) bool { return a.Whole() })
 	if i < 0 {
 		return gantry.Asked{}, false
 	}
@@ -225,12 +225,17 @@ func (c *confirming) ask(ctx context.Context, s confirmingSink, try int16) error
 	number := func(n int16) string { return strconv.Itoa(int(n)) }
 	a := gantry.Asking{Lease: c.task.Lease, Leg: c.task.Leg, Delivery: c.task.Delivery, Sink: s.at, Try: try, Limiter: sink.Limiter, Count: int32(len(s.outputs)),
 		ID: dicom.ResultUID(c.e.Namespace, "confirm", c.task.PublicID, number(c.task.Leg), number(c.task.Delivery), sink.Name, number(try))}
-	list := make([]gantry.Delivery, len(s.outputs))
+	list, names := make([]gantry.Delivery, len(s.outputs)), make([]gantry.Digest, len(s.outputs))
+	var err error
 	for i, x := range s.outputs {
 		list[i] = c.delivery(x)
+		if names[i], err = s.NameOf(ctx, list[i]); err != nil {
+			return err
+		}
 	}
+	a.Names = gantry.NamesDigest(names)
 	fail.Point("before_confirm")
-	err := c.e.Caller.Call(gantry.WithHold(ctx, nil), c.spec(s, gantry.OpConfirm, try, gantry.UnitOfCall), func(ctx context.Context) error {
+	err = c.e.Caller.Call(gantry.WithHold(ctx, nil), c.spec(s, gantry.OpConfirm, try, gantry.UnitOfCall), func(ctx context.Context) error {
 		if err := c.e.Confirmations.Ask(ctx, a); err != nil {
 			return err
 		}
@@ -289,8 +294,8 @@ func (c *confirming) record(ctx context.Context, s confirmingSink, a gantry.Aske
 		if _, err := io.Copy(io.Discard, r); err != nil {
 			return err
 		}
-		if !a.Answer.Whole(a.Count) {
-			return gantry.Errorf(gantry.Permanent, gantry.CodeNotCommitted, "%d of %d files are not kept", len(a.Answer.Failed), a.Count)
+		if !a.Whole() {
+			return gantry.Errorf(gantry.Permanent, gantry.CodeNotCommitted, "%d of %d files are not kept, or others than it was asked about are", len(a.Answer.Failed), a.Count)
 		}
 		return nil
 	}, nil)
@@ -298,7 +303,7 @@ func (c *confirming) record(ctx context.Context, s confirmingSink, a gantry.Aske
 
 // answerText lists what an answer says, the same whatever order it came in.
 func answerText(a *gantry.Answer) []byte {
-	b := fmt.Appendf(nil, "kept %d\n", a.Kept)
+	b := fmt.Appendf(nil, "kept %d %s\n", a.Kept, hex.EncodeToString(a.Names[:]))
 	failed := slices.SortedFunc(slices.Values(a.Failed), func(x, y gantry.Unconfirmed) int {
 		return cmp.Or(slices.Compare(x.Name[:], y.Name[:]), cmp.Compare(x.Reason, y.Reason))
 	})

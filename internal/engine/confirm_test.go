@@ -102,6 +102,13 @@ func (n *notary) Came(_ context.Context, r body) body {
 // answer has the server answer the last request: the files at these paths are not kept.
 func (n *notary) answer(lost ...string) {
 	a := &gantry.Answer{Kept: int32(2 - len(lost))}
+	var kept []gantry.Digest
+	for _, path := range []string{first, second} {
+		if !slices.Contains(lost, path) {
+			kept = append(kept, sha256.Sum256([]byte(path)))
+		}
+	}
+	a.Names = gantry.NamesDigest(kept)
 	for _, path := range lost {
 		a.Failed = append(a.Failed, gantry.Unconfirmed{Name: sha256.Sum256([]byte(path)), Reason: 0x0112})
 	}
@@ -196,7 +203,7 @@ func TestNotConfirmed(t *testing.T) {
 	if diff := cmp.Diff(everything, put); diff != "" || tr.Change != gantry.Park || len(n.rows) != 3 || n.rows[2].Try != 2 {
 		t.Errorf("%+v\n%s", tr, diff)
 	}
-	n.rows[0].Answer = &gantry.Answer{Kept: 2} // a late answer to a request that was given up counts
+	n.rows[0].Answer = &gantry.Answer{Kept: 2, Names: n.rows[0].Names} // a late answer to a request that was given up counts
 	if tr, _ := n.responds(); tr.To != gantry.Done {
 		t.Errorf("%+v", tr)
 	}
@@ -297,9 +304,9 @@ func TestDecide(t *testing.T) {
 	t.Parallel()
 	const w = time.Minute
 	asked := func(taken bool, waited time.Duration, kept int32, failed int) gantry.Asked {
-		a := gantry.Asked{Asking: gantry.Asking{Count: 2}, Taken: taken, Waited: waited}
+		a := gantry.Asked{Asking: gantry.Asking{Count: 2, Names: gantry.Digest{2}}, Taken: taken, Waited: waited}
 		if kept >= 0 {
-			a.Answer = &gantry.Answer{Kept: kept, Failed: make([]gantry.Unconfirmed, failed)}
+			a.Answer = &gantry.Answer{Kept: kept, Names: gantry.Digest{byte(kept)}, Failed: make([]gantry.Unconfirmed, failed)}
 		}
 		return a
 	}
@@ -323,6 +330,7 @@ func TestDecide(t *testing.T) {
 		{[]gantry.Asked{asked(true, w, 2, 0), asked(true, w, -1, 0)}, confirmKept, 0},
 		{[]gantry.Asked{asked(true, 0, 1, 1)}, confirmResend, 0},
 		{[]gantry.Asked{asked(true, 0, 1, 0)}, confirmResend, 0}, // it says less than it was asked
+		{[]gantry.Asked{asked(true, 0, 3, 0)}, confirmResend, 0}, // it speaks of something else
 		{[]gantry.Asked{asked(true, 0, 1, 1), asked(true, 0, -1, 0)}, confirmWait, w},
 		{[]gantry.Asked{asked(true, 0, 1, 1), asked(true, w, -1, 0)}, confirmAsk, 0},
 		{[]gantry.Asked{asked(true, 0, 1, 1), asked(true, 0, 1, 1)}, confirmLost, 0},
@@ -338,7 +346,7 @@ func TestAnswerText(t *testing.T) {
 	t.Parallel()
 	x, y := gantry.Unconfirmed{Name: gantry.Digest{1}, Reason: 0x112}, gantry.Unconfirmed{Name: gantry.Digest{2}, Reason: 0x110}
 	one, two := answerText(&gantry.Answer{Kept: 3, Failed: []gantry.Unconfirmed{x, y}}), answerText(&gantry.Answer{Kept: 3, Failed: []gantry.Unconfirmed{y, x}})
-	want := fmt.Sprintf("kept 3\nfailed 01%062d 0112\nfailed 02%062d 0110\n", 0, 0)
+	want := fmt.Sprintf("kept 3 %064d\nfailed 01%062d 0112\nfailed 02%062d 0110\n", 0, 0, 0)
 	if string(one) != want || string(two) != want {
 		t.Errorf("%s\n%s", one, two)
 	}

@@ -2,6 +2,8 @@ package gantry
 
 import (
 	"context"
+	"crypto/sha256"
+	"slices"
 	"time"
 )
 
@@ -40,10 +42,11 @@ type Asking struct {
 	Lease
 	Leg      int16
 	Delivery int16
-	Sink     int16 // its place in the pipeline
-	Try      int16 // from 0, for each sink and delivery
-	Limiter  int32 // of the sink's target: no other server's answer counts
-	Count    int32 // of deliveries
+	Sink     int16  // its place in the pipeline
+	Try      int16  // from 0, for each sink and delivery
+	Limiter  int32  // of the sink's target: no other server's answer counts
+	Count    int32  // of deliveries
+	Names    Digest // of what it is about; see NamesDigest
 }
 
 // Asked is an Asking with what came of it so far.
@@ -59,11 +62,24 @@ type Asked struct {
 type Answer struct {
 	ID     string
 	Kept   int32         // how many deliveries it keeps
+	Names  Digest        // of these; see NamesDigest
 	Failed []Unconfirmed // those that it does not, as it says
 }
 
-// Whole tells whether the server keeps all of so many deliveries.
-func (a *Answer) Whole(count int32) bool { return a != nil && len(a.Failed) == 0 && a.Kept >= count }
+// Whole tells whether the server keeps everything that it was asked about, and speaks of nothing else.
+func (a Asked) Whole() bool {
+	return a.Answer != nil && len(a.Answer.Failed) == 0 && a.Answer.Names == a.Names
+}
+
+// NamesDigest is the SHA-256 of the names of deliveries, each once, in their order.
+func NamesDigest(names []Digest) Digest {
+	names = slices.SortedFunc(slices.Values(names), func(a, b Digest) int { return slices.Compare(a[:], b[:]) })
+	sum := sha256.New()
+	for _, n := range slices.Compact(names) {
+		sum.Write(n[:])
+	}
+	return Digest(sum.Sum(nil))
+}
 
 // Unconfirmed is a delivery that a server does not keep.
 type Unconfirmed struct {
@@ -77,4 +93,9 @@ const CodeNotCommitted Code = "not_committed"
 // Bounded is a driver's config that says how many calls its target takes at once, over all processes.
 type Bounded interface {
 	AtOnce() int
+}
+
+// Patient is a sink's config that says for how long a task may wait for what its server confirms; 0: it does not.
+type Patient interface {
+	Patience() time.Duration
 }

@@ -34,6 +34,8 @@ type Inbox interface {
 	// Take keeps what came, whose bytes are durable, with whom it belongs to, and wakes the task whose answer is complete
 	// with it. Nothing is kept of what is Nobodys.
 	Take(ctx context.Context, x Incoming) (Belongs, error)
+	// Visited notes what a service came for and was no object: that it was let in, left, or was turned away.
+	Visited(v Visit)
 }
 
 // Awaited is what a submission waits for.

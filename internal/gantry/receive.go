@@ -17,6 +17,9 @@ type Receiving interface {
 
 // Receiver takes what a source received. Its methods may be called concurrently.
 type Receiver interface {
+	// Coming is told that an object begins to come, and asks beforehand what is to be known about it. What it gives goes with the object
+	// once that is complete; nil is nothing.
+	Coming(ctx context.Context, ref string) Ahead
 	// Received makes an object durable and puts it on record, and says whether these bytes were before. While it cannot, as
 	// between two leases, it is Unavailable or Transient; what it will never take is Illegal. The caller discards what is staged
 	// in any case.
@@ -27,6 +30,9 @@ type Receiver interface {
 	Visited(v Visit)
 }
 
+// Ahead is what a Receiver asked about an object before it was complete.
+type Ahead any
+
 // Inbound is an object that came, complete.
 type Inbound struct {
 	Ref     string // names it at its source; may tell of people, so it is never logged
@@ -34,6 +40,7 @@ type Inbound struct {
 	Version string // what came by itself, without what we wrote before it
 	Staged  Staged
 	Tags    map[string]string // DICOM attributes by keyword; nil where it has none
+	Ahead   Ahead             // what Coming gave
 	Once    bool              // other bytes under a ref that is on record are Illegal with code duplicate
 
 	Began time.Time     // when its first byte was waited for

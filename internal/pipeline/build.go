@@ -129,6 +129,7 @@ func (d *decoder) checkNames(f *file) {
 	d.unused(credentials)
 	d.checkTests(f)
 	d.checkTargets(f)
+	d.checkPatience(f)
 	d.checkLoops(f)
 	d.checkMoves(f)
 	d.checkMarker(f)

@@ -12,17 +12,17 @@ import (
 )
 
 // askConfirmSQL keeps a request before it is made. What was made before stays as it is: its id says that it is the same. $1 id, $2 task, $3 seq,
-// $4 leg, $5 delivery, $6 sink, $7 try, $8 limiter, $9 instances. It gives how many leases there are: none where it is lost.
+// $4 leg, $5 delivery, $6 sink, $7 try, $8 limiter, $9 instances, $10 names. It gives how many leases there are: none where it is lost.
 const askConfirmSQL = `
 with h as (select id from task_hot where id = $2 and seq = $3),
-i as (insert into confirmation(id, task_id, leg, delivery, sink, try, limiter, instances)
-  select $1, h.id, $4, $5, $6, $7, $8, $9 from h on conflict (id) do nothing)
+i as (insert into confirmation(id, task_id, leg, delivery, sink, try, limiter, instances, names)
+  select $1, h.id, $4, $5, $6, $7, $8, $9, $10 from h on conflict (id) do nothing)
 select count(*) from h`
 
 // Ask keeps that a server is about to be asked. A lost lease is ErrFenced, and nothing is kept.
 func (s *Store) Ask(ctx context.Context, a gantry.Asking) error {
 	var held int
-	err := s.pool.QueryRow(ctx, askConfirmSQL, a.ID, int64(a.Task), a.Seq, a.Leg, a.Delivery, a.Sink, a.Try, a.Limiter, a.Count).Scan(&held)
+	err := s.pool.QueryRow(ctx, askConfirmSQL, a.ID, int64(a.Task), a.Seq, a.Leg, a.Delivery, a.Sink, a.Try, a.Limiter, a.Count, a.Names[:]).Scan(&held)
 	if err != nil {
 		return fmt.Errorf("keep request for confirmation: %w", err)
 	}
@@ -54,8 +54,8 @@ func (s *Store) GiveUp(ctx context.Context, l gantry.Lease, leg, delivery, sink 
 }
 
 const askedConfirmSQL = `
-select c.id, c.sink, c.try, c.limiter, c.instances, c.taken, c.over, greatest(0, (extract(epoch from clock_timestamp() - c.asked_at) * 1000000)::bigint),
-  a.id is not null, coalesce(a.kept, 0), a.failed, a.reasons
+select c.id, c.sink, c.try, c.limiter, c.instances, c.names, c.taken, c.over, greatest(0, (extract(epoch from clock_timestamp() - c.asked_at) * 1000000)::bigint),
+  a.id is not null, coalesce(a.kept, 0), a.names, a.failed, a.reasons
 from confirmation c left join confirmation_answer a on a.id = c.id
 where c.task_id = $1 and c.leg = $2 and c.delivery = $3 order by c.sink, c.try`
 
@@ -85,12 +85,15 @@ func scanAsked(row pgx.CollectableRow, task gantry.TaskID, leg, delivery int16) 
 	var kept int32
 	var failed [][]byte
 	var reasons []int32
-	err = row.Scan(&x.ID, &x.Sink, &x.Try, &x.Limiter, &x.Count, &x.Taken, &x.Over, &waited, &answered, &kept, &failed, &reasons)
+	var names, of []byte
+	err = row.Scan(&x.ID, &x.Sink, &x.Try, &x.Limiter, &x.Count, &names, &x.Taken, &x.Over, &waited, &answered, &kept, &of, &failed, &reasons)
+	copy(x.Names[:], names)
 	x.Task, x.Leg, x.Delivery, x.Waited = task, leg, delivery, time.Duration(waited)*time.Microsecond
 	if err != nil || !answered {
 		return x, err
 	}
 	x.Answer = &gantry.Answer{ID: x.ID, Kept: kept}
+	copy(x.Answer.Names[:], of)
 	for i, name := range failed {
 		u := gantry.Unconfirmed{Reason: reasons[i]}
 		copy(u.Name[:], name)
@@ -100,10 +103,10 @@ func scanAsked(row pgx.CollectableRow, task gantry.TaskID, leg, delivery int16) 
 }
 
 // confirmSQL keeps the first answer to a request that was made of the server behind a limiter, and gives the task. $1 id, $2 limiter,
-// $3 kept, $4 failed, $5 reasons.
+// $3 kept, $4 names, $5 failed, $6 reasons.
 const confirmSQL = `
 with c as (select id, task_id from confirmation where id = $1 and limiter = $2),
-a as (insert into confirmation_answer(id, kept, failed, reasons) select c.id, $3, $4, $5 from c on conflict (id) do nothing returning id)
+a as (insert into confirmation_answer(id, kept, names, failed, reasons) select c.id, $3, $4, $5, $6 from c on conflict (id) do nothing returning id)
 select c.task_id, exists (select from a) from c`
 
 // Confirmed keeps what the server behind a limiter answered, and wakes the task that waits for it. known is false where no such
@@ -117,7 +120,7 @@ func (s *Store) Confirmed(ctx context.Context, limiter int32, a gantry.Answer) (
 	err = pgx.BeginFunc(ctx, s.ask, func(tx pgx.Tx) error {
 		var task int64
 		var first bool
-		err := tx.QueryRow(ctx, confirmSQL, a.ID, limiter, a.Kept, failed, reasons).Scan(&task, &first)
+		err := tx.QueryRow(ctx, confirmSQL, a.ID, limiter, a.Kept, a.Names[:], failed, reasons).Scan(&task, &first)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return nil
 		}
@@ -132,3 +135,16 @@ func (s *Store) Confirmed(ctx context.Context, limiter int32, a gantry.Answer) (
 	}
 	return known, nil
 }
+
+// Confirms is a request that a sink's server confirm what was delivered, without an answer so far.
+type Confirms struct {
+	Sink  int16 // its place in the pipeline
+	Try   int16
+	Count int32 // of what was delivered
+	At    time.Time
+}
+
+const factConfirmsSQL = subjectSQL + `
+select c.sink, c.try, c.instances, c.asked_at from s join task t on t.id = s.id
+join confirmation c on c.task_id = s.id and c.leg = s.leg and c.delivery = t.delivery
+where s.state = 4 and c.taken and not c.over and not exists (select from confirmation_answer a where a.id = c.id) order by c.sink, c.try`

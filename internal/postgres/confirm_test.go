@@ -13,7 +13,7 @@ import (
 )
 
 func (b *bed) asking(task gantry.Task, id string, try int16) gantry.Asking {
-	return gantry.Asking{ID: id, Lease: task.Lease, Sink: 1, Try: try, Limiter: b.limiter, Count: 3}
+	return gantry.Asking{ID: id, Lease: task.Lease, Sink: 1, Try: try, Limiter: b.limiter, Count: 3, Names: gantry.Digest{9, byte(try)}}
 }
 
 func (b *bed) asked(task gantry.Task) (int32, []gantry.Asked) {
@@ -57,13 +57,13 @@ func TestConfirmation(t *testing.T) {
 	}
 	failed := []gantry.Unconfirmed{{Name: gantry.Digest{1, 2}, Reason: 0x0112}, {Name: gantry.Digest{3}, Reason: 0x0110}}
 	for _, kept := range []int32{1, 3} { // the first counts
-		known, err := b.Confirmed(t.Context(), b.limiter, gantry.Answer{ID: "2.25.1", Kept: kept, Failed: failed})
+		known, err := b.Confirmed(t.Context(), b.limiter, gantry.Answer{ID: "2.25.1", Kept: kept, Names: gantry.Digest{7, byte(kept)}, Failed: failed})
 		if err != nil || !known {
 			t.Fatal(known, err)
 		}
 	}
 	count, list := b.asked(task)
-	if diff := cmp.Diff(&gantry.Answer{ID: "2.25.1", Kept: 1, Failed: failed}, list[0].Answer); diff != "" || count != 1 {
+	if diff := cmp.Diff(&gantry.Answer{ID: "2.25.1", Kept: 1, Names: gantry.Digest{7, 1}, Failed: failed}, list[0].Answer); diff != "" || count != 1 {
 		t.Errorf("%d answers (-want +got):\n%s", count, diff)
 	}
 	if err := b.Ask(t.Context(), b.asking(task, "2.25.2", 1)); err != nil {

@@ -326,6 +326,23 @@ func TestAnswersAtOnce(t *testing.T) {
 	}
 }
 
+// TestVainAnswersBounded keeps no more than so many that nobody waits for, and takes what is awaited all the same.
+func TestVainAnswersBounded(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	task := b.planned(2)
+	b.expect(awaits(task, 0))
+	b.hand(came("r"), gantry.Counts, true)
+	b.exec(`insert into inbox(awaited, size, verdict, class, instance, sha) select 1, 0, 1, '', decode(md5(n::text), 'hex'), '' from generate_series(1, 999) n`)
+	b.hand(came("s"), gantry.TooLate, false)
+	b.hand(came("t"), gantry.Nobodys, false)
+	other := came("r")
+	other.SHA = gantry.Digest{1}
+	b.hand(other, gantry.Nobodys, false)
+	b.expect(awaits(task, 1))
+	b.hand(came("t"), gantry.Counts, true)
+}
+
 // TestAnswerWakes ends the wait of a parked task at once, or when there will have been quiet for long enough; one that is at
 // work finds the number of answers changed when it parks.
 func TestAnswerWakes(t *testing.T) {

@@ -78,6 +78,7 @@ const awaitedSQL = `select a.id, a.task_id, a.most,
       and not exists (select from part n where n.task_id = p.task_id and n.leg = p.leg and n.stage = p.stage and n.processor = p.processor
         and n.ordinal = p.ordinal and n.generation > p.generation)) as open,
   (select count(*) from inbox i where i.awaited = a.id and i.verdict = 0 and i.used is null) as came,
+  (select count(*) from inbox i where i.awaited = a.id and i.verdict > 0) as vain,
   exists (select from inbox i where i.awaited = a.id and i.instance = $2 and i.sha = $3) as known,
   exists (select from inbox i where i.awaited = a.id and i.instance = $2 and i.sha = $3 and (i.verdict = 1 or i.verdict = 0 and i.used <> a.try)) as stale,
   exists (select from inbox i where i.awaited = a.id and i.instance = $2 and i.sha <> $3 and i.verdict = 0 and i.used is null) as other
@@ -88,13 +89,25 @@ type awaiting struct {
 	id, task     int64
 	most         int32
 	open         bool
-	came         int32
+	came, vain   int32
 	known, stale bool
 	other        bool
 }
 
+// What is kept for one expectation: whoever sends without end must not fill the disk.
+const (
+	maxAnswers = 100_000
+	maxVain    = 1000 // late ones and replaced ones
+)
+
 // room tells whether another answer counts.
-func (a *awaiting) room() bool { return a.open && (a.most == 0 || a.came < a.most) }
+func (a *awaiting) room() bool {
+	most := a.most
+	if most == 0 {
+		most = maxAnswers
+	}
+	return a.open && a.came < most
+}
 
 // belongs finds the expectation of several that something belongs to, nil for none: those that still wait come before the others,
 // and the older ones before the newer.
@@ -105,9 +118,9 @@ func belongs(list []awaiting) (*awaiting, gantry.Belongs) {
 		switch {
 		case a.known && !(a.open && a.stale):
 			known = a
-		case a.open && a.other, a.room():
+		case a.open && a.other && a.vain < maxVain, a.room():
 			return a, gantry.Counts
-		default:
+		case a.vain < maxVain:
 			late = a
 		}
 	}
@@ -169,7 +182,7 @@ func lockAwaited(ctx context.Context, tx pgx.Tx, ids []int64, x gantry.Incoming)
 		return nil, err
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (a awaiting, err error) {
-		err = row.Scan(&a.id, &a.task, &a.most, &a.open, &a.came, &a.known, &a.stale, &a.other)
+		err = row.Scan(&a.id, &a.task, &a.most, &a.open, &a.came, &a.vain, &a.known, &a.stale, &a.other)
 		return a, err
 	})
 }

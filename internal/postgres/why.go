@@ -48,6 +48,7 @@ type Facts struct {
 	Calls     []OpenCalls // the longest first
 	Children  FactChildren
 	Limits    []FactLimit
+	Confirms  []Confirms // that sinks owe
 
 	Collection *CollectionRow // that it was made from; nil: it was not, or nobody asked
 }
@@ -245,6 +246,7 @@ func (f *Facts) queueTask(b *pgx.Batch, id int64) {
 	collect(b.Queue(`select verb, by, at from command where task_id = $1 and done_at is null order by id`, id), &f.Asked, pgx.RowToStructByPos[Asked])
 	collect(b.Queue(factPartsSQL, id), &f.Parts, pgx.RowToStructByPos[Parts])
 	collect(b.Queue(openCallsSQL, id), &f.Calls, pgx.RowToStructByPos[OpenCalls])
+	collect(b.Queue(factConfirmsSQL, id), &f.Confirms, pgx.RowToStructByPos[Confirms])
 	b.Queue(factChildrenSQL, id).Query(func(rows pgx.Rows) error {
 		var x FactChild
 		var public *string

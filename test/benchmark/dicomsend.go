@@ -34,7 +34,7 @@ func measureSend(ctx context.Context, b *bed, s settings, r *report) error {
 		if err != nil {
 			return 0, err
 		}
-		c := exec.CommandContext(ctx, program, "send", "--calling", "BENCH0", "127.0.0.1:"+strconv.Itoa(to.port), to.title, study.Dir)
+		c := exec.CommandContext(ctx, program, "send", "--calling", "BENCH0", "--called", to.title, "127.0.0.1:"+strconv.Itoa(to.port), study.Dir)
 		took, err := quiet(ctx, c)
 		if err != nil {
 			return 0, err

@@ -72,6 +72,10 @@ func TestCertificates(t *testing.T) {
 		if (r.Exit == 0) != x.in {
 			t.Errorf("%s: echoscu ended with %d:\n%s", x.who, r.Exit, r.Output)
 		}
+		if x.in {
+			r := dimsetest.Run(t, "echoscu", slices.Concat([]string{"-d", "-aet", x.title}, x.shows, at)...)
+			said(t, "echoscu-tls", "echoscu -d -aet CT1 +tls KEY CERTIFICATE +cf CA -aec GANTRY 127.0.0.1 PORT", lines(r.Output, `TLS|Transport|Protocol|Cipher|Encryption|Association|Echo`))
+		}
 	}
 	s := dimsetest.NewStudy(t, 2, 32)
 	dimsetest.Must(t, "storescu", slices.Concat(friend.Arguments(), []string{"-aet", "CT1"}, at, s.Files)...)

@@ -74,6 +74,8 @@ type archive struct {
 	commit func(dimse.Commitment) dimse.Status
 	slow   time.Duration // for each object
 
+	handler func() dimse.Handler // of an association; nil: itself
+
 	address string
 
 	mu        sync.Mutex
@@ -115,7 +117,11 @@ func (a *archive) enter(_ context.Context, p dimse.Proposal) (dimse.Terms, error
 	a.proposals = append(a.proposals, p)
 	a.open++
 	a.most = max(a.most, a.open)
-	return dimse.Terms{Handler: a, Accept: func(c dimse.Context) int {
+	h := dimse.Handler(a)
+	if a.handler != nil {
+		h = a.handler()
+	}
+	return dimse.Terms{Handler: h, Accept: func(c dimse.Context) int {
 		if a.takes != nil && !a.takes(c) {
 			return -2
 		}

@@ -12,16 +12,17 @@ import (
 // AwaitConfig is what a pipeline file says of the answers of a service that speaks DICOM: it sends them to us on
 // associations of its own.
 type AwaitConfig struct {
-	Modality string          `yaml:"modality" doc:"Of the objects that are answers, such as SR or SEG; without it any."`
-	SOPClass string          `yaml:"sop_class" doc:"UID of their SOP class; without it any."`
-	Count    int             `yaml:"count" min:"0" max:"100000" doc:"How many there are for what is sent at once. Without it one, or, with quiet, as many as come."`
-	Quiet    time.Duration   `yaml:"quiet" min:"10ms" doc:"How long after one of them no other comes, if there are not count of them before."`
-	Within   time.Duration   `yaml:"within" default:"15m" min:"1s" doc:"From the end of sending to the last of them."`
-	From     string          `yaml:"from" doc:"The AE title that the service calls with; without it, the one that it is called by. * is any."`
-	Network  string          `yaml:"network" doc:"Where the service calls from, such as 10.0.0.9 or 10.0.0.0/24; without it anywhere."`
-	AET      string          `yaml:"aet" doc:"Our AE title that the service calls; without it, the one that we call with."`
-	Listen   string          `yaml:"listen" default:":11112" doc:"The address that it calls, host:port. Sources and processors with the same one share it."`
-	TLS      ListenTLSConfig `yaml:"listen_tls" doc:"How that is spoken over TLS."`
+	Modality    string          `yaml:"modality" doc:"Of the objects that are answers, such as SR or SEG; without it any."`
+	SOPClass    string          `yaml:"sop_class" doc:"UID of their SOP class; without it any."`
+	Count       int             `yaml:"count" min:"0" max:"100000" doc:"How many there are for what is sent at once. Without it one, or, with quiet, as many as come."`
+	Quiet       time.Duration   `yaml:"quiet" min:"10ms" doc:"How long after one of them no other comes, if there are not count of them before."`
+	Within      time.Duration   `yaml:"within" default:"15m" min:"1s" doc:"From the end of sending to the last of them."`
+	From        string          `yaml:"from" doc:"The AE title that the service calls with; without it, the one that it is called by. * is any."`
+	Network     string          `yaml:"network" doc:"Where the service calls from, such as 10.0.0.9 or 10.0.0.0/24; without it anywhere."`
+	Certificate string          `yaml:"certificate" filled:"true" doc:"The common name, or a DNS name, of the certificate that it shows. Needs ca in listen_tls."`
+	AET         string          `yaml:"aet" doc:"Our AE title that the service calls; without it, the one that we call with."`
+	Listen      string          `yaml:"listen" default:":11112" doc:"The address that it calls, host:port. Sources and processors with the same one share it."`
+	TLS         ListenTLSConfig `yaml:"listen_tls" doc:"How that is spoken over TLS."`
 }
 
 // anyTitle stands for every AE title.
@@ -52,6 +53,9 @@ func (c AwaitConfig) Check() []gantry.FieldProblem {
 	}
 	if _, err := parseNetwork(c.Network); err != nil {
 		add("network", "is neither a network, as 10.0.0.0/24, nor an address")
+	}
+	if c.Certificate != "" && c.TLS.CA == "" {
+		add("certificate", "needs ca in listen_tls, which says whose certificates count")
 	}
 	text := checkAddress(c.Listen, true)
 	if text == "" && c.From == anyTitle && c.Network == "" && !loopback(c.Listen) {
@@ -102,5 +106,5 @@ func (c ProcessorConfig) called() string { return cmp.Or(c.Await.AET, c.Calling)
 func (c ProcessorConfig) place() Place {
 	from, _ := parseNetwork(c.Await.Network) // checked; none is anywhere
 	l := c.Await.TLS
-	return Place{Listen: c.Await.Listen, AET: c.called(), Allow: []Allowed{{AET: c.calling(), From: from}}, Cert: l.Cert, Key: l.Key, CA: l.CA}
+	return Place{Listen: c.Await.Listen, AET: c.called(), Allow: []Allowed{{AET: c.calling(), From: from, Certificate: c.Await.Certificate}}, Cert: l.Cert, Key: l.Key, CA: l.CA}
 }

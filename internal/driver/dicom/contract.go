@@ -23,6 +23,7 @@ type Instance struct {
 	Began                time.Time         // when its first byte was waited for
 	Took                 time.Duration     // until its last
 	Staged               gantry.Staged     // the Part 10 file: file meta information of ours, then the data set as it came
+	ahead                gantry.Ahead      // of the source
 }
 
 // Desk takes what peers send to one AE title. Of several with the same title at the same address each is asked, those that wait for

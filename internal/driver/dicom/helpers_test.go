@@ -123,6 +123,8 @@ func newKeeper(t testing.TB) *keeper {
 	return &keeper{t: t, blobs: store(t), files: map[string][]byte{}}
 }
 
+func (k *keeper) Coming(_ context.Context, ref string) gantry.Ahead { return ref }
+
 func (k *keeper) Received(ctx context.Context, x gantry.Inbound) (bool, error) {
 	k.mu.Lock()
 	err := k.err

@@ -11,12 +11,15 @@ import (
 )
 
 // Called says where the service sends its answers, and that the processor takes them before any source does.
-func (p *processor) Called() (Place, Desk, bool) { return p.config.place(), (*answers)(p), true }
+// Without an inbox nobody calls it.
+func (p *processor) Called() (Place, Desk, bool) {
+	return p.config.place(), (*answers)(p), p.box != nil
+}
 
 // answers is the desk at which a service hands in what it answers.
 type answers processor
 
-var _ Desk = (*answers)(nil)
+var _ Watching = (*answers)(nil)
 
 // Take keeps an instance that a task waits for, or did of late. What cannot be one, by its class and by who sent it, costs nothing.
 func (a *answers) Take(ctx context.Context, in *Instance) (mine bool, r dimse.Response) {
@@ -82,6 +85,9 @@ func (a *answers) Commit(context.Context, dimse.Peer, dimse.Commitment) (bool, d
 func (a *answers) Reported(context.Context, dimse.Peer, dimse.Commitment) (bool, dimse.Response) {
 	return false, dimse.Response{}
 }
+
+// Visited puts on record who came, and who was turned away.
+func (a *answers) Visited(v gantry.Visit) { a.box.Visited(v) }
 
 // noInbox is the error of a processor that nobody gave an inbox.
 func noInbox() error {

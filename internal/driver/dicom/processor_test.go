@@ -33,6 +33,7 @@ type box struct {
 	belongs  gantry.Belongs
 	took     []gantry.Incoming
 	list     []gantry.Incoming
+	visits   []gantry.Visit
 }
 
 func (b *box) Expect(_ context.Context, x gantry.Awaited) (gantry.AwaitedState, error) {
@@ -62,6 +63,12 @@ func (b *box) Take(_ context.Context, x gantry.Incoming) (gantry.Belongs, error)
 	defer b.mu.Unlock()
 	b.took = append(b.took, x)
 	return b.belongs, b.err
+}
+
+func (b *box) Visited(v gantry.Visit) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.visits = append(b.visits, v)
 }
 
 var errAway = gantry.Errorf(gantry.Unavailable, "away", "look: the database is away")
@@ -253,6 +260,7 @@ func TestProcessorConfig(t *testing.T) {
 		"await.from":            func(c *ProcessorConfig) { c.Await.From = strings.Repeat("A", 17) },
 		"await.aet":             func(c *ProcessorConfig) { c.Await.AET = " A" },
 		"await.network":         func(c *ProcessorConfig) { c.Await.Network = "10.0.0.0/99" },
+		"await.certificate":     func(c *ProcessorConfig) { c.Await.Certificate = "reporter" },
 		"await.listen":          func(c *ProcessorConfig) { c.Await.Listen = "11112" },
 		"await.listen_tls.cert": func(c *ProcessorConfig) { c.Await.TLS.CA = "x" },
 	} {

@@ -34,6 +34,11 @@ var _ dimse.Attending = (*session)(nil)
 // Attend keeps the association.
 func (s *session) Attend(a *dimse.Association) { s.with.Store(a) }
 
+// expecting is a Desk of this package that asks about instances while they come.
+type expecting interface {
+	coming(ctx context.Context, uid string) gantry.Ahead
+}
+
 func (s *session) tell(v gantry.Visit) {
 	for _, x := range s.stands {
 		if w, ok := x.Desk.(Watching); ok {
@@ -76,6 +81,12 @@ func (s *session) receive(ctx context.Context, r dimse.StoreRequest) (*Instance,
 	}
 	now := s.door.port.opts.Now
 	in := &Instance{Peer: s.peer, Class: r.Class, UID: r.Instance, Transfer: r.Context.Transfer, Began: now()}
+	for _, x := range s.stands {
+		if e, ok := x.Desk.(expecting); ok {
+			in.ahead = e.coming(ctx, r.Instance)
+			break // it takes everything
+		}
+	}
 	limit := s.limit()
 	g := guard(dicom.FileMeta{Class: r.Class, Instance: r.Instance, Syntax: r.Context.Transfer, Sender: s.peer.Calling, Receiver: s.peer.Called}, r.Data, limit)
 	defer g.stop()
@@ -112,7 +123,7 @@ func (s *session) refuse(ctx context.Context, err error) dimse.Response {
 	answer := refusal(err)
 	if ctx.Err() == nil {
 		s.tell(gantry.Visit{Step: gantry.VisitNotTaken, At: s.door.port.opts.Now(), Kind: gantry.KindOf(err), Code: gantry.CodeOf(err)})
-		s.door.port.opts.Log.Warn("instance not taken", "listen", s.door.address, "aet", s.title.name, "status", slog.Uint64Value(uint64(answer.Status)),
+		s.door.port.opts.Log.Debug("instance not taken", "listen", s.door.address, "aet", s.title.name, "status", slog.Uint64Value(uint64(answer.Status)),
 			"code", string(gantry.CodeOf(err)), "err", err)
 	}
 	return answer

@@ -1,7 +1,6 @@
 package dicom
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -83,19 +82,22 @@ func (s *sink) Confirmation() *gantry.Confirmation {
 	if !s.config.Commit {
 		return nil
 	}
-	return &gantry.Confirmation{Within: cmp.Or(s.config.CommitWithin, 5*time.Minute)}
+	return &gantry.Confirmation{Within: s.config.within()}
 }
 
 // Confirm asks the archive to keep objects safe: one N-ACTION under a transaction UID (PS3.4 section J.3.2). That it has taken the
 // same request before is success.
 func (s *sink) Confirm(ctx context.Context, id string, out []gantry.Delivery) (err error) {
-	c := dimse.Commitment{Transaction: id, Instances: make([]dimse.Reference, len(out))}
-	for i, d := range out {
+	c := dimse.Commitment{Transaction: id}
+	known := map[dimse.Reference]bool{}
+	for _, d := range out {
 		o, err := objectOf(ctx, fileOf(d))
 		if err != nil {
 			return err
 		}
-		c.Instances[i] = dimse.Reference{Class: o.Class, Instance: o.Instance}
+		if r := (dimse.Reference{Class: o.Class, Instance: o.Instance}); !known[r] {
+			known[r], c.Instances = true, append(c.Instances, r)
+		}
 	}
 	t := &trip{sender: s.out}
 	defer func() { t.end(err) }()
@@ -151,7 +153,11 @@ func (s *sink) Reported(ctx context.Context, _ dimse.Peer, c dimse.Commitment) (
 	if take == nil {
 		return false, dimse.Response{}
 	}
-	a := gantry.Answer{ID: c.Transaction, Kept: int32(len(c.Instances))}
+	names := make([]gantry.Digest, len(c.Instances))
+	for i, r := range c.Instances {
+		names[i] = instanceName(r.Instance)
+	}
+	a := gantry.Answer{ID: c.Transaction, Kept: int32(len(c.Instances)), Names: gantry.NamesDigest(names)}
 	for _, f := range c.Failed {
 		a.Failed = append(a.Failed, gantry.Unconfirmed{Name: instanceName(f.Instance), Reason: int32(f.Reason)})
 	}

@@ -2,12 +2,16 @@ package dicom
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -266,8 +270,11 @@ func TestSinkCommit(t *testing.T) {
 	var want []dimse.Reference
 	for i := range 3 {
 		b, _ := part10(classCT, uidOf(i), dimse.ExplicitLE, 100)
+		if i == 0 {
+			list = append(list, parcelOf("twice", b)) // asked about once
+		}
 		list, want = append(list, parcelOf("x", b)), append(want, dimse.Reference{Class: classCT, Instance: uidOf(i)})
-		if err := s.Deliver(t.Context(), list[i]); err != nil {
+		if err := s.Deliver(t.Context(), list[i+1]); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -293,7 +300,7 @@ func TestSinkCommit(t *testing.T) {
 		return false, nil
 	})
 	mine, r := s.Reported(t.Context(), dimse.Peer{}, report)
-	name, err := s.NameOf(t.Context(), list[2])
+	name, err := s.NameOf(t.Context(), list[3])
 	if !mine || r.Status != dimse.StatusSuccess || err != nil || got.Kept != 2 || len(got.Failed) != 1 || got.Failed[0] != (gantry.Unconfirmed{Name: name, Reason: 0x0112}) {
 		t.Errorf("%v, %+v, %+v, %v", mine, r, got, err)
 	}
@@ -386,5 +393,89 @@ func TestSinkOnRecord(t *testing.T) {
 	wantError(t, "not accepted", s.Deliver(gate.WithMeter(t.Context(), m), parcelOf("x", jpeg)), gantry.Permanent, CodeNotAccepted)
 	if m.HasBegun() {
 		t.Error("a call of which nothing was sent has begun")
+	}
+}
+
+// TestSinkConformance is what every sink of its kind must do.
+func TestSinkConformance(t *testing.T) {
+	t.Parallel()
+	drivertest.Archive(t, func(t *testing.T) drivertest.Shelf {
+		a := archiveAt(t, &archive{}, nil)
+		var mu sync.Mutex
+		paths, heads := map[string]string{}, map[string][]byte{}
+		return drivertest.Shelf{
+			Sink: openSink(t, configTo(t, a.address), drivertest.Egress(t)),
+			Body: func(path string, n int, seed uint64) []byte {
+				sum := sha256.Sum256([]byte(path))
+				uid := fmt.Sprintf("2.25.%d", binary.BigEndian.Uint64(sum[:]))
+				file, dataset := part10(classCT, uid, dimse.ExplicitLE, n)
+				file[len(file)-1] = byte(seed)
+				mu.Lock()
+				defer mu.Unlock()
+				paths[uid], heads[uid] = path, file[:len(file)-len(dataset)]
+				return file
+			},
+			List: func() (map[string][]byte, error) {
+				a.mu.Lock()
+				defer a.mu.Unlock()
+				mu.Lock()
+				defer mu.Unlock()
+				out := map[string][]byte{}
+				for uid, dataset := range a.got {
+					out[paths[uid]] = slices.Concat(heads[uid], dataset)
+				}
+				return out, nil
+			},
+		}
+	})
+}
+
+// promptArchive is an archive that reports on the association on which it was asked, while that is open.
+type promptArchive struct {
+	*archive
+	on *dimse.Association
+}
+
+// Attend is told which association that is.
+func (r *promptArchive) Attend(a *dimse.Association) { r.on = a }
+
+// Commit reports at once, and again, beside its response.
+func (r *promptArchive) Commit(_ context.Context, c dimse.Commitment) dimse.Response {
+	go func() {
+		for range 2 {
+			r.on.Report(context.Background(), c)
+		}
+	}()
+	return dimse.Response{}
+}
+
+// TestSinkCommitSameAssociation takes a report on the association on which the request was made.
+func TestSinkCommitSameAssociation(t *testing.T) {
+	t.Parallel()
+	a := &archive{}
+	a.handler = func() dimse.Handler { return &promptArchive{archive: a} }
+	archiveAt(t, a, nil)
+	c := configTo(t, a.address)
+	c.Commit, c.Listen = true, "127.0.0.1:11112"
+	s := openSink(t, c, drivertest.Egress(t))
+	answers := make(chan gantry.Answer, 2)
+	s.Tell(func(_ context.Context, x gantry.Answer) (bool, error) { answers <- x; return true, nil })
+	b, _ := part10(classCT, uidOf(1), dimse.ExplicitLE, 100)
+	for i := range 3 {
+		if err := s.Deliver(t.Context(), parcelOf("x", b)); err != nil {
+			t.Fatal(err)
+		}
+		id := fmt.Sprintf("2.25.%d", i+1)
+		if err := s.Confirm(t.Context(), id, []gantry.Delivery{parcelOf("x", b)}); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if x := waitAnswer(t, answers); x.ID != id || x.Kept != 1 || x.Names != namesOf(t, s, []gantry.Delivery{parcelOf("x", b)}) {
+				t.Errorf("%+v", x)
+			}
+		}
+	}
+	if _, n, _ := a.seen(); n != 2 {
+		t.Errorf("%d associations: one for objects, one that also takes requests", n)
 	}
 }

@@ -51,6 +51,16 @@ func (c SinkConfig) Target() gantry.Target {
 // AtOnce is how many associations are in use at once.
 func (c SinkConfig) AtOnce() int { return cmp.Or(c.Associations, defaultMost) }
 
+// Patience is how long a task may wait for commitment: for the answers to two requests.
+func (c SinkConfig) Patience() time.Duration {
+	if !c.Commit {
+		return 0
+	}
+	return 2 * c.within()
+}
+
+func (c SinkConfig) within() time.Duration { return cmp.Or(c.CommitWithin, 5*time.Minute) }
+
 func (c SinkConfig) port() int       { return cmp.Or(c.Port, 104) }
 func (c SinkConfig) calling() string { return cmp.Or(c.Calling, "GANTRY") }
 

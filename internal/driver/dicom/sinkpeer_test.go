@@ -223,14 +223,14 @@ func TestSinkOrthanc(t *testing.T) {
 	if err := s.Confirm(t.Context(), "2.25.1", list[:3]); err != nil {
 		t.Fatal(err)
 	}
-	if a := waitAnswer(t, answers); a.ID != "2.25.1" || !a.Whole(3) {
+	if a := waitAnswer(t, answers); a.ID != "2.25.1" || a.Kept != 3 || len(a.Failed) > 0 || a.Names != namesOf(t, s, list[:3]) {
 		t.Errorf("%+v", a)
 	}
 	if err := s.Confirm(t.Context(), "2.25.2", list); err != nil {
 		t.Fatal(err)
 	}
 	name, err := s.NameOf(t.Context(), list[3])
-	if a := waitAnswer(t, answers); err != nil || a.ID != "2.25.2" || a.Whole(4) || a.Kept != 3 || len(a.Failed) != 1 || a.Failed[0].Name != name {
+	if a := waitAnswer(t, answers); err != nil || a.ID != "2.25.2" || a.Names != namesOf(t, s, list[:3]) || a.Kept != 3 || len(a.Failed) != 1 || a.Failed[0].Name != name {
 		t.Errorf("one that was not sent: %+v, %v", a, err)
 	}
 	if n := len(o.Instances(t)); n != 3 {
@@ -265,4 +265,17 @@ func waitAnswer(t *testing.T, answers <-chan gantry.Answer) gantry.Answer {
 		t.Fatal("no answer came")
 		return gantry.Answer{}
 	}
+}
+
+func namesOf(t *testing.T, s *sink, list []gantry.Delivery) gantry.Digest {
+	t.Helper()
+	var names []gantry.Digest
+	for _, d := range list {
+		name, err := s.NameOf(t.Context(), d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, name)
+	}
+	return gantry.NamesDigest(names)
 }

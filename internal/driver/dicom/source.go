@@ -22,6 +22,7 @@ var (
 	_ Called           = (*source)(nil)
 	_ Watching         = (*source)(nil)
 	_ committer        = (*source)(nil)
+	_ expecting        = (*source)(nil)
 )
 
 // NewSource makes a source. A config that does not Check is Illegal with code bad_config.
@@ -49,9 +50,18 @@ func (s *source) Receive(r gantry.Receiver) { s.to = r }
 // Called gives the source its place.
 func (s *source) Called() (Place, Desk, bool) { return s.config.place(), s, s.to != nil }
 
+// coming asks about an instance beforehand, where the answer cannot be old by then: an instance that is to be taken once is asked about
+// when it is complete, and no other of its UID is being taken.
+func (s *source) coming(ctx context.Context, uid string) gantry.Ahead {
+	if s.config.Duplicates == duplicatesRefuse {
+		return nil
+	}
+	return s.to.Coming(ctx, uid)
+}
+
 // Take makes an instance durable: its ref is its UID, its version the digest of its data set.
 func (s *source) Take(ctx context.Context, in *Instance) (bool, dimse.Response) {
-	x := gantry.Inbound{Ref: in.UID, Name: in.UID + ".dcm", Version: in.SHA.String(), Staged: in.Staged, Tags: in.Tags,
+	x := gantry.Inbound{Ref: in.UID, Name: in.UID + ".dcm", Version: in.SHA.String(), Staged: in.Staged, Tags: in.Tags, Ahead: in.ahead,
 		Once: s.config.Duplicates == duplicatesRefuse, Began: in.Began, Took: in.Took, Size: in.Size, SHA: in.SHA}
 	if _, err := s.to.Received(ctx, x); err != nil {
 		if ctx.Err() == nil { // else it is told at the end that the peer broke off

@@ -20,12 +20,39 @@ type Shelf struct {
 	Sink gantry.Sink
 	// List gives every file that somebody who looks for results would take for one, by its path.
 	List func() (map[string][]byte, error)
+	// Body makes a file of about n bytes that the sink takes, the same for the same path, n and seed; nil: it takes any bytes.
+	Body func(path string, n int, seed uint64) []byte
+}
+
+func (s Shelf) body(path string, n int, seed uint64) []byte {
+	if s.Body == nil {
+		return random(n, seed)
+	}
+	return s.Body(path, n, seed)
 }
 
 // Sink runs what every sink must do. open makes an empty shelf.
 func Sink(t *testing.T, open func(t *testing.T) Shelf) {
 	t.Helper()
 	suite(t, open, sinkCases())
+}
+
+// Archive runs what every sink must do whose server knows objects by a name of their own, and neither paths nor whether other bytes
+// come under a name that it knows.
+func Archive(t *testing.T, open func(t *testing.T) Shelf) {
+	t.Helper()
+	suite(t, open, archiveCases())
+}
+
+func archiveCases() (cases []testCase[Shelf]) {
+	for _, c := range sinkCases() {
+		switch c.name {
+		case "delivers", "refuses other bytes", "lets one of several win", "keeps below its folder":
+		default:
+			cases = append(cases, c)
+		}
+	}
+	return cases
 }
 
 func sinkCases() []testCase[Shelf] {
@@ -88,7 +115,7 @@ func sinkDelivers(ctx context.Context, s Shelf) error {
 
 func sinkRepeats(ctx context.Context, s Shelf) error {
 	var h handles
-	body := random(100_000, 1)
+	body := s.body("task/0001.dcm", 100_000, 1)
 	for i := range 3 {
 		if err := s.Sink.Deliver(ctx, parcel(&h, "task/0001.dcm", body)); err != nil {
 			return fmt.Errorf("delivery %d: %w", i+1, err)
@@ -134,7 +161,7 @@ func deliverAtOnce(ctx context.Context, s Shelf, n int, make func(i int) gantry.
 
 func sinkAtOnce(ctx context.Context, s Shelf) error {
 	var h handles
-	body := random(300_000, 1)
+	body := s.body("task/0001.dcm", 300_000, 1)
 	errs := deliverAtOnce(ctx, s, 6, func(int) gantry.Delivery { return parcel(&h, "task/0001.dcm", body) })
 	return errors.Join(append(errs, s.want(map[string][]byte{"task/0001.dcm": body}), h.allClosed())...)
 }
@@ -167,7 +194,7 @@ func sinkSideBySide(ctx context.Context, s Shelf) error {
 	want, paths := map[string][]byte{}, []string{}
 	for i := range 8 {
 		paths = append(paths, fmt.Sprintf("task/new/folder/%d.dcm", i))
-		want[paths[i]] = random(10_000, uint64(i))
+		want[paths[i]] = s.body(paths[i], 10_000, uint64(i))
 	}
 	errs := deliverAtOnce(ctx, s, len(paths), func(i int) gantry.Delivery { return parcel(&h, paths[i], want[paths[i]]) })
 	return errors.Join(append(errs, s.want(want), h.allClosed())...)
@@ -177,7 +204,7 @@ func sinkCancelled(ctx context.Context, s Shelf) error {
 	var h handles
 	ctx, cancel := context.WithCancel(ctx)
 	cancel()
-	err := s.Sink.Deliver(ctx, parcel(&h, "task/0001.dcm", random(100, 1)))
+	err := s.Sink.Deliver(ctx, parcel(&h, "task/0001.dcm", s.body("task/0001.dcm", 100, 1)))
 	if !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("a cancelled delivery gave %v", err)
 	}
@@ -188,7 +215,7 @@ func sinkCancelledMidway(ctx context.Context, s Shelf) error {
 	var h handles
 	for _, n := range []int{0, 1, 100_000} { // bytes that were read when it happens
 		ctx, cancel := context.WithCancel(ctx)
-		body := random(200_000, 1)
+		body := s.body("task/0001.dcm", 200_000, 1)
 		out := parcel(&h, "task/0001.dcm", body)
 		out.Open = func(context.Context) (io.ReadCloser, error) {
 			first, rest := h.reader(body[:n], nil), bytes.NewReader(body[n:])
@@ -218,10 +245,10 @@ type readCloser struct {
 
 func sinkUnreadable(ctx context.Context, s Shelf) error {
 	var h handles
-	body := random(100_000, 1)
+	body := s.body("task/0001.dcm", 100_000, 1)
 	for what, open := range map[string]func(context.Context) (io.ReadCloser, error){
 		"open": func(context.Context) (io.ReadCloser, error) { return nil, errWrong },
-		"read": func(context.Context) (io.ReadCloser, error) { return h.reader(body[:50_000], errWrong), nil },
+		"read": func(context.Context) (io.ReadCloser, error) { return h.reader(body[:len(body)/2], errWrong), nil },
 		"end":  func(context.Context) (io.ReadCloser, error) { return h.reader(body, errWrong), nil },
 	} {
 		out := parcel(&h, "task/0001.dcm", body)
@@ -242,12 +269,12 @@ var errWrong = gantry.Errorf(gantry.Permanent, "checksum_mismatch", "read item 3
 
 func sinkMismatch(ctx context.Context, s Shelf) error {
 	var h handles
-	body := random(100_000, 1)
+	body := s.body("task/0001.dcm", 100_000, 1)
 	for what, sent := range map[string][]byte{
-		"fewer":   body[:99_999],
+		"fewer":   body[:len(body)-1],
 		"more":    append(slices.Clone(body), 1),
 		"none":    nil,
-		"changed": random(100_000, 2),
+		"changed": s.body("task/0001.dcm", 100_000, 2),
 	} {
 		out := parcel(&h, "task/0001.dcm", body)
 		out.Open = func(context.Context) (io.ReadCloser, error) { return h.reader(sent, nil), nil }
@@ -264,7 +291,7 @@ func sinkAfterFailure(ctx context.Context, s Shelf) error {
 		return err
 	}
 	var h handles
-	body := random(100_000, 1)
+	body := s.body("task/0001.dcm", 100_000, 1)
 	err := s.Sink.Deliver(ctx, parcel(&h, "task/0001.dcm", body))
 	return errors.Join(err, s.want(map[string][]byte{"task/0001.dcm": body}), h.allClosed())
 }

@@ -1,0 +1,247 @@
+package app_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gantry-imaging/gantry/internal/dimse"
+	"github.com/gantry-imaging/gantry/internal/dimse/dimsetest"
+	"github.com/gantry-imaging/gantry/internal/driver/all"
+	"github.com/gantry-imaging/gantry/internal/postgres"
+)
+
+// vault is an archive of our own that confirms when the test says so.
+type vault struct {
+	t      *testing.T
+	port   int
+	listen int // where it reports
+
+	mu     sync.Mutex
+	stores map[string]int // of each SOP Instance UID
+	asked  []dimse.Commitment
+}
+
+func newVault(t *testing.T) *vault {
+	t.Helper()
+	v := &vault{t: t, stores: map[string]int{}, listen: dimsetest.FreePort(t)}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.port = l.Addr().(*net.TCPAddr).Port
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	s := &dimse.Server{Admit: func(context.Context, dimse.Proposal) (dimse.Terms, error) {
+		return dimse.Terms{Handler: v, Accept: func(dimse.Context) int { return 0 }}, nil
+	}}
+	go func() { defer close(done); s.Serve(ctx, l, 0) }()
+	t.Cleanup(func() { cancel(); <-done })
+	return v
+}
+
+// Store counts an object.
+func (v *vault) Store(_ context.Context, r dimse.StoreRequest) dimse.Response {
+	if _, err := io.Copy(io.Discard, r.Data); err != nil {
+		return dimse.Response{Status: dimse.StatusProcessing}
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.stores[r.Instance]++
+	return dimse.Response{Status: 0xB000}
+}
+
+// Commit takes a request.
+func (v *vault) Commit(_ context.Context, c dimse.Commitment) dimse.Response {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.asked = append(v.asked, c)
+	return dimse.Response{}
+}
+
+// Reported is nothing that it waits for.
+func (v *vault) Reported(context.Context, dimse.Commitment) dimse.Response { return dimse.Response{} }
+
+// Ended is nothing to it.
+func (v *vault) Ended(error) {}
+
+func (v *vault) requests() []dimse.Commitment {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return append([]dimse.Commitment(nil), v.asked...)
+}
+
+// report answers a request on an association of its own: lost of the instances are not kept.
+func (v *vault) report(calling string, c dimse.Commitment, lost int) dimse.Status {
+	v.t.Helper()
+	for _, r := range c.Instances[:lost] {
+		c.Failed = append(c.Failed, dimse.Failed{Reference: r, Reason: 0x0112})
+	}
+	c.Instances = c.Instances[lost:]
+	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", v.listen))
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	a, err := dimse.Request(v.t.Context(), conn, dimse.Params{Calling: calling, Called: "GANTRY",
+		Contexts: []dimse.Context{{Abstract: dimse.StorageCommitment, Transfer: []string{dimse.ImplicitLE}, SCP: true}}})
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	defer a.Abort()
+	r, err := a.Report(v.t.Context(), c)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	return r.Status
+}
+
+// delivering is an installation whose one processor gives back what it gets, and whose sinks are a folder and an archive.
+func delivering(t *testing.T, port, listen int, title, more string) *yard {
+	y := newYard(t, 0, "", "")
+	echo := serve(t, func(w http.ResponseWriter, r *http.Request, body []byte, _ int) {
+		w.Header().Set("Content-Type", "application/dicom")
+		w.Write(body)
+	})
+	y.drivers = all.Drivers()
+	y.text = head("keep") + fmt.Sprintf(`
+sources: {inbox: {kind: dir, path: %q, settle: 1ms}}
+extract: {archives: [zip]}
+stages: [{name: same, call: echo}]
+processors: {echo: {kind: http, url: %q}}
+sinks:
+  out: {kind: dir, path: %q}
+  pacs: {kind: dicom, host: 127.0.0.1, port: %d, aet: %s, send: [dicom], commit: true, listen: "127.0.0.1:%d"%s}
+`, y.in, echo.URL, y.out, port, title, listen, more)
+	return y
+}
+
+// studyZip is a study as one archive.
+func studyZip(t *testing.T, slices int) []byte {
+	t.Helper()
+	var list []entry
+	for i, name := range dimsetest.NewStudy(t, slices, 32).Files {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, entry{name: fmt.Sprintf("%d.dcm", i), body: b, stored: true})
+	}
+	return packed(t, list...)
+}
+
+// sinkCalls counts the calls of the archive by what they do.
+func (y *yard) sinkCalls() map[string]int {
+	y.t.Helper()
+	rows, err := y.Store.Calls(y.t.Context(), postgres.Filter{Boundary: "sink"})
+	if err != nil {
+		y.t.Fatal(err)
+	}
+	n := map[string]int{}
+	for _, r := range rows {
+		if strings.Contains(r.Target, "dicom://") {
+			n[r.Operation+" "+r.Outcome]++
+		}
+	}
+	return n
+}
+
+// TestCommittedByAnotherProcess asks an archive in one process, which dies; the report comes to the next, which ends the task. While
+// the answer is out nobody works on the task and no try is counted, and nothing is delivered twice.
+func TestCommittedByAnotherProcess(t *testing.T) {
+	v := newVault(t)
+	y := delivering(t, v.port, v.listen, "VAULT", "")
+	stop := y.serve("")
+	y.put("study.zip", studyZip(t, 3))
+	parked := func() bool {
+		return y.count(`select count(*) from task_hot where state = 4 and phase = 2 and owner is null and attempt = 0`) == 1
+	}
+	y.until("the task is parked", 20*time.Second, parked)
+	asked := v.requests()
+	if len(asked) != 1 || len(asked[0].Instances) != 3 {
+		t.Fatalf("asked %+v", asked)
+	}
+	why, err := y.Why(t.Context(), y.tasks()[0].ID)
+	if err != nil || !strings.Contains(fmt.Sprint(why), "It waits for sink pacs to say whether it keeps the 3 files that it got") {
+		t.Errorf("%+v, %v", why, err)
+	}
+	y.kill(stop)
+	y.serve("")
+	other := asked[0]
+	other.Transaction = "2.25.1"
+	if s := v.report("VAULT", other, 0); s != dimse.StatusNoSuchInstance {
+		t.Errorf("a report that nobody asked for: %04X", s)
+	}
+	if !parked() {
+		t.Error("the task is awake")
+	}
+	for range 2 { // the second tells nobody anything new
+		if s := v.report("VAULT", asked[0], 0); s != dimse.StatusSuccess {
+			t.Errorf("reported: %04X", s)
+		}
+	}
+	if task := y.ended(1, 20*time.Second)[0]; task.State != "done" {
+		t.Errorf("%+v\n%s", task, y.log.text())
+	}
+	for uid, n := range v.stores {
+		if n != 1 {
+			t.Errorf("object %s was sent %d times", uid, n)
+		}
+	}
+	if n := y.sinkCalls(); len(v.stores) != 3 || n["put ok"] != 3 || n["confirm ok"] != 1 || n["callback ok"] != 1 || len(n) != 3 {
+		t.Errorf("%d objects, calls %v", len(v.stores), n)
+	}
+	if n := y.count(`select count(*) from call_outcome o join call_intent i using (task_id, id) where i.boundary = 2 and i.op = 2 and o.status = 45056`); n != 3 {
+		t.Errorf("%d of 3 warnings are on record", n)
+	}
+}
+
+// TestNotCommitted sends again what the archive does not keep, and ends the task when it is still not kept.
+func TestNotCommitted(t *testing.T) {
+	v := newVault(t)
+	y := delivering(t, v.port, v.listen, "VAULT", "")
+	y.serve("")
+	y.put("study.zip", studyZip(t, 3))
+	for try := range 2 {
+		y.until("the archive is asked", 20*time.Second, func() bool { return len(v.requests()) == try+1 })
+		if s := v.report("VAULT", v.requests()[try], 2); s != dimse.StatusSuccess {
+			t.Fatalf("reported: %04X", s)
+		}
+	}
+	task := y.ended(1, 20*time.Second)[0]
+	if task.State != "failed" || task.Error.Code != "not_committed" || !strings.Contains(task.Error.Message, "keeps 1 of the 3 files") {
+		t.Errorf("%+v", task)
+	}
+	if n := y.sinkCalls(); n["put ok"] != 5 || n["confirm ok"] != 2 || n["callback failed"] != 2 {
+		t.Errorf("calls %v", n)
+	}
+}
+
+// TestCommittedByOrthanc goes the whole way with an archive that is not ours.
+func TestCommittedByOrthanc(t *testing.T) {
+	listen := dimsetest.FreePort(t)
+	o := dimsetest.Orthanc(t, dimsetest.Settings{Modalities: map[string]dimsetest.Modality{"gantry": {AET: "GANTRY", Port: listen}}})
+	y := delivering(t, o.Port, listen, "ORTHANC", "")
+	y.serve("")
+	y.put("study.zip", studyZip(t, 4))
+	if task := y.ended(1, 30*time.Second)[0]; task.State != "done" {
+		t.Errorf("%+v\n%s", task, y.log.text())
+	}
+	if n := len(o.Instances(t)); n != 4 {
+		t.Errorf("Orthanc has %d objects", n)
+	}
+	if n := y.sinkCalls(); n["put ok"] != 4 || n["confirm ok"] != 1 || n["callback ok"] != 1 {
+		t.Errorf("calls %v", n)
+	}
+	for _, secret := range []string{"2.25.", "1.2.826"} {
+		if strings.Contains(y.log.text(), secret) {
+			t.Errorf("the log says %s", secret)
+		}
+	}
+}
