@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 	"github.com/gantry-imaging/gantry/internal/dicom"
 	"github.com/gantry-imaging/gantry/internal/dimse"
 	"github.com/gantry-imaging/gantry/internal/dimse/dimsetest"
+	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
 // dataOf is a file's data set, byte for byte.
@@ -235,8 +237,11 @@ func TestSendOdd(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.Close()
-	p := dimsetest.Storescp(t, dimsetest.SCP{})
-	wantTyped(t, exitFailed, []string{"failed   " + s.Files[0] + ": C-STORE: the data set has an odd number of bytes", "2 sent, 1 failed"}, append([]string{"send", p.Address()}, s.Files...)...)
+	p := &pacs{store: func(*dimse.Association, int, dimse.StoreRequest) dimse.Response { return dimse.Response{} }}
+	wantTyped(t, exitFailed, []string{"failed   " + s.Files[0] + ": the data set has an odd number of bytes", "2 sent, 1 failed"}, append([]string{"send", p.serve(t, nil)}, s.Files...)...)
+	if p.associations != 1 {
+		t.Errorf("%d associations", p.associations)
+	}
 }
 
 // TestSendCorpus sends every valid object of the corpus to storescp; the bytes of each data set are those that it writes.
@@ -288,4 +293,18 @@ func TestSendCorpus(t *testing.T) {
 		}
 	}
 	t.Logf("%d of %d objects went", sent, len(list))
+}
+
+// TestOfFile tells what is wrong with a file, after which the peer is as good as before, from what is wrong with the peer.
+func TestOfFile(t *testing.T) {
+	for err, want := range map[error]bool{
+		&fs.PathError{Op: "read", Path: "x", Err: io.ErrUnexpectedEOF}:                                    true,
+		gantry.Errorf(gantry.Illegal, dimse.CodeOddLength, "an odd number of bytes"):                      true,
+		gantry.Errorf(gantry.Transient, dimse.CodeAborted, "association aborted"):                         false,
+		gantry.Errorf(gantry.BadResponse, dimse.CodeUnexpected, "an answer to what nobody has asked for"): false,
+	} {
+		if got := ofFile(err); got != want {
+			t.Errorf("%v: %v", err, got)
+		}
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/gantry-imaging/gantry/internal/dicom"
+	"github.com/gantry-imaging/gantry/internal/dimse"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
@@ -57,6 +58,11 @@ func look(path string, named bool) *delivery {
 	switch {
 	case err == nil:
 		d.Class, d.Instance, d.Transfer = o.Class, o.Instance, o.Transfer
+		if info, err := f.Stat(); err != nil {
+			d.fail(err)
+		} else if (info.Size()-o.At)%2 != 0 && o.Transfer != dimse.DeflatedLE {
+			d.fail(gantry.Errorf(gantry.Illegal, dimse.CodeOddLength, "the data set has an odd number of bytes"))
+		}
 	case !named && notInstance(err):
 		d.Outcome, d.Text = wasSkipped, "not DICOM"
 	default:
