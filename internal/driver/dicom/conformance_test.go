@@ -30,7 +30,7 @@ const conformance = "../../../docs/dicom-conformance.md"
 func TestConformance(t *testing.T) {
 	for name, text := range map[string]string{
 		"roots": rootsTable(), "classes": classesTable(t), "syntaxes": syntaxesTable(), "rejections": rejectionsTable(), "stored": storedTable(),
-		"commitment": commitmentTable(), "sent": sentTable(), "source": configTable(SourceConfig{}), "processor": configTable(ProcessorConfig{}), "sink": configTable(SinkConfig{}), "tls": tlsTable(),
+		"commitment": commitmentTable(), "sent": statusTable("the object is", "delivered", asError(storeError)), "found": statusTable("the question is", "answered", findError), "source": configTable(SourceConfig{}), "processor": configTable(ProcessorConfig{}), "sink": configTable(SinkConfig{}), "archive": configTable(ArchiveConfig{}), "tls": tlsTable(),
 	} {
 		dimsetest.Block(t, conformance, name, text, *update)
 	}
@@ -203,40 +203,48 @@ func commitmentTable() string {
 		row("requests that wait, at most", strconv.Itoa(maxReports)), row("pauses between the tries of a report", strings.Join(pauses, ", ")))
 }
 
-// sentTable asks what is made of every status, and puts those together that mean the same.
-func sentTable() string {
-	type meaning struct{ class, what, code string }
-	spans := map[meaning][]string{}
-	var order []meaning
-	add := func(m meaning, from, to int) {
-		if _, ok := spans[m]; !ok {
-			order = append(order, m)
+// asError gives a status's error as one that may be nil.
+func asError(of func(dimse.Status) *gantry.Error) func(dimse.Status) error {
+	return func(s dimse.Status) error {
+		if err := of(s); err != nil {
+			return err
 		}
-		text := fmt.Sprintf("%04X", from)
-		if to > from {
-			text += fmt.Sprintf("–%04X", to)
-		}
-		spans[m] = append(spans[m], text)
+		return nil
 	}
-	from := 0
+}
+
+// meaning is what is made of a status.
+type meaning struct{ class, what, code string }
+
+// statusTable asks what is made of every status, and puts those together that mean the same.
+func statusTable(what, good string, mean func(dimse.Status) error) string {
 	of := func(s int) meaning {
-		m := meaning{class: classOf(dimse.Status(s)), what: "delivered"}
+		m := meaning{class: classOf(dimse.Status(s)), what: good}
 		if m.class == "warning" {
-			m.what = "delivered; the warning is on record"
+			m.what += "; the warning is on record"
 		}
-		if err := storeError(dimse.Status(s)); err != nil {
-			m.what, m.code = "fails", "`"+string(err.Code)+"`"
-			if err.Kind.Retryable() {
+		if err := mean(dimse.Status(s)); err != nil {
+			m.what, m.code = "failed", "`"+string(gantry.CodeOf(err))+"`"
+			if gantry.KindOf(err).Retryable() {
 				m.what = "tried again"
 			}
 		}
 		return m
 	}
-	for s := 1; s <= 0x10000; s++ {
-		if s == 0x10000 || of(s) != of(from) {
-			add(of(from), from, s-1)
-			from = s
+	spans := map[meaning][]string{}
+	var order []meaning
+	for from, s := 0, 1; s <= 0x10000; s++ {
+		if s < 0x10000 && of(s) == of(from) {
+			continue
 		}
+		m, text := of(from), fmt.Sprintf("%04X", from)
+		if s-1 > from {
+			text += fmt.Sprintf("–%04X", s-1)
+		}
+		if len(spans[m]) == 0 {
+			order = append(order, m)
+		}
+		spans[m], from = append(spans[m], text), s
 	}
 	var rows []string
 	for _, m := range order {
@@ -246,7 +254,7 @@ func sentTable() string {
 		}
 		rows = append(rows, row(strings.Join(list, ", "), m.class, m.what, m.code))
 	}
-	return table("status | class | the object is | code", rows...)
+	return table("status | class | "+what+" | code", rows...)
 }
 
 // configTable lists the keys of a config with their defaults.
