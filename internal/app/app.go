@@ -122,6 +122,7 @@ type App struct {
 	desk  desk
 	port  *dicomdriver.Port // on which peers call; nil: they do not
 	care  care
+	scans scans
 
 	control *gate.Control // what sources and polls ask without a call
 

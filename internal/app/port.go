@@ -87,6 +87,7 @@ func (r *receiving) Received(ctx context.Context, x gantry.Inbound) (known bool,
 		}
 		defer leave()
 	}
+	r.app.scans.passed(x.Staged.SHA(), x.Warning)
 	c := &came{Inbound: x}
 	o := offer{Object: gantry.Object{Ref: x.Ref, Name: x.Name, Version: x.Version, Size: x.Staged.Size(), At: x.Began}, limit: maxOriginal, came: c}
 	got, err := in.take(ctx, r.feed, o, "")

@@ -94,6 +94,8 @@ type Options struct {
 	// Passage finds where tasks go that are moved to a pipeline; nil where none may go elsewhere. An error says
 	// why this task cannot.
 	Passage func(ctx context.Context, to string, task gantry.TaskID) (gantry.Passage, error)
+	// Scanned tells whether DICOM bytes of a digest passed the scanner in this process, and with which warning; nil: it knows of none.
+	Scanned func(gantry.Digest) (warning gantry.Code, ok bool)
 	// Shared finds a source that several pipelines share, by its version; nil where there is none.
 	Shared func(ctx context.Context, version int32) (Source, error)
 	// Confirmations is needed where a plan has a sink that confirms what was delivered.

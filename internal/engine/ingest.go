@@ -99,6 +99,12 @@ func (w *work) examine(ctx context.Context, x gantry.Item) (*gantry.ItemMark, er
 }
 
 func (w *work) look(ctx context.Context, x gantry.Item) (*gantry.ItemMark, error) {
+	if warning, ok := w.scanned(x); ok {
+		if warning == "" {
+			return nil, nil
+		}
+		return &gantry.ItemMark{ID: x.ID, SHA: x.SHA, Size: x.Size, Reason: warning}, nil
+	}
 	r, err := w.open(ctx, x)
 	if err != nil {
 		return nil, err
@@ -127,4 +133,13 @@ func (w *work) look(ctx context.Context, x gantry.Item) (*gantry.ItemMark, error
 		return nil, media.CheckPNG(head[:n])
 	}
 	return nil, nil
+}
+
+// scanned tells whether a DICOM file passed the scanner when it came, and with which warning. Whoever reads it holds it to
+// its digest.
+func (w *work) scanned(x gantry.Item) (warning gantry.Code, ok bool) {
+	if x.Media != gantry.MediaDICOM || x.SHA.IsZero() || w.e.Scanned == nil {
+		return "", false
+	}
+	return w.e.Scanned(x.SHA)
 }

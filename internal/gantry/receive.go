@@ -41,6 +41,7 @@ type Inbound struct {
 	Staged  Staged
 	Tags    map[string]string // DICOM attributes by keyword; nil where it has none
 	Ahead   Ahead             // what Coming gave
+	Warning Code              // of the guard scanner, which it passed under its default limits; empty: none
 	Once    bool              // other bytes under a ref that is on record are Illegal with code duplicate
 
 	Began time.Time     // when its first byte was waited for

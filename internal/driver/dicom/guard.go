@@ -84,6 +84,14 @@ func (g *guarded) Digest() (gantry.Digest, int64, bool) {
 	return g.info.SHA, g.info.Size, true
 }
 
+// warning is the scanner's first, once it is done; empty: it has none.
+func (g *guarded) warning() gantry.Code {
+	if len(g.info.Warnings) == 0 {
+		return ""
+	}
+	return g.info.Warnings[0]
+}
+
 // stop ends the scan if nothing else did.
 func (g *guarded) stop() {
 	g.to.CloseWithError(errUnread)

@@ -102,6 +102,7 @@ func (s *session) receive(ctx context.Context, r dimse.StoreRequest) (*Instance,
 		return nil, err
 	}
 	s.last.Store(in.Staged.Size())
+	in.Warning = g.warning()
 	in.Took, in.Tags, in.Size, in.SHA = now().Sub(in.Began), g.tags, g.size, gantry.Digest(g.sum.Sum(nil))
 	return in, nil
 }

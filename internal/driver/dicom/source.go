@@ -62,7 +62,7 @@ func (s *source) coming(ctx context.Context, uid string) gantry.Ahead {
 // Take makes an instance durable: its ref is its UID, its version the digest of its data set.
 func (s *source) Take(ctx context.Context, in *Instance) (bool, dimse.Response) {
 	x := gantry.Inbound{Ref: in.UID, Name: in.UID + ".dcm", Version: in.SHA.String(), Staged: in.Staged, Tags: in.Tags, Ahead: in.ahead,
-		Once: s.config.Duplicates == duplicatesRefuse, Began: in.Began, Took: in.Took, Size: in.Size, SHA: in.SHA}
+		Once: s.config.Duplicates == duplicatesRefuse, Began: in.Began, Took: in.Took, Size: in.Size, SHA: in.SHA, Warning: in.Warning}
 	if _, err := s.to.Received(ctx, x); err != nil {
 		if ctx.Err() == nil { // else it is told at the end that the peer broke off
 			s.to.Visited(gantry.Visit{Step: gantry.VisitNotTaken, At: time.Now(), Kind: gantry.KindOf(err), Code: gantry.CodeOf(err)})

@@ -2,8 +2,6 @@
 // processor that send (C-STORE SCU), and the port on which all of them are called.
 package dicom
 
-// This file is the contract between the rooms receive, send and await while they are built; its owner is receive.
-
 import (
 	"context"
 	"net/netip"
@@ -23,6 +21,7 @@ type Instance struct {
 	Began                time.Time         // when its first byte was waited for
 	Took                 time.Duration     // until its last
 	Staged               gantry.Staged     // the Part 10 file: file meta information of ours, then the data set as it came
+	Warning              gantry.Code       // of the scanner, which it passed under the default limits; empty: none
 	ahead                gantry.Ahead      // of the source
 }
 
