@@ -97,12 +97,12 @@ func (p *plans) holdGroups() {
 // dueScans is the control: without the index the test would see what is due being looked for everywhere.
 func (p *plans) dueScans() {
 	p.t.Helper()
-	p.exec(`drop index collection_ask`)
-	if plan := p.explain(postgres.ClaimAskSQL, "1000000", "'{}'"); !scansGroups.MatchString(plan) {
-		p.t.Errorf("without the index for questions nothing is scanned; the control proves nothing:\n%s", plan)
-	}
 	p.exec(`drop index collection_due`)
 	if plan := p.explain(postgres.DueSQL, "100"); !scansGroups.MatchString(plan) {
 		p.t.Errorf("without the index nothing is scanned; the control proves nothing:\n%s", plan)
+	}
+	p.exec(`drop index collection_ask`)
+	if plan := p.explain(postgres.ClaimAskSQL, "1000000", "'{}'"); !scansGroups.MatchString(plan) {
+		p.t.Errorf("without the index for questions nothing is scanned; the control proves nothing:\n%s", plan)
 	}
 }
