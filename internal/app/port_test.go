@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -274,5 +275,32 @@ func TestReceiveDoc(t *testing.T) {
 	}
 	if _, err := pipeline.Parse("open.yaml", []byte(open), all.Drivers(), func(string) (string, bool) { return "", false }); err == nil || !strings.Contains(err.Error(), "allow_any") {
 		t.Errorf("open to a network without a list: %v", err)
+	}
+}
+
+// TestReceiveCommitted: Orthanc sends a study, asks for storage commitment of it and of an instance that it did not send, and is
+// told, on an association of ours, which of them are safe.
+func TestReceiveCommitted(t *testing.T) {
+	t.Parallel()
+	listen := freeAddress(t)
+	_, port, _ := net.SplitHostPort(listen)
+	number, _ := strconv.Atoi(port)
+	archive := dimsetest.Orthanc(t, dimsetest.Settings{Modalities: map[string]dimsetest.Modality{"gantry": {AET: "GANTRY", Port: number}}})
+	f := newFront(t, nil, gatehouse("us", serve(t, scoring).URL, listen, "GANTRY",
+		fmt.Sprintf(`, commit: true, allow: [{aet: ORTHANC, from: 127.0.0.0/8, report: %q}]`, archive.Address()), "group: {by: study, quiet: 1m}"))
+	s := dimsetest.NewStudy(t, 3, 64)
+	var ids []string
+	for _, file := range s.Files {
+		ids = append(ids, archive.Load(t, file))
+	}
+	archive.Send(t, "gantry", ids[:2]...)
+	for n, want := range map[int]string{2: "Success", 3: "Failure"} {
+		var asked struct{ ID string }
+		archive.Post(t, "/modalities/gantry/storage-commitment", map[string]any{"Resources": ids[:n]}, &asked)
+		var got struct{ Status string }
+		f.eventually("Orthanc is not told "+want+" of "+strconv.Itoa(n), func() bool {
+			archive.Get(t, "/storage-commitment/"+asked.ID, &got)
+			return got.Status == want
+		})
 	}
 }
