@@ -239,6 +239,9 @@ func TestCommittedByOrthanc(t *testing.T) {
 	if n := y.sinkCalls(); n["put ok"] != 4 || n["confirm ok"] != 1 || n["callback ok"] != 1 {
 		t.Errorf("calls %v", n)
 	}
+	if n := y.count(`select max_units from limiter where key like 'dicom://%/ORTHANC'`); n != 4 {
+		t.Errorf("%d associations at once, over all processes", n)
+	}
 	for _, secret := range []string{"2.25.", "1.2.826"} {
 		if strings.Contains(y.log.text(), secret) {
 			t.Errorf("the log says %s", secret)
