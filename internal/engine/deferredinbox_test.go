@@ -22,16 +22,22 @@ func TestInboxHastens(t *testing.T) {
 		k.heard = gantry.Heard{Count: 2, Due: []gantry.DueAnswer{{Ordinal: 1}, {Ordinal: 2, In: time.Minute.Microseconds()}, {Ordinal: 1, Generation: 7}, {Ordinal: 9}}}
 		k.ready["id/0/a/m/1/0"] = true
 		tr := w.step(t.Context(), gantry.Inferring, 0)
-		if tr.Change != gantry.Park || tr.After != time.Minute+stepMax || tr.Heard != 3 || k.polls != 1 {
+		if tr.Change != gantry.Park || tr.After != time.Minute+stepMin || tr.Heard != 3 || k.polls != 1 {
 			t.Errorf("left with %+v after %d looks", tr, k.polls)
 		}
 		if p := w.parts[gantry.PartKey{Ordinal: 1}]; p.Status != gantry.PartOK {
 			t.Errorf("what is there was not collected: %+v", p)
 		}
+		k.heard.Due = []gantry.DueAnswer{{Ordinal: 2, In: (90 * time.Second).Microseconds()}} // another one came meanwhile
 		w.pass(time.Minute)
+		if tr := w.step(t.Context(), gantry.Inferring, 0); tr.After != 90*time.Second+stepMin {
+			t.Errorf("where it will be complete later it left with %+v", tr)
+		}
+		polls := k.polls
+		w.pass(90 * time.Second)
 		k.ready["id/0/a/m/2/0"], k.heard.Due = true, []gantry.DueAnswer{{Ordinal: 1}, {Ordinal: 2}}
 		w.step(t.Context(), gantry.Inferring, 0)
-		if p := w.parts[gantry.PartKey{Ordinal: 2}]; p.Status != gantry.PartOK || k.polls != 2 {
+		if p := w.parts[gantry.PartKey{Ordinal: 2}]; p.Status != gantry.PartOK || k.polls != polls+1 {
 			t.Errorf("after %d looks it is %+v", k.polls, p)
 		}
 	})

@@ -54,6 +54,7 @@ type Deferred struct {
 type clock struct {
 	due   time.Time // to be tried again, or asked for; zero: no such time
 	until time.Time // of one that is out: until no answer is awaited
+	exact bool      // due is when an inbox says that the answer is complete
 }
 
 // clocks are times by this process's own clock, taken from what the database said was left of them.
@@ -94,12 +95,12 @@ func (d *deferred) haste(list []gantry.DueAnswer) {
 	}
 }
 
-// dueBy has a part asked for at a time, if it would not be before.
+// dueBy has a part asked for at a time, unless it is to be asked for well before.
 func (w *work) dueBy(k gantry.PartKey, at time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if c, ok := w.clocks[k]; ok && (c.due.IsZero() || at.Before(c.due)) {
-		c.due = at
+	if c, ok := w.clocks[k]; ok && (c.due.IsZero() || at.Before(c.due.Add(stepMax))) {
+		c.due, c.exact = at, true
 		w.clocks[k] = c
 	}
 }
@@ -118,8 +119,12 @@ func (w *work) waitOf(p gantry.Part) time.Duration {
 		return max(0, time.Until(c.due))
 	}
 	wait := time.Until(c.until) + overdue
+	step := d.step()
+	if c.exact {
+		step = stepMin
+	}
 	if !c.due.IsZero() {
-		wait = min(wait, time.Until(c.due)+d.step())
+		wait = min(wait, time.Until(c.due)+step)
 	}
 	return max(0, wait)
 }
