@@ -84,7 +84,6 @@ type console struct {
 func main() {
 	// net/http writes what a peer sends unasked to the standard logger; it may be anything.
 	log.SetOutput(io.Discard)
-	app.RoomyHeap()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], console{os.Stdout, os.Stderr})
 	stop()

@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -221,15 +220,8 @@ func (a *App) seat(f *feed) error {
 	return a.call(f.source)
 }
 
-// leanGC is how much garbage a process that receives lets grow beside what lives, in percent: most of what lives are buffers
-// of instances on their way, which cost nothing to look through, and as much garbage would only be memory.
-const leanGC = 40
-
 // answering works while peers can call, and for as long after ctx ends as what they began is under way.
 func (a *App) answering(ctx context.Context, work func(context.Context) error) error {
-	if _, set := a.Lookup("GOGC"); !set && !a.port.Empty() {
-		defer debug.SetGCPercent(debug.SetGCPercent(leanGC))
-	}
 	g, ctx := errgroup.WithContext(ctx)
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()

@@ -88,6 +88,7 @@ const registerPause = time.Second
 // Work runs tasks until ctx ends, with one lease after another. Once it had one, a database that is away for
 // however long ends nothing.
 func (a *App) Work(ctx context.Context, beside life) error {
+	defer a.pace()()
 	for had := false; ; {
 		err := a.work(ctx, scheduler.Options{}, beside)
 		lost := errors.Is(err, scheduler.ErrLeaseLost)
