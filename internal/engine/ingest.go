@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"sync"
@@ -100,10 +101,7 @@ func (w *work) examine(ctx context.Context, x gantry.Item) (*gantry.ItemMark, er
 
 func (w *work) look(ctx context.Context, x gantry.Item) (*gantry.ItemMark, error) {
 	if warning, ok := w.scanned(x); ok {
-		if warning == "" {
-			return nil, nil
-		}
-		return &gantry.ItemMark{ID: x.ID, SHA: x.SHA, Size: x.Size, Reason: warning}, nil
+		return &gantry.ItemMark{ID: x.ID, SHA: x.SHA, Size: x.Size, Reason: cmp.Or(warning, x.Reason)}, nil
 	}
 	r, err := w.open(ctx, x)
 	if err != nil {
