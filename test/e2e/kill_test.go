@@ -105,6 +105,9 @@ type moment struct {
 	is   func(*yard, *testing.T, *ledger) bool
 }
 
+// inFlight is the moment that wants half of the units in use.
+const inFlight = "with calls in flight"
+
 var moments = []moment{
 	{"while files are taken in", func(y *yard, t *testing.T, l *ledger) bool {
 		n := l.count(t, `select count(*) from arrival`)
@@ -113,7 +116,7 @@ var moments = []moment{
 	{"while files are looked at", func(_ *yard, t *testing.T, l *ledger) bool {
 		return l.count(t, `select count(*) from task_hot where state in (1, 2) and phase = 1`) > 0
 	}},
-	{"with calls in flight", func(y *yard, _ *testing.T, _ *ledger) bool { return y.model.inFlight.Load() >= 4 }},
+	{inFlight, func(y *yard, _ *testing.T, _ *ledger) bool { return y.model.inFlight.Load() >= 4 }},
 	{"just after an answer", (*yard).answersSoon},
 	{"with outputs and no manifest", func(y *yard, t *testing.T, _ *ledger) bool { return y.unsealed(t) > 0 }},
 	{"while a task responds", func(y *yard, t *testing.T, l *ledger) bool {
@@ -201,6 +204,12 @@ func (y *yard) killed(t *testing.T, want map[string]string) {
 	for n := range kills {
 		m, base := moments[n%len(moments)], y.model.answered.Load()
 		fresh := n%len(moments) < 2 // it needs files that were dropped just now
+		if m.name == inFlight { // units of a dead process are held as long as its calls may run
+			eventually(t, 20*time.Second, "units to be free again", func() bool {
+				living := l.worker(t, p)
+				return living > 0 && l.count(t, `select count(*) from limit_grant where worker <> $1 and units > 0 and (held_until is null or held_until > now())`, living) == 0
+			})
+		}
 		if !fresh {
 			y.more(t)
 		}
