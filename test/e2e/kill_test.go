@@ -204,7 +204,7 @@ func (y *yard) killed(t *testing.T, want map[string]string) {
 	for n := range kills {
 		m, base := moments[n%len(moments)], y.model.answered.Load()
 		fresh := n%len(moments) < 2 // it needs files that were dropped just now
-		if m.name == inFlight { // units of a dead process are held as long as its calls may run
+		if m.name == inFlight {     // units of a dead process are held as long as its calls may run
 			eventually(t, 20*time.Second, "units to be free again", func() bool {
 				living := l.worker(t, p)
 				return living > 0 && l.count(t, `select count(*) from limit_grant where worker <> $1 and units > 0 and (held_until is null or held_until > now())`, living) == 0
