@@ -1,13 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"time"
 
 	"github.com/gantry-imaging/gantry/internal/dimse"
@@ -48,26 +47,9 @@ func (p *peerFlags) secure(host string) (*tls.Config, error) {
 	if !p.TLS && p.TLSCA == "" && p.TLSCert == "" && p.TLSName == "" {
 		return nil, nil
 	}
-	c := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
-	if p.TLSName != "" {
-		c.ServerName = p.TLSName
-	}
-	if p.TLSCert != "" {
-		pair, err := tls.LoadX509KeyPair(p.TLSCert, p.TLSKey)
-		if err != nil {
-			return nil, usageError{fmt.Errorf("--tls-cert and --tls-key: %w", err)}
-		}
-		c.Certificates = []tls.Certificate{pair}
-	}
-	if p.TLSCA != "" {
-		pem, err := os.ReadFile(p.TLSCA)
-		if err != nil {
-			return nil, usageError{fmt.Errorf("--tls-ca: %w", err)}
-		}
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, usageError{errors.New("--tls-ca: no certificate in the file")}
-		}
+	c, err := dimse.ClientTLS(p.TLSCert, p.TLSKey, p.TLSCA, cmp.Or(p.TLSName, host))
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--tls-cert, --tls-key, --tls-ca: %w", err)}
 	}
 	return c, nil
 }
@@ -89,17 +71,15 @@ func (p *peerFlags) associate(ctx context.Context, contexts []dimse.Context) (*d
 		return nil, fmt.Errorf("%s: no connection: %w", p.Address, err)
 	}
 	if secure != nil {
-		c := tls.Client(conn, secure)
-		if err := c.HandshakeContext(dialing); err != nil {
-			conn.Close()
-			return nil, fmt.Errorf("%s: no TLS: %w", p.Address, err)
-		}
-		conn = c
+		conn = tls.Client(conn, secure)
 	}
 	a, err := dimse.Request(ctx, conn, dimse.Params{
 		Calling: p.Calling, Called: p.Called, Contexts: contexts, Timeouts: dimse.Timeouts{Associate: p.Timeout, Response: p.Timeout},
 	})
-	if err != nil {
+	switch {
+	case gantry.CodeOf(err) == dimse.CodeTLS:
+		return nil, fmt.Errorf("%s: no TLS: %w", p.Address, err)
+	case err != nil:
 		return nil, fmt.Errorf("%s as %s: %w", p.Address, p.Called, err)
 	}
 	return a, nil

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"time"
@@ -75,7 +76,7 @@ func ClientTLS(cert, key, ca, serverName string) (*tls.Config, error) {
 func addKeyPair(c *tls.Config, cert, key string) error {
 	pair, err := tls.LoadX509KeyPair(cert, key)
 	if err != nil {
-		return gantry.Errorf(gantry.Illegal, CodeBadTLS, "read certificate and key: %w", err)
+		return gantry.Errorf(gantry.Illegal, CodeBadTLS, "read certificate and key: %w", nameless(err))
 	}
 	c.Certificates = []tls.Certificate{pair}
 	return nil
@@ -85,13 +86,21 @@ func addKeyPair(c *tls.Config, cert, key string) error {
 func authorities(file string) (*x509.CertPool, error) {
 	b, err := os.ReadFile(file)
 	if err != nil {
-		return nil, gantry.Errorf(gantry.Illegal, CodeBadTLS, "read certificate authorities: %w", err)
+		return nil, gantry.Errorf(gantry.Illegal, CodeBadTLS, "read certificate authorities: %w", nameless(err))
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(b) {
 		return nil, gantry.Errorf(gantry.Illegal, CodeBadTLS, "read certificate authorities: no certificate in the file")
 	}
 	return pool, nil
+}
+
+// nameless is an error of reading a file without the file's name: where it is shown nobody asked for it.
+func nameless(err error) error {
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
+		return p.Err
+	}
+	return err
 }
 
 // shakeHands begins TLS. Errors: Timeout, Transient if the connection broke, else Denied tls.

@@ -335,8 +335,3 @@ const ManifestName = "_manifest.json"
 type Taker interface {
 	Takes(other any) bool
 }
-
-// FieldProblem is a mistake in one field of a config. Key is the field's YAML key; "" is the whole.
-type FieldProblem struct {
-	Key, Text string
-}

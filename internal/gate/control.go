@@ -89,6 +89,11 @@ func (c *Control) add(ctx context.Context, key gantry.ControlKey, m *Meter) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.put(x)
+}
+
+// put keeps a failure on its own while there are few, and adds all else up; mu is held.
+func (c *Control) put(x gantry.Control) {
 	if x.Failures > 0 && c.failed < maxFailures {
 		x.ID = c.ids.New()
 		c.waiting = append(c.waiting, x)

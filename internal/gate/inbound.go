@@ -38,11 +38,5 @@ func (c *Control) Count(x gantry.Control) {
 	if x.Code != "" {
 		x.Failures = 1
 	}
-	if x.Failures > 0 && c.failed < maxFailures {
-		x.ID = c.ids.New()
-		c.waiting = append(c.waiting, x)
-		c.failed++
-		return
-	}
-	c.sum(x)
+	c.put(x)
 }

@@ -30,41 +30,34 @@ const anyTitle = "*"
 
 // Check lists what is wrong with the block.
 func (c AwaitConfig) Check() []gantry.FieldProblem {
-	var found []gantry.FieldProblem
-	add := func(key, text string) {
-		if text != "" {
-			found = append(found, gantry.FieldProblem{Key: key, Text: text})
-		}
-	}
+	var found gantry.FieldProblems
 	if c.Modality != "" && !isCode(c.Modality) {
-		add("modality", "is no code of at most 16 capital letters, digits, spaces and underscores")
+		found.Add("modality", "is no code of at most 16 capital letters, digits, spaces and underscores")
 	}
 	if c.SOPClass != "" && !dicom.ValidUID(c.SOPClass) {
-		add("sop_class", "is no UID")
+		found.Add("sop_class", "is no UID")
 	}
 	if c.Quiet > c.Within {
-		add("quiet", "is longer than within")
+		found.Add("quiet", "is longer than within")
 	}
 	if c.From != "" && c.From != anyTitle {
-		add("from", checkTitle(c.From))
+		found.Add("from", checkTitle(c.From))
 	}
 	if c.AET != "" {
-		add("aet", checkTitle(c.AET))
+		found.Add("aet", checkTitle(c.AET))
 	}
 	if _, err := parseNetwork(c.Network); err != nil {
-		add("network", "is neither a network, as 10.0.0.0/24, nor an address")
+		found.Add("network", "is neither a network, as 10.0.0.0/24, nor an address")
 	}
 	if c.Certificate != "" && c.TLS.CA == "" {
-		add("certificate", "needs ca in listen_tls, which says whose certificates count")
+		found.Add("certificate", "needs ca in listen_tls, which says whose certificates count")
 	}
 	text := checkAddress(c.Listen, true)
 	if text == "" && c.From == anyTitle && c.Network == "" && !loopback(c.Listen) {
 		text = "is open to a network; say in from or network who may call"
 	}
-	add("listen", text)
-	if l := c.TLS; (l.Cert == "") != (l.Key == "") || l.CA != "" && l.Cert == "" {
-		add("listen_tls.cert", "cert and key go together, and ca needs both")
-	}
+	found.Add("listen", text)
+	found.Add("listen_tls.cert", c.TLS.check())
 	return found
 }
 
@@ -73,14 +66,6 @@ func isCode(s string) bool {
 	return len(s) <= 16 && strings.TrimSpace(s) == s && !strings.ContainsFunc(s, func(r rune) bool {
 		return (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != ' ' && r != '_'
 	})
-}
-
-// checkTitle says what is wrong with an AE title.
-func checkTitle(s string) string {
-	if !dicom.ValidAE(s) {
-		return "is no AE title: 1 to 16 printable ASCII characters without backslash"
-	}
-	return ""
 }
 
 // count is how many answers complete one; 0: as many as come until there is quiet.

@@ -3,9 +3,7 @@ package dicom
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"net"
-	"os"
 	"sync"
 	"time"
 
@@ -179,17 +177,10 @@ func (s *source) reportTo(ctx context.Context, to AllowConfig, c dimse.Commitmen
 // secured speaks TLS to a peer, as peers do to us: with our certificate, and the same authorities.
 func (s *source) secured(conn net.Conn, address string) (net.Conn, error) {
 	host, _, _ := net.SplitHostPort(address)
-	pair, err := tls.LoadX509KeyPair(s.config.Cert, s.config.Key)
-	c := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, CipherSuites: bcp195, ServerName: host}
-	if err == nil && s.config.CA != "" {
-		var pem []byte
-		pem, err = os.ReadFile(s.config.CA)
-		c.RootCAs = x509.NewCertPool()
-		c.RootCAs.AppendCertsFromPEM(pem)
-	}
+	c, err := dimse.ClientTLS(s.config.Cert, s.config.Key, s.config.CA, host)
 	if err != nil {
 		conn.Close()
-		return nil, gantry.Errorf(gantry.Illegal, codeBadTLS, "report storage commitment: the certificate cannot be read")
+		return nil, gantry.Errorf(gantry.Illegal, codeBadTLS, "report storage commitment: %w", err)
 	}
 	return tls.Client(conn, c), nil
 }

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/gantry-imaging/gantry/internal/dicom"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
@@ -78,60 +77,53 @@ func (c SourceConfig) Describes() gantry.Facts { return gantry.FactHeader }
 func (c SourceConfig) Limit() int64 { return int64(c.MaxMiB) << 20 }
 
 // Check lists what is wrong with the config.
-func (c SourceConfig) Check() (found []gantry.FieldProblem) {
-	bad := func(key, format string, args ...any) {
-		found = append(found, gantry.FieldProblem{Key: key, Text: fmt.Sprintf(format, args...)})
+func (c SourceConfig) Check() []gantry.FieldProblem {
+	var found gantry.FieldProblems
+	found.Add("aet", checkTitle(c.AET))
+	text := checkAddress(c.Listen, true)
+	if text == "" && len(c.Allow) == 0 && !c.AllowAny && !loopback(c.Listen) {
+		text = "is open to a network; say in allow who may send, or allow_any: true"
 	}
-	if !dicom.ValidAE(c.AET) {
-		bad("aet", "is no AE title: 1 to 16 printable ASCII characters without backslash")
-	}
-	if text := checkAddress(c.Listen, true); text != "" {
-		bad("listen", "%s", text)
-	} else if len(c.Allow) == 0 && !c.AllowAny && !loopback(c.Listen) {
-		bad("listen", "is open to a network; say in allow who may send, or allow_any: true")
-	}
+	found.Add("listen", text)
 	if c.AllowAny && len(c.Allow) > 0 {
-		bad("allow_any", "goes without allow, which says who may send")
+		found.Add("allow_any", "goes without allow, which says who may send")
 	}
 	if (c.Cert == "") != (c.Key == "") {
-		bad("cert", "goes with key, and key with cert")
+		found.Add("cert", "goes with key, and key with cert")
 	}
 	if c.CA != "" && c.Cert == "" {
-		bad("ca", "needs cert and key: a peer shows its certificate over TLS alone")
+		found.Add("ca", "needs cert and key: a peer shows its certificate over TLS alone")
 	}
 	for i, a := range c.Allow {
 		for _, p := range a.check(c) {
-			bad(fmt.Sprintf("allow[%d].%s", i, p.Key), "%s", p.Text)
+			found.Add(fmt.Sprintf("allow[%d].%s", i, p.Key), p.Text)
 		}
 	}
 	return found
 }
 
 // check lists what is wrong with a peer of c.
-func (a AllowConfig) check(c SourceConfig) (found []gantry.FieldProblem) {
-	bad := func(key, text string) { found = append(found, gantry.FieldProblem{Key: key, Text: text}) }
+func (a AllowConfig) check(c SourceConfig) (found gantry.FieldProblems) {
 	if a.AET == "" && a.From == "" && a.Certificate == "" {
-		bad("aet", "an entry says aet, from or certificate; for anybody there is allow_any: true")
+		found.Add("aet", "an entry says aet, from or certificate; for anybody there is allow_any: true")
 	}
-	if a.AET != "" && !dicom.ValidAE(a.AET) {
-		bad("aet", "is no AE title: 1 to 16 printable ASCII characters without backslash")
+	if a.AET != "" {
+		found.Add("aet", checkTitle(a.AET))
 	}
 	if _, err := parseNetwork(a.From); err != nil {
-		bad("from", "is neither a network, as 10.0.0.0/8, nor an address")
+		found.Add("from", "is neither a network, as 10.0.0.0/8, nor an address")
 	}
 	if a.Certificate != "" && c.CA == "" {
-		bad("certificate", "needs ca, which says whose certificates count")
+		found.Add("certificate", "needs ca, which says whose certificates count")
 	}
 	switch {
 	case a.Report == "":
 	case !c.Commit:
-		bad("report", "goes with commit: true")
+		found.Add("report", "goes with commit: true")
 	case a.AET == "":
-		bad("report", "goes with aet: that is who is called there")
+		found.Add("report", "goes with aet: that is who is called there")
 	default:
-		if text := checkAddress(a.Report, false); text != "" {
-			bad("report", text)
-		}
+		found.Add("report", checkAddress(a.Report, false))
 	}
 	return found
 }

@@ -291,7 +291,11 @@ func configRows(prefix string, t reflect.Type) (rows []string) {
 
 func tlsTable() string {
 	suites := map[string]bool{}
-	for _, id := range bcp195 {
+	c, err := clientTLS(TLSConfig{Use: true}, "peer")
+	if err != nil {
+		panic(err)
+	}
+	for _, id := range c.CipherSuites {
 		suites[tls.CipherSuiteName(id)] = true
 	}
 	rows := []string{row("TLS 1.3", "TLS_AES_128_GCM_SHA256, TLS_AES_256_GCM_SHA384, TLS_CHACHA20_POLY1305_SHA256"),

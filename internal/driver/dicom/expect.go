@@ -2,10 +2,7 @@ package dicom
 
 import (
 	"context"
-	"crypto/tls"
-	"net"
 	"strconv"
-	"strings"
 
 	"github.com/gantry-imaging/gantry/internal/dicom"
 	"github.com/gantry-imaging/gantry/internal/dimse"
@@ -20,8 +17,7 @@ const (
 
 // querier is an archive that is asked over DICOM, on an association for each question.
 type querier struct {
-	config ArchiveConfig
-	tls    *tls.Config
+	peering
 	egress gantry.Egress
 }
 
@@ -30,11 +26,11 @@ func NewArchive(_ context.Context, c ArchiveConfig, egress gantry.Egress) (gantr
 	for _, p := range c.Check() {
 		return nil, gantry.Errorf(gantry.Illegal, CodeBadConfig, "open archive: %s: %s", p.Key, p.Text)
 	}
-	secure, err := clientTLS(c.TLS, strings.Trim(c.Host, "[]"))
+	p, err := c.peer().peering()
 	if err != nil {
 		return nil, err
 	}
-	return &querier{config: c, tls: secure, egress: egress}, nil
+	return &querier{peering: p, egress: egress}, nil
 }
 
 // Expect finds the study in the study root model (PS3.4 section C.6.2) and reads Number of Study Related Instances (0020,1208), or the
@@ -61,28 +57,19 @@ func (a *querier) Expect(ctx context.Context, study, series string) (n int, know
 
 // associated opens an association, does something on it and ends it. All that is said on it is one request on record, with what became of it.
 func (a *querier) associated(ctx context.Context, do func(finder) error) (err error) {
-	conn, err := a.egress.DialContext(ctx, "tcp", net.JoinHostPort(strings.Trim(a.config.Host, "[]"), strconv.Itoa(a.config.port())))
+	conn, kept, err := a.dial(ctx, a.egress)
 	if err != nil {
 		return err
 	}
 	f := finder{}
-	if k, ok := conn.(gantry.Keepable); ok {
-		k.Keep()
-		if f.call, err = k.Carry(ctx); err != nil {
+	if kept != nil {
+		if f.call, err = kept.Carry(ctx); err != nil {
 			conn.Close()
 			return err
 		}
 		defer func() { f.call.End(err) }()
 	}
-	if a.tls != nil {
-		secure := tls.Client(conn, a.tls)
-		if err := secure.HandshakeContext(ctx); err != nil {
-			conn.Close()
-			return handshakeFailed(ctx, err)
-		}
-		conn = secure
-	}
-	f.Association, err = dimse.Request(ctx, conn, dimse.Params{Calling: a.config.calling(), Called: a.config.AET,
+	f.Association, err = dimse.Request(ctx, conn, dimse.Params{Calling: a.calling, Called: a.called,
 		Contexts: []dimse.Context{{Abstract: dimse.StudyRootFind, Transfer: []string{dimse.ExplicitLE, dimse.ImplicitLE}}}})
 	if err != nil {
 		return err

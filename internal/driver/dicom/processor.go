@@ -5,9 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/gantry-imaging/gantry/internal/dicom"
@@ -34,43 +31,31 @@ type ProcessorConfig struct {
 }
 
 // Target is the service's address, and as its model the AE title.
-func (c ProcessorConfig) Target() gantry.Target {
-	return gantry.Target{Scheme: "dicom", Host: strings.Trim(c.Host, "[]"), Port: strconv.Itoa(cmp.Or(c.Port, defaultPort)), Model: c.AET}
+func (c ProcessorConfig) Target() gantry.Target { return c.peer().target() }
+
+func (c ProcessorConfig) peer() peerConfig {
+	return peerConfig{host: c.Host, port: c.Port, aet: c.AET, calling: c.Calling, tls: c.TLS}
 }
 
 // withDefaults fills in what was not said.
 func (c ProcessorConfig) withDefaults() ProcessorConfig {
-	c.Calling, c.Port = cmp.Or(c.Calling, ourTitle), cmp.Or(c.Port, defaultPort)
+	c.Calling = c.peer().title()
 	c.Await.Within, c.Await.Listen = cmp.Or(c.Await.Within, defaultWithin), cmp.Or(c.Await.Listen, defaultListen)
 	return c
 }
 
 // Check lists what is wrong with the config beyond its types.
-func (c ProcessorConfig) Check() (found []gantry.FieldProblem) {
+func (c ProcessorConfig) Check() []gantry.FieldProblem {
 	c = c.withDefaults()
-	bad := func(key, text string) {
-		if text != "" {
-			found = append(found, gantry.FieldProblem{Key: key, Text: text})
-		}
-	}
-	if c.Host == "" || strings.ContainsAny(c.Host, "/ @?#") || strings.Count(c.Host, ":") == 1 {
-		bad("host", "is no host name or address; the port has a key of its own")
-	}
-	bad("aet", checkTitle(c.AET))
-	bad("calling", checkTitle(c.Calling))
-	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
-		bad("tls.cert", "goes with key, and key with cert")
-	}
+	found := c.peer().check()
 	for _, p := range c.Await.Check() {
-		bad("await."+p.Key, p.Text)
+		found.Add("await."+p.Key, p.Text)
 	}
 	return found
 }
 
 // What stands in for what a file does not say.
 const (
-	ourTitle      = "GANTRY"
-	defaultPort   = 104
 	defaultListen = ":11112"
 	defaultWithin = 15 * time.Minute
 )
@@ -218,10 +203,10 @@ func NewProcessor(_ context.Context, c ProcessorConfig, egress gantry.Egress) (g
 		return nil, gantry.Errorf(gantry.Illegal, CodeBadConfig, "open processor: %s: %s", f.Key, f.Text)
 	}
 	c = c.withDefaults()
-	t := c.Target()
-	secure, err := clientTLS(c.TLS, t.Host)
+	p, err := c.peer().peering()
 	if err != nil {
 		return nil, err
 	}
-	return &processor{config: c, out: newSender(egress, peering{address: net.JoinHostPort(t.Host, t.Port), calling: c.Calling, called: c.AET, tls: secure, most: mostSending})}, nil
+	p.most = mostSending
+	return &processor{config: c, out: newSender(egress, p)}, nil
 }

@@ -3,7 +3,7 @@ package dicom
 import (
 	"context"
 	"crypto/tls"
-	"errors"
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -32,6 +32,22 @@ type peering struct {
 	idle            time.Duration
 	timeouts        dimse.Timeouts
 	handler         dimse.Handler // of what the peer asks for on our associations; nil: nothing
+}
+
+// dial connects to the peer. Nothing is said yet, TLS begins with the request for an association; what is said then is no part of a call
+// unless kept, which is nil where the way out keeps no record, carries it.
+func (p peering) dial(ctx context.Context, egress gantry.Egress) (conn net.Conn, kept gantry.Keepable, err error) {
+	if conn, err = egress.DialContext(ctx, "tcp", p.address); err != nil {
+		return nil, nil, err
+	}
+	if k, ok := conn.(gantry.Keepable); ok {
+		k.Keep()
+		kept = k
+	}
+	if p.tls != nil {
+		conn = tls.Client(conn, p.tls)
+	}
+	return conn, kept, nil
 }
 
 // pair is what a presentation context is proposed for: objects of a SOP class in one transfer syntax. A context has no other
@@ -155,23 +171,11 @@ func (s *sender) proposal(need pair, also []pair) []pair {
 
 // open asks for an association. What is said for that is no part of the running call, in which it must be.
 func (s *sender) open(ctx context.Context, pairs []pair) (*line, error) {
-	conn, err := s.egress.DialContext(ctx, "tcp", s.address)
+	conn, kept, err := s.dial(ctx, s.egress)
 	if err != nil {
 		return nil, err
 	}
-	l := &line{proposed: map[pair]bool{}}
-	if k, ok := conn.(gantry.Keepable); ok {
-		k.Keep()
-		l.conn = k
-	}
-	if s.tls != nil {
-		secure := tls.Client(conn, s.tls)
-		if err := secure.HandshakeContext(ctx); err != nil {
-			conn.Close()
-			return nil, handshakeFailed(ctx, err)
-		}
-		conn = secure
-	}
+	l := &line{proposed: map[pair]bool{}, conn: kept}
 	params := dimse.Params{Calling: s.calling, Called: s.called, Timeouts: s.timeouts}
 	for _, p := range pairs {
 		l.proposed[p] = true
@@ -184,20 +188,6 @@ func (s *sender) open(ctx context.Context, pairs []pair) (*line, error) {
 		l.Handle(s.handler)
 	}
 	return l, nil
-}
-
-// handshakeFailed says what a TLS handshake that did not succeed means: that the peer is not who it should be, or takes us for
-// somebody else, unless the connection broke or time was up.
-func handshakeFailed(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	_, alert := errors.AsType[tls.AlertError](err)
-	_, refused := errors.AsType[*tls.CertificateVerificationError](err)
-	if alert || refused {
-		return gantry.Errorf(gantry.Denied, "tls", "open association: the TLS handshake or a certificate was not accepted")
-	}
-	return gantry.Errorf(gantry.Transient, "connection_lost", "open association: the TLS handshake did not come to its end")
 }
 
 // giveBack keeps an association for who comes next.

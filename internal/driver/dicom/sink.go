@@ -4,8 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
-	"net"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -40,14 +38,12 @@ func NewSink(_ context.Context, c SinkConfig, egress gantry.Egress) (gantry.Sink
 	for _, p := range c.Check() {
 		return nil, gantry.Errorf(gantry.Illegal, CodeBadConfig, "open sink: %s: %s", p.Key, p.Text)
 	}
-	t := c.Target()
-	secure, err := clientTLS(c.TLS, t.Host)
+	p, err := c.peer().peering()
 	if err != nil {
 		return nil, err
 	}
 	s := &sink{config: c}
-	p := peering{address: net.JoinHostPort(t.Host, strconv.Itoa(c.port())), calling: c.calling(), called: c.AET, tls: secure, most: c.AtOnce()}
-	if c.Commit {
+	if p.most = c.AtOnce(); c.Commit {
 		p.handler = onOurs{s}
 	}
 	s.out = newSender(egress, p)

@@ -2,12 +2,8 @@ package dicom
 
 import (
 	"cmp"
-	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
-	"github.com/gantry-imaging/gantry/internal/dicom"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
@@ -27,25 +23,11 @@ type SinkConfig struct {
 	ListenTLS    ListenTLSConfig `yaml:"listen_tls" doc:"How that is spoken over TLS."`
 }
 
-// TLSConfig is how a peer is spoken to over TLS 1.2 or later (PS3.15 section B.10).
-type TLSConfig struct {
-	Use  bool   `yaml:"use" doc:"Speaks TLS; ca, cert and name say so too."`
-	CA   string `yaml:"ca" filled:"true" path:"true" doc:"File with the certificates of those who sign the peer's certificate, as PEM; the system's without it."`
-	Cert string `yaml:"cert" filled:"true" path:"true" doc:"File with our certificate, and those between it and its authority, as PEM, for a peer that asks for one."`
-	Key  string `yaml:"key" filled:"true" path:"true" doc:"File with the key of the certificate, as PEM."`
-	Name string `yaml:"name" filled:"true" doc:"The name that the peer's certificate has to bear; host without it."`
-}
-
-// ListenTLSConfig is how peers speak to us over TLS.
-type ListenTLSConfig struct {
-	Cert string `yaml:"cert" filled:"true" path:"true" doc:"File with our certificate, and those between it and its authority, as PEM."`
-	Key  string `yaml:"key" filled:"true" path:"true" doc:"File with the key of the certificate, as PEM."`
-	CA   string `yaml:"ca" filled:"true" path:"true" doc:"File with the certificates of those who sign the peers' certificates, as PEM. With it each peer has to show one."`
-}
-
 // Target is the archive's address, and as its model the AE title.
-func (c SinkConfig) Target() gantry.Target {
-	return gantry.Target{Scheme: "dicom", Host: strings.Trim(c.Host, "[]"), Port: strconv.Itoa(c.port()), Model: c.AET}
+func (c SinkConfig) Target() gantry.Target { return c.peer().target() }
+
+func (c SinkConfig) peer() peerConfig {
+	return peerConfig{host: c.Host, port: c.Port, aet: c.AET, calling: c.Calling, tls: c.TLS}
 }
 
 // AtOnce is how many associations are in use at once.
@@ -61,39 +43,19 @@ func (c SinkConfig) Patience() time.Duration {
 
 func (c SinkConfig) within() time.Duration { return cmp.Or(c.CommitWithin, 5*time.Minute) }
 
-func (c SinkConfig) port() int       { return cmp.Or(c.Port, 104) }
-func (c SinkConfig) calling() string { return cmp.Or(c.Calling, "GANTRY") }
+func (c SinkConfig) calling() string { return c.peer().title() }
 
 // Check lists what is wrong with the config.
-func (c SinkConfig) Check() (found []gantry.FieldProblem) {
-	bad := func(key, format string, args ...any) {
-		found = append(found, gantry.FieldProblem{Key: key, Text: fmt.Sprintf(format, args...)})
-	}
-	if c.Host == "" || strings.ContainsAny(c.Host, "/ @?#") || strings.Count(c.Host, ":") == 1 {
-		bad("host", "is no host name or address; the port has a key of its own")
-	}
-	if !dicom.ValidAE(c.AET) {
-		bad("aet", "is no AE title: 1 to 16 printable ASCII characters without backslash")
-	}
-	if !dicom.ValidAE(c.calling()) {
-		bad("calling", "is no AE title: 1 to 16 printable ASCII characters without backslash")
-	}
-	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
-		bad("tls.cert", "goes with key, and key with cert")
-	}
-	l := c.ListenTLS
-	if (l.Cert == "") != (l.Key == "") || l.CA != "" && l.Cert == "" {
-		bad("listen_tls.cert", "cert and key go together, and ca needs both")
-	}
+func (c SinkConfig) Check() []gantry.FieldProblem {
+	found := c.peer().check()
+	found.Add("listen_tls.cert", c.ListenTLS.check())
 	switch {
 	case c.Commit && c.Listen == "":
-		bad("listen", "is needed with commit: the archive confirms on an association of its own")
-	case !c.Commit && (c.Listen != "" || l != ListenTLSConfig{}):
-		bad("listen", "goes with commit: true; nobody else calls a sink")
+		found.Add("listen", "is needed with commit: the archive confirms on an association of its own")
+	case !c.Commit && (c.Listen != "" || c.ListenTLS != ListenTLSConfig{}):
+		found.Add("listen", "goes with commit: true; nobody else calls a sink")
 	case c.Listen != "":
-		if text := checkAddress(c.Listen, true); text != "" {
-			bad("listen", "%s", text)
-		}
+		found.Add("listen", checkAddress(c.Listen, true))
 	}
 	return found
 }

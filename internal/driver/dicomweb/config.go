@@ -4,7 +4,6 @@ package dicomweb
 
 import (
 	"net/url"
-	"strconv"
 	"strings"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
@@ -22,48 +21,31 @@ type ArchiveConfig struct {
 	URL string `yaml:"url" required:"true" doc:"The root of its DICOMweb services, below which /studies lies: an absolute http or https URL."`
 }
 
-// Target is the URL's origin in lower case, without the port that its scheme has anyway.
-func (c ArchiveConfig) Target() gantry.Target {
-	u, err := url.Parse(c.URL)
-	if err != nil {
-		return gantry.Target{}
-	}
-	t := gantry.Target{Scheme: strings.ToLower(u.Scheme), Host: strings.ToLower(u.Hostname()), Port: u.Port()}
-	if t.Scheme == "http" && t.Port == "80" || t.Scheme == "https" && t.Port == "443" {
-		t.Port = ""
-	}
-	return t
-}
+// Target is the URL's origin.
+func (c ArchiveConfig) Target() gantry.Target { return gantry.WebTarget(c.URL) }
 
 // Check lists what is wrong with the config.
 func (c ArchiveConfig) Check() []gantry.FieldProblem {
-	if text := checkURL(c.URL); text != "" {
-		return []gantry.FieldProblem{{Key: "url", Text: text}}
+	text := gantry.CheckWebURL(c.URL)
+	if text == "" {
+		text = checkRoot(c.URL)
 	}
-	return nil
+	if text == "" {
+		return nil
+	}
+	return []gantry.FieldProblem{{Key: "url", Text: text}}
 }
 
-// checkURL says what is wrong with a URL, without quoting it: it may hold a password.
-func checkURL(s string) string {
+// checkRoot says why a URL is not the root of services.
+func checkRoot(s string) string {
 	u, err := url.Parse(s)
 	switch {
 	case err != nil:
 		return "is no URL"
-	case u.Scheme != "http" && u.Scheme != "https":
-		return "is not an absolute http or https URL"
-	case u.Hostname() == "" || u.Opaque != "":
-		return "names no host"
-	case u.User != nil:
-		return "holds a user or password; name a credential with auth instead"
-	case u.RawQuery != "" || u.ForceQuery || strings.Contains(s, "#"):
-		return "holds a query or a fragment; it is the root of the services alone"
+	case u.RawQuery != "" || u.ForceQuery:
+		return "holds a query; it is the root of the services alone"
 	case strings.HasSuffix(strings.TrimRight(u.Path, "/"), "/studies"):
 		return "ends with studies, which lies below it"
-	}
-	if _, port, ok := strings.Cut(strings.TrimPrefix(u.Host, "["+u.Hostname()+"]"), ":"); ok {
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-			return "has no port from 1 to 65535"
-		}
 	}
 	return ""
 }

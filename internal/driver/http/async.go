@@ -63,28 +63,28 @@ func (c AsyncConfig) Check() []gantry.FieldProblem {
 	if c.absent() {
 		return nil
 	}
-	var found problems
+	var found gantry.FieldProblems
 	if c.Deadline <= 0 {
-		found.add("deadline", "is missing")
+		found.Add("deadline", "is missing")
 	}
 	if c.Poll <= 0 && c.Callback == "" {
-		found.add("", "neither poll nor callback is there, so no answer could ever be seen")
+		found.Add("", "neither poll nor callback is there, so no answer could ever be seen")
 	}
-	found.add("callback", checkOne(c.Callback, "", callbackHMAC))
-	found.add("secret", c.checkSecret())
-	found.add("heartbeat", c.checkHeartbeat())
+	found.Add("callback", checkOne(c.Callback, "", callbackHMAC))
+	found.Add("secret", c.checkSecret())
+	found.Add("heartbeat", c.checkHeartbeat())
 	if !isPointer(c.Ticket) && c.Ticket != "" && !gantry.IsToken(c.Ticket) {
-		found.add("ticket", "is neither the name of a header nor a JSON pointer")
+		found.Add("ticket", "is neither the name of a header nor a JSON pointer")
 	} else if isPointer(c.Ticket) {
-		found.add("ticket", checkPointer(c.Ticket))
+		found.Add("ticket", checkPointer(c.Ticket))
 	}
 	if c.TicketURL != "" && (!strings.HasPrefix(c.TicketURL, "/") || strings.Count(c.TicketURL, idHole) != 1 || !isPath(strings.Replace(c.TicketURL, idHole, "", 1))) {
-		found.add("ticket_url", "is no path with one {id} in it")
+		found.Add("ticket_url", "is no path with one {id} in it")
 	}
 	if c.Status != "" {
-		found.add("status", checkPointer(c.Status))
+		found.Add("status", checkPointer(c.Status))
 	}
-	found.add("result", c.checkResult())
+	found.Add("result", c.checkResult())
 	return append(found, c.checkWords()...)
 }
 
@@ -131,19 +131,19 @@ func (c AsyncConfig) checkResult() string {
 
 // checkWords says which state means two things, or means anything though nobody looks for it.
 func (c AsyncConfig) checkWords() []gantry.FieldProblem {
-	var found problems
+	var found gantry.FieldProblems
 	seen := map[string]bool{}
 	for _, list := range []struct {
 		key   string
 		words []string
 	}{{"done", c.Done}, {"failed", c.Failed}, {"again", c.Again}} {
 		if len(list.words) > 0 && c.Status == "" {
-			found.add(list.key, "means nothing without status")
+			found.Add(list.key, "means nothing without status")
 		}
 		for _, w := range list.words {
 			w = strings.ToLower(w)
 			if w == "" || seen[w] {
-				found.add(list.key, fmt.Sprintf("holds %q, which is empty or means something already", w))
+				found.Add(list.key, fmt.Sprintf("holds %q, which is empty or means something already", w))
 			}
 			seen[w] = true
 		}

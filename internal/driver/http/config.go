@@ -12,9 +12,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
@@ -75,47 +73,25 @@ func (c ProcessorConfig) accept() string {
 }
 
 // Target is the URL's origin in lower case, without the port that its scheme has anyway.
-func (c ProcessorConfig) Target() gantry.Target { return target(c.URL) }
-
-func target(s string) gantry.Target {
-	u, err := url.Parse(s)
-	if err != nil {
-		return gantry.Target{}
-	}
-	t := gantry.Target{Scheme: strings.ToLower(u.Scheme), Host: strings.ToLower(u.Hostname()), Port: u.Port()}
-	if t.Scheme == "http" && t.Port == "80" || t.Scheme == "https" && t.Port == "443" {
-		t.Port = ""
-	}
-	return t
-}
+func (c ProcessorConfig) Target() gantry.Target { return gantry.WebTarget(c.URL) }
 
 // Check lists what is wrong with the config.
 func (c ProcessorConfig) Check() []gantry.FieldProblem {
-	var found problems
-	found.add("url", checkURL(c.URL))
-	found.add("body", checkOne(c.Body, bodyRaw, bodyZip, bodyMultipart, bodyJSON))
-	found.add("field", c.checkField())
-	found.add("metadata", c.checkMetadata())
-	found.add("answer", checkOne(c.Answer, answerAuto, answerMultipart, answerBase64))
+	var found gantry.FieldProblems
+	found.Add("url", gantry.CheckWebURL(c.URL))
+	found.Add("body", checkOne(c.Body, bodyRaw, bodyZip, bodyMultipart, bodyJSON))
+	found.Add("field", c.checkField())
+	found.Add("metadata", c.checkMetadata())
+	found.Add("answer", checkOne(c.Answer, answerAuto, answerMultipart, answerBase64))
 	if !gantry.IsFieldValue(c.Accept) {
-		found.add("accept", "holds a control character")
+		found.Add("accept", "holds a control character")
 	}
-	found.add("key_header", c.checkKeyHeader())
+	found.Add("key_header", c.checkKeyHeader())
 	for _, p := range c.Async.Check() {
-		found.add(strings.TrimSuffix("async."+p.Key, "."), p.Text)
+		found.Add(strings.TrimSuffix("async."+p.Key, "."), p.Text)
 	}
-	found.add("async.callback_header", c.checkCallbackHeader())
+	found.Add("async.callback_header", c.checkCallbackHeader())
 	return append(found, checkHeaders(c.Headers)...)
-}
-
-// problems gathers mistakes.
-type problems []gantry.FieldProblem
-
-// add notes a mistake; "" is none.
-func (p *problems) add(key, text string) {
-	if text != "" {
-		*p = append(*p, gantry.FieldProblem{Key: key, Text: text})
-	}
 }
 
 // checkOne says that a value is none of the names; an empty one stands for the first.
@@ -174,32 +150,9 @@ func (c ProcessorConfig) checkKeyHeader() string {
 	return ""
 }
 
-// checkURL says what is wrong with a URL, without quoting it: it may hold a password.
-func checkURL(s string) string {
-	u, err := url.Parse(s)
-	switch {
-	case err != nil:
-		return "is no URL"
-	case u.Scheme != "http" && u.Scheme != "https":
-		return "is not an absolute http or https URL"
-	case u.Hostname() == "" || u.Opaque != "":
-		return "names no host"
-	case u.User != nil:
-		return "holds a user or password; name a credential with auth instead"
-	case strings.Contains(s, "#"):
-		return "holds a fragment"
-	}
-	if _, port, ok := strings.Cut(strings.TrimPrefix(u.Host, "["+u.Hostname()+"]"), ":"); ok {
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-			return "has no port from 1 to 65535"
-		}
-	}
-	return ""
-}
-
 // checkHeaders lists what is wrong with static headers.
 func checkHeaders(headers map[string]string) []gantry.FieldProblem {
-	var found problems
+	var found gantry.FieldProblems
 	seen := map[string]bool{}
 	for _, name := range slices.Sorted(maps.Keys(headers)) {
 		text := checkHeader(name, headers[name])
@@ -208,7 +161,7 @@ func checkHeaders(headers map[string]string) []gantry.FieldProblem {
 		} else {
 			seen[key] = true
 		}
-		found.add("headers", text)
+		found.Add("headers", text)
 	}
 	return found
 }

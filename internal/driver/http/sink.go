@@ -34,16 +34,16 @@ const (
 const pathHeader = "X-Gantry-Path"
 
 // Target is the URL's origin, as a processor's.
-func (c SinkConfig) Target() gantry.Target { return target(c.URL) }
+func (c SinkConfig) Target() gantry.Target { return gantry.WebTarget(c.URL) }
 
 // Check lists what is wrong with the config.
 func (c SinkConfig) Check() []gantry.FieldProblem {
-	var found problems
-	found.add("url", checkURL(c.URL))
-	found.add("method", checkOne(c.Method, methodPut, methodPost))
+	var found gantry.FieldProblems
+	found.Add("url", gantry.CheckWebURL(c.URL))
+	found.Add("method", checkOne(c.Method, methodPut, methodPost))
 	for name := range c.Headers {
 		if key := http.CanonicalHeaderKey(name); key == pathHeader || key == "If-None-Match" {
-			found.add("headers", key+": is set by gantry")
+			found.Add("headers", key+": is set by gantry")
 		}
 	}
 	return append(found, checkHeaders(c.Headers)...)

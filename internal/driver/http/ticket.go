@@ -39,7 +39,7 @@ func (p *processor) refer(ref string) (string, error) {
 		return "", badTicket()
 	}
 	u = p.url.ResolveReference(u)
-	if u.Opaque != "" || target(u.String()) != target(p.url.String()) {
+	if u.Opaque != "" || gantry.WebTarget(u.String()) != gantry.WebTarget(p.url.String()) {
 		return "", gantry.Errorf(gantry.BadResponse, CodeUndeclared, "read answer: it points to another target than the processor's")
 	}
 	if id := u.RequestURI(); len(id) <= maxTicket && strings.HasPrefix(id, "/") {
