@@ -170,23 +170,7 @@ func (c *collected) join(ctx context.Context, x gantry.Gathering) (gantry.Gather
 
 // run writes batches until ctx ends.
 func (c *collected) run(ctx context.Context) {
-	for {
-		var batch []*joining
-		select {
-		case j := <-c.queue:
-			batch = append(batch, j)
-		case <-ctx.Done():
-			return
-		}
-	more:
-		for len(batch) < 500 {
-			select {
-			case j := <-c.queue:
-				batch = append(batch, j)
-			default:
-				break more
-			}
-		}
+	for batch := together(ctx, c.queue); batch != nil; batch = together(ctx, c.queue) {
 		c.flush(context.WithoutCancel(ctx), batch)
 	}
 }

@@ -6,9 +6,6 @@ import (
 	"io"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
-	dicomdriver "github.com/gantry-imaging/gantry/internal/driver/dicom"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/gate"
 	"github.com/gantry-imaging/gantry/internal/postgres"
@@ -128,29 +125,6 @@ func (b inbox) Visited(v gantry.Visit) {
 	if v.Step != gantry.VisitBegan {
 		b.a.control.Count(gantry.Control{ControlKey: b.key, To: v.At, Took: v.Took, RespSize: v.Size, Kind: v.Kind, Code: v.Code})
 	}
-}
-
-// reachable does something while peers can call, if there is anybody whom they call. Where others work on the same database, one of
-// these may be called at the same address: what comes there is found all the same.
-func (a *App) reachable(ctx context.Context, in *intake, do func(context.Context) error) error {
-	if a.port.Empty() {
-		return do(ctx)
-	}
-	a.desk.begin(ctx, in)
-	defer a.desk.end(in)
-	g, gctx := errgroup.WithContext(ctx)
-	ctx, stop := context.WithCancel(gctx)
-	defer stop()
-	g.Go(func() error {
-		err := a.port.Serve(ctx)
-		if gantry.CodeOf(err) == dicomdriver.CodeListen && a.plans.keep {
-			a.Log.Warn("peers do not reach this process", "err", err)
-			return nil
-		}
-		return err
-	})
-	g.Go(func() error { defer stop(); return do(ctx) })
-	return g.Wait()
 }
 
 // sweepInbox removes what nobody will ask for any more; its bytes are garbage then.

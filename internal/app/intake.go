@@ -215,23 +215,7 @@ func (in *intake) admit(ctx context.Context, a *admission) error {
 
 // run writes admissions in batches until ctx ends.
 func (in *intake) run(ctx context.Context) {
-	for {
-		var batch []*admission
-		select {
-		case a := <-in.queue:
-			batch = append(batch, a)
-		case <-ctx.Done():
-			return
-		}
-	more:
-		for len(batch) < 500 {
-			select {
-			case a := <-in.queue:
-				batch = append(batch, a)
-			default:
-				break more
-			}
-		}
+	for batch := together(ctx, in.queue); batch != nil; batch = together(ctx, in.queue) {
 		in.flush(context.WithoutCancel(ctx), batch)
 	}
 }

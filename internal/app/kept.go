@@ -72,23 +72,7 @@ func fresh(ctx context.Context, ahead gantry.Ahead) bool {
 // run asks until ctx ends.
 func (k *keepings) run(ctx context.Context) {
 	defer close(k.ended)
-	for {
-		var batch []*lookUp
-		select {
-		case l := <-k.queue:
-			batch = append(batch, l)
-		case <-ctx.Done():
-			return
-		}
-	more:
-		for len(batch) < 500 {
-			select {
-			case l := <-k.queue:
-				batch = append(batch, l)
-			default:
-				break more
-			}
-		}
+	for batch := together(ctx, k.queue); batch != nil; batch = together(ctx, k.queue) {
 		k.ask(ctx, batch)
 	}
 }

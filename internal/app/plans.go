@@ -302,3 +302,11 @@ type signed struct {
 
 // Transport signs every request.
 func (s signed) Transport() http.RoundTripper { return s.transport }
+
+// unitsOf is how many calls a target takes at once, as its config says; -1: as many as there are.
+func unitsOf(config any) int {
+	if b, ok := config.(gantry.Bounded); ok {
+		return b.AtOnce()
+	}
+	return -1
+}

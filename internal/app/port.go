@@ -233,6 +233,29 @@ func (a *App) answering(ctx context.Context, work func(context.Context) error) e
 	return g.Wait()
 }
 
+// reachable does something while peers can call, if there is anybody whom they call. Where others work on the same database, one of
+// these may be called at the same address: what comes there is found all the same.
+func (a *App) reachable(ctx context.Context, in *intake, do func(context.Context) error) error {
+	if a.port.Empty() {
+		return do(ctx)
+	}
+	a.desk.begin(ctx, in)
+	defer a.desk.end(in)
+	g, gctx := errgroup.WithContext(ctx)
+	ctx, stop := context.WithCancel(gctx)
+	defer stop()
+	g.Go(func() error {
+		err := a.port.Serve(ctx)
+		if gantry.CodeOf(err) == dicomdriver.CodeListen && a.plans.keep {
+			a.Log.Warn("peers do not reach this process", "err", err)
+			return nil
+		}
+		return err
+	})
+	g.Go(func() error { defer stop(); return do(ctx) })
+	return g.Wait()
+}
+
 // blobs gives where bytes that come are staged.
 func (d *desk) blobs() (gantry.Blobs, error) {
 	d.mu.Lock()

@@ -75,6 +75,7 @@ func (a *App) RunOnce(ctx context.Context, o RunOptions) ([]Outcome, error) {
 		return nil, err
 	}
 	a.openPort()
+	defer a.pace()()
 	plan, err := a.plans.Declare(ctx, atOnce(o.Pipeline))
 	if err != nil {
 		return nil, err

@@ -332,3 +332,14 @@ func (t *telling) stateTime() {
 		t.say(api.Cause{Code: WhyStateTimeOver, Until: t.Until}, "Its time for %s was up at %s: it fails as soon as a process looks at it.", t.State, t.at(*t.Until))
 	}
 }
+
+// confirms says which sinks are to say whether they keep what they got.
+func (t *telling) confirms() {
+	for _, c := range t.Confirms {
+		name := fmt.Sprintf("its sink %d", c.Sink+1)
+		if t.p != nil && int(c.Sink) < len(t.p.Sinks) {
+			name = "sink " + t.p.Sinks[c.Sink].Name
+		}
+		t.say(api.Cause{Code: WhyConfirm, Until: t.Due}, "It waits for %s to say whether it keeps the %s that it got: it was asked at %s.", name, plural(int(c.Count), "file"), t.at(c.At))
+	}
+}
