@@ -64,7 +64,7 @@ func (c *asker) look(ctx context.Context, under *sync.WaitGroup) time.Duration {
 		if rest == 0 {
 			return closeIdle // the end of a question is told of
 		}
-		q, ok, err := c.app.Store.ClaimQuestion(ctx, gantry.DefaultExpect+askSpare, busy)
+		q, ok, err := c.claim(ctx, busy)
 		if err == nil && !ok {
 			return c.next(ctx, busy, rest)
 		}
@@ -76,6 +76,18 @@ func (c *asker) look(ctx context.Context, under *sync.WaitGroup) time.Duration {
 		}
 	}
 	return closeIdle
+}
+
+// claim takes a question. A process that stops meanwhile has to know which one, to give it back.
+func (c *asker) claim(ctx context.Context, busy []int32) (gantry.Question, bool, error) {
+	ctx, end := lasting(ctx)
+	defer end()
+	return c.app.Store.ClaimQuestion(ctx, gantry.DefaultExpect+askSpare, busy)
+}
+
+// lasting is for what is to end also while the process stops.
+func lasting(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), askSpare)
 }
 
 func (c *asker) next(ctx context.Context, busy []int32, rest time.Duration) time.Duration {
@@ -128,10 +140,12 @@ func (c *asker) open(ctx context.Context, q gantry.Question) (x question, ok boo
 		x.key, x.rules = gantry.ControlKey{Boundary: gantry.AtArchive, Pipeline: q.Version}, *plan.Collect
 		x.archive, x.key.Limiter, err = plan.Archive(ctx)
 	}
+	if ctx.Err() != nil {
+		c.later(ctx, q, 0)
+		return x, false
+	}
 	if err != nil {
-		if ctx.Err() == nil {
-			c.app.Log.Warn("open archive", "pipeline", q.Pipeline, "code", string(gantry.CodeOf(err)), "err", err)
-		}
+		c.app.Log.Warn("open archive", "pipeline", q.Pipeline, "code", string(gantry.CodeOf(err)), "err", err)
 		c.later(ctx, q, askMost)
 		return x, false
 	}
@@ -186,7 +200,7 @@ func (c *asker) pause(q gantry.Question) time.Duration {
 
 // later puts a question off, also while the process stops.
 func (c *asker) later(ctx context.Context, q gantry.Question, again time.Duration) {
-	ctx, end := context.WithTimeout(context.WithoutCancel(ctx), askSpare)
+	ctx, end := lasting(ctx)
 	defer end()
 	if err := c.app.Store.Unanswered(ctx, q, again); err != nil {
 		c.app.Log.Warn("archives", "err", err) // its lease ends
@@ -201,7 +215,7 @@ func (c *asker) put(ctx context.Context, x question) {
 		c.later(ctx, x.Question, t+askSpare)
 	}
 	n, known, err := c.ask(ctx, x)
-	stopped := ctx.Err() != nil
+	stopped := err != nil && ctx.Err() != nil
 	c.left(x, err != nil && !stopped && gantry.CodeOf(err) != gantry.CodeBadUID, gantry.RetryAfterOf(err))
 	c.due(0) // others may wait for the place
 	outcome := "counted"
@@ -220,6 +234,8 @@ func (c *asker) put(ctx context.Context, x question) {
 		c.later(ctx, x.Question, c.pause(x.Question))
 		return
 	}
+	ctx, end := lasting(ctx)
+	defer end()
 	got, ok, err := c.app.Store.Answered(ctx, x.Question, n, x.rules, c.pause(x.Question))
 	if err != nil {
 		c.app.Log.Warn("archives", "err", err)
