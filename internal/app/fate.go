@@ -13,6 +13,7 @@ type fate struct {
 	gatherings []gantry.Gathering
 	list       []gantry.Admission
 	lanes      []int32
+	receipt    *gantry.Receipt // of the call that brought it: written with the first of them
 }
 
 // untold is the status of an arrival that nothing came of anew.
@@ -56,6 +57,9 @@ func (in *intake) fateOf(ctx context.Context, ways []way, f *feed, o offer, a *g
 		}
 		x.list, x.lanes = append(x.list, in.become(w, f, o, *a, run)), append(x.lanes, w.lane)
 	}
+	if o.came != nil {
+		x.receipt = o.came.receipt
+	}
 	return x, nil
 }
 
@@ -82,6 +86,7 @@ func (in *intake) write(ctx context.Context, f *feed, x fate) (gantry.ArrivalSta
 		if left--; left > 0 {
 			g.Arrival.Sequencer = ""
 		}
+		g.Receipt, x.receipt = x.receipt, nil
 		got, err := in.collected.join(ctx, g)
 		if err != nil {
 			return status, err
@@ -100,7 +105,7 @@ func (in *intake) write(ctx context.Context, f *feed, x fate) (gantry.ArrivalSta
 	if len(x.gatherings) > 0 {
 		fail.Point("between_ways")
 	}
-	a := &admission{list: x.list}
+	a := &admission{list: x.list, of: x.receipt}
 	if err := in.admit(ctx, a); err != nil {
 		return status, err
 	}

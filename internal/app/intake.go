@@ -48,6 +48,7 @@ type intake struct {
 	blobs gantry.Blobs
 	made  *engine.Engine // of the same session
 	wake  func(lanes ...int32)
+	as    gantry.WorkerID // the process, as its receipts name it
 	queue chan *admission
 
 	collected *collected
@@ -62,6 +63,7 @@ type admission struct {
 	list []gantry.Admission
 	away *gantry.Arrival // nil where list is not empty
 	made int             // tasks that are new
+	of   *gantry.Receipt // of the call that brought it; nil: there was none, or it is on record
 	done chan error
 }
 
@@ -224,7 +226,9 @@ func (in *intake) flush(ctx context.Context, batch []*admission) {
 	// One statement cannot make the same task twice.
 	rows := make([]gantry.Admission, 0, len(batch))
 	seen := map[string]bool{}
-	for _, a := range batch {
+	receipts := make([]*gantry.Receipt, len(batch))
+	for i, a := range batch {
+		receipts[i] = a.of
 		for _, x := range a.list {
 			if !seen[x.PublicID] {
 				seen[x.PublicID] = true
@@ -236,7 +240,7 @@ func (in *intake) flush(ctx context.Context, batch []*admission) {
 	err := in.flushAway(ctx, batch)
 	var made map[string]bool
 	if err == nil && len(rows) > 0 {
-		made, err = in.app.Store.Admit(ctx, rows)
+		made, err = in.app.Store.Admit(ctx, rows, receipts...)
 	}
 	fail.Point("after_arrival")
 	if err != nil && len(batch) > 1 {

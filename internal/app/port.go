@@ -16,12 +16,11 @@ import (
 // came is an object that came with its bytes.
 type came struct {
 	gantry.Inbound
-	known    bool       // these bytes were on record
-	recorded chan error // how the commit of its record ended; nil: none was begun
+	known   bool            // these bytes were on record
+	receipt *gantry.Receipt // to be written with what is made of it; nil: nothing is yet
 }
 
-// settle makes the bytes durable, unless they are kept already, and begins to put on record that they came: by then nothing
-// is left that could keep them from being taken but the database itself, and the arrival is committed beside it.
+// settle makes the bytes durable, unless they are kept already, and begins the record that they came.
 func (c *came) settle(ctx context.Context, in *intake, f *feed, a *gantry.Arrival) error {
 	var kept postgres.Kept
 	var err error
@@ -44,12 +43,11 @@ func (c *came) settle(ctx context.Context, in *intake, f *feed, a *gantry.Arriva
 		}
 	}
 	fail.Point("after_received")
-	c.recorded = make(chan error, 1)
 	intent := gantry.Intent{Boundary: gantry.AtSource, Op: gantry.OpGet, Limiter: f.limiter, Arrival: arrival, Pipeline: f.plan.ID,
 		Part: gantry.PartKey{Processor: f.index}, Try: 1}
 	out := gantry.Outcome{Took: c.Took, RespSize: c.Size, RespSHA: c.SHA}
-	go func() { c.recorded <- in.gate.Came(ctx, intent, out) }()
-	return nil
+	c.receipt, err = in.gate.Receipt(in.as, intent, out)
+	return err
 }
 
 // receiving takes what a feed's source receives.
@@ -90,16 +88,14 @@ func (r *receiving) Received(ctx context.Context, x gantry.Inbound) (known bool,
 	c := &came{Inbound: x}
 	o := offer{Object: gantry.Object{Ref: x.Ref, Name: x.Name, Version: x.Version, Size: x.Staged.Size(), At: x.Began}, limit: maxOriginal, came: c}
 	got, err := in.take(ctx, r.feed, o, "")
-	if c.recorded != nil {
-		if rerr := <-c.recorded; err == nil {
-			err = rerr
-		}
-	}
 	switch {
 	case err != nil:
 		return false, err
 	case got.away != "":
 		return false, gantry.Errorf(gantry.Illegal, got.away, "take object: no pipeline takes it")
+	}
+	if c.receipt != nil { // nil: what a pipeline takes for a marker
+		in.gate.Written(ctx, c.receipt)
 	}
 	if got.new {
 		r.feed.ledger.took(string(gantry.ChannelStore), o.Object, time.Now())

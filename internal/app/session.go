@@ -45,6 +45,7 @@ func (a *App) work(ctx context.Context, opts scheduler.Options, beside life) err
 		g := gate.New(s, a.ids, time.Now)
 		g.Ended = a.ended
 		in := newIntake(a, g, blobs, s.Wake)
+		in.as = s.Worker
 		ends := newCloser(a, s.Wake)
 		counts := newAsker(a, ends.due)
 		in.collected, in.keepings = newCollected(a, ends.due, counts.due), newKeepings(a)

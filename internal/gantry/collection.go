@@ -64,8 +64,9 @@ type Gathering struct {
 	Priority int16
 	Within   time.Duration // how long the task may stay queued
 	Rules    Collect
-	Study    string // the Study Instance UID that Rules.Expect is asked about; empty: it is not
-	Instance int64  // stands for its SOP instance, which may come more than once; 0: it is one of its own
+	Study    string   // the Study Instance UID that Rules.Expect is asked about; empty: it is not
+	Receipt  *Receipt // of the call that brought it; nil: there was none
+	Instance int64    // stands for its SOP instance, which may come more than once; 0: it is one of its own
 }
 
 // Gathered says what became of a Gathering.

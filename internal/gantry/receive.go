@@ -50,6 +50,14 @@ type Inbound struct {
 	SHA   Digest        // of these
 }
 
+// Receipt is the record of a call that a peer made of us, whose intent and outcome have one id: it is written with what is made of what the
+// call brought.
+type Receipt struct {
+	Worker  WorkerID
+	Intent  Intent
+	Outcome Outcome
+}
+
 // Visit is a step in a peer's stay.
 type Visit struct {
 	Step VisitStep

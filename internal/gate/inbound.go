@@ -7,21 +7,22 @@ import (
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
-// Came puts a call on record that a peer made of us, once all of it came: its intent and its outcome are one commit. Nothing
-// that it brought may be acknowledged before. out says what came and how long that took.
-func (g *Gate) Came(ctx context.Context, in gantry.Intent, out gantry.Outcome) error {
+// Receipt begins the record of a call that a peer made of us, once all of it came: out says what, and how long that took. Whoever makes
+// durable what it brought writes the receipt in the same commit, and then tells Written.
+func (g *Gate) Receipt(w gantry.WorkerID, in gantry.Intent, out gantry.Outcome) (*gantry.Receipt, error) {
+	if !g.session.Alive() {
+		return nil, gantry.ErrFenced
+	}
 	in.ID = g.ids.New()
 	out.ID, out.Task, out.Limiter = in.ID, in.Task, in.Limiter
-	if !g.session.Alive() {
-		return gantry.ErrFenced
-	}
-	if err := g.session.Commit(ctx, &gantry.Write{Lease: in.Lease, Intent: &in, Outcome: &out}); err != nil {
-		return notRecorded(ctx, err)
-	}
+	return &gantry.Receipt{Worker: w, Intent: in, Outcome: out}, nil
+}
+
+// Written is told of a receipt that is on record.
+func (g *Gate) Written(ctx context.Context, r *gantry.Receipt) {
 	if g.Ended != nil {
-		g.Ended(ctx, in, out)
+		g.Ended(ctx, r.Intent, r.Outcome)
 	}
-	return nil
 }
 
 // Count counts what peers asked for and was no call: a stay of one that is over, or, with a code, one that was turned away or

@@ -9,54 +9,40 @@ import (
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
-// keepsake is a session that keeps what is committed.
-type keepsake struct {
+// wake is a session that may be dead.
+type wake struct {
 	booth
-	writes []*gantry.Write
-	fault  error
-	dead   bool
+	dead bool
 }
 
-func (d *keepsake) Commit(_ context.Context, w *gantry.Write) error {
-	d.writes = append(d.writes, w)
-	return d.fault
-}
+func (d *wake) Alive() bool { return !d.dead }
 
-func (d *keepsake) Alive() bool { return !d.dead }
-
-// What came is one commit, of intent and outcome under one id; what is not on record is not told of.
-func TestCame(t *testing.T) {
+// The intent and the outcome of what came have one id, and it is told of once it is written. A process without a lease begins no record.
+func TestReceipt(t *testing.T) {
 	t.Parallel()
 	in := gantry.Intent{Boundary: gantry.AtSource, Op: gantry.OpGet, Limiter: 7, Arrival: 9, Pipeline: 3, Try: 1}
 	out := gantry.Outcome{RespSize: 12, RespSHA: gantry.Digest{1}, Took: time.Second}
-	for name, c := range map[string]struct {
-		session *keepsake
-		want    error
-		n       int
-	}{
-		"taken":       {&keepsake{}, nil, 1},
-		"no lease":    {&keepsake{dead: true}, gantry.ErrFenced, 0},
-		"no database": {&keepsake{fault: errors.New("away")}, gantry.ErrNotRecorded, 1},
-		"fenced":      {&keepsake{fault: gantry.ErrFenced}, gantry.ErrFenced, 1},
-	} {
-		g := New(c.session, gantry.NewIDs(time.Now, neverEnding{}), time.Now)
-		told := 0
+	told := 0
+	open := func(dead bool) *Gate {
+		g := New(&wake{dead: dead}, gantry.NewIDs(time.Now, neverEnding{}), time.Now)
 		g.Ended = func(_ context.Context, i gantry.Intent, o gantry.Outcome) {
 			if told++; i.ID != o.ID || i.Arrival != 9 {
-				t.Errorf("%s: %+v and %+v", name, i, o)
+				t.Errorf("%+v and %+v", i, o)
 			}
 		}
-		if err := g.Came(t.Context(), in, out); !errors.Is(err, c.want) {
-			t.Errorf("%s: %v", name, err)
-		}
-		if len(c.session.writes) != c.n || (told == 1) != (c.want == nil) {
-			t.Errorf("%s: %d commits, told %d times", name, len(c.session.writes), told)
-		}
-		for _, w := range c.session.writes {
-			if w.Intent == nil || w.Outcome == nil || w.Intent.ID != w.Outcome.ID || w.Intent.ID == (gantry.UUID{}) || w.Outcome.Limiter != 7 || w.Outcome.RespSize != 12 {
-				t.Errorf("%s: %+v, %+v", name, w.Intent, w.Outcome)
-			}
-		}
+		return g
+	}
+	if _, err := open(true).Receipt(5, in, out); !errors.Is(err, gantry.ErrFenced) {
+		t.Errorf("no lease: %v", err)
+	}
+	g := open(false)
+	r, err := g.Receipt(5, in, out)
+	if err != nil || told != 0 || r.Worker != 5 || r.Intent.ID == (gantry.UUID{}) || r.Intent.ID != r.Outcome.ID || r.Outcome.Limiter != 7 || r.Outcome.RespSize != 12 {
+		t.Errorf("%+v, %v, told %d times", r, err, told)
+	}
+	g.Written(t.Context(), r)
+	if told != 1 {
+		t.Errorf("told %d times", told)
 	}
 }
 

@@ -9,12 +9,16 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
 // CodeBadRow is the reason of what the database refuses whenever it is written (SQLSTATE classes 22, 23 and 54).
 const CodeBadRow gantry.Code = "bad_row"
+
+// sameObject is the constraint that holds a version of an object to one row.
+const sameObject = "arrival_source_ref_mac_version_key"
 
 // Gather makes arrivals durable as members of the open collections of their groups, all or none, and says what became
 // of each. Where a group has no collection, or only one that is closed, one is opened, or what came is late, as the
@@ -42,40 +46,72 @@ func (s *Store) Gather(ctx context.Context, list []gantry.Gathering) ([]gantry.G
 // own text may hold values.
 func refused(verb string, err error) error {
 	pe, ok := errors.AsType[*pgconn.PgError](err)
+	if ok && pe.ConstraintName == sameObject {
+		return gantry.Errorf(gantry.Transient, "", "%s: an object came another way at this moment", verb)
+	}
 	if ok && len(pe.Code) == 5 && slices.Contains([]string{"22", "23", "54"}, pe.Code[:2]) {
 		return gantry.Errorf(gantry.Illegal, CodeBadRow, "%s: the database refuses a row, %s", verb, pe.Code)
 	}
 	return fmt.Errorf("%s: %w", verb, err)
 }
 
-// gatherRound is Gather for arrivals of different objects. Those that are on record get their ids in list.
+// gatherRound is Gather for arrivals of different objects. Those that are on record get their ids in list. It takes two round trips,
+// three where a collection is opened.
 func (s *Store) gatherRound(ctx context.Context, list []gantry.Gathering) (out []gantry.Gathered, err error) {
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		heads, err := lockHeads(ctx, tx, list)
+	err = s.inBatches(ctx, func(c *pgxpool.Conn, first *pgx.Batch) (*pgx.Batch, error) {
+		heads, seen, err := look(ctx, c, first, list)
 		if err != nil {
-			return err
-		}
-		seen, err := sights(ctx, tx, list, heads)
-		if err != nil {
-			return err
+			return nil, err
 		}
 		for i, x := range seen {
 			if x.arrival != 0 {
 				list[i].Arrival.ID = x.arrival
 			}
+			if r := list[i].Receipt; r != nil {
+				r.Intent.Arrival = list[i].Arrival.ID
+			}
 		}
 		groups := gather(list, heads, seen)
-		if err := openRevisions(ctx, tx, list, groups); err != nil {
-			return err
+		if err := openRevisions(ctx, c, list, groups); err != nil {
+			return nil, err
 		}
 		out = told(list, groups, seen)
-		return write(ctx, tx, list, groups, seen, out)
+		return write(list, groups, seen, out), nil
 	})
 	return out, err
 }
 
-// lockHeads waits for the other accepts of the same sources, and gives the last revision of each group, locked.
-func lockHeads(ctx context.Context, tx pgx.Tx, list []gantry.Gathering) (map[groupKey]head, error) {
+// inBatches runs do in a transaction that takes no round trip of its own: it begins with the batch that do is given to add to and to send,
+// and ends with the one that do gives back.
+func (s *Store) inBatches(ctx context.Context, do func(*pgxpool.Conn, *pgx.Batch) (*pgx.Batch, error)) error {
+	c, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Release() // which closes a connection whose transaction is open
+	first := &pgx.Batch{}
+	first.Queue("begin")
+	last, err := do(c, first)
+	if err == nil {
+		last.Queue("commit")
+		err = c.SendBatch(ctx, last).Close()
+	}
+	if err != nil && !c.Conn().IsClosed() && c.Conn().PgConn().TxStatus() != 'I' {
+		_, _ = c.Exec(ctx, "rollback")
+	}
+	return err
+}
+
+// look waits for the other accepts of the same sources, and gives the last revision of each group, locked, and what is on record of the objects.
+func look(ctx context.Context, c *pgxpool.Conn, b *pgx.Batch, list []gantry.Gathering) (map[groupKey]head, []sight, error) {
+	heads := map[groupKey]head{}
+	queueHeads(b, list, heads)
+	seen := make([]sight, len(list))
+	queueSights(b, list, seen)
+	return heads, seen, c.SendBatch(ctx, b).Close()
+}
+
+func queueHeads(b *pgx.Batch, list []gantry.Gathering, heads map[groupKey]head) {
 	var sources, pipelines []string
 	var macs [][]byte
 	known := map[groupKey]bool{}
@@ -88,8 +124,6 @@ func lockHeads(ctx context.Context, tx pgx.Tx, list []gantry.Gathering) (map[gro
 		}
 	}
 	slices.Sort(sources)
-	heads := map[groupKey]head{}
-	b := &pgx.Batch{}
 	b.Queue(gatherLockSQL, slices.Compact(sources))
 	b.Queue(headsSQL, pipelines, macs).Query(func(rows pgx.Rows) error {
 		var key groupKey
@@ -102,45 +136,38 @@ func lockHeads(ctx context.Context, tx pgx.Tx, list []gantry.Gathering) (map[gro
 		})
 		return err
 	})
-	return heads, tx.SendBatch(ctx, b).Close()
 }
 
-// sights looks for arrivals of the same objects.
-func sights(ctx context.Context, tx pgx.Tx, list []gantry.Gathering, heads map[groupKey]head) ([]sight, error) {
+// queueSights looks for arrivals of the same objects.
+func queueSights(b *pgx.Batch, list []gantry.Gathering, seen []sight) {
 	var sources, versions, sequencers, pipelines []string
-	var macs [][]byte
-	var of, ids []int64
-	var marked []*bool // null: no marker
+	var macs, groups [][]byte
+	var ids []int64
+	var markers []bool
 	for i := range list {
-		a, h := &list[i].Arrival, heads[groupKey{list[i].Pipeline, list[i].Group}]
+		a := &list[i].Arrival
 		sources, macs, versions, pipelines = append(sources, a.Source), append(macs, a.RefMAC[:]), append(versions, a.Version), append(pipelines, list[i].Pipeline)
-		sequencers = append(sequencers, a.Sequencer)
-		of, ids, marked = append(of, h.id), append(ids, a.ID), append(marked, nil)
-		if list[i].Marker {
-			marked[i] = &h.marked
-		}
+		sequencers, groups = append(sequencers, a.Sequencer), append(groups, list[i].Group[:])
+		ids, markers = append(ids, a.ID), append(markers, list[i].Marker)
 	}
-	rows, err := tx.Query(ctx, seenSQL, sources, macs, versions, of, ids, pipelines, marked, openStatuses, sequencers)
-	if err != nil {
-		return nil, err
-	}
-	seen := make([]sight, len(list))
-	var i, id int64
-	var same, known, member bool
-	_, err = pgx.ForEachRow(rows, []any{&i, &id, &same, &known, &member}, func() error {
-		if same {
-			seen[i-1].arrival, seen[i-1].known = id, known
-		}
-		if member {
-			seen[i-1].members = append(seen[i-1].members, id)
-		}
-		return nil
+	b.Queue(seenSQL, sources, macs, versions, groups, ids, pipelines, markers, openStatuses, sequencers).Query(func(rows pgx.Rows) error {
+		var i, id int64
+		var same, known, member bool
+		_, err := pgx.ForEachRow(rows, []any{&i, &id, &same, &known, &member}, func() error {
+			if same {
+				seen[i-1].arrival, seen[i-1].known = id, known
+			}
+			if member {
+				seen[i-1].members = append(seen[i-1].members, id)
+			}
+			return nil
+		})
+		return err
 	})
-	return seen, err
 }
 
 // openRevisions makes the collections that are missing.
-func openRevisions(ctx context.Context, tx pgx.Tx, list []gantry.Gathering, groups []*gathering) error {
+func openRevisions(ctx context.Context, c *pgxpool.Conn, list []gantry.Gathering, groups []*gathering) error {
 	var pipelines, sources, names []string
 	var macs [][]byte
 	var revisions []int32
@@ -160,7 +187,7 @@ func openRevisions(ctx context.Context, tx pgx.Tx, list []gantry.Gathering, grou
 	if len(fresh) == 0 {
 		return nil
 	}
-	rows, err := tx.Query(ctx, openSQL, pipelines, macs, revisions, sources, names, studies, apart)
+	rows, err := c.Query(ctx, openSQL, pipelines, macs, revisions, sources, names, studies, apart)
 	if err != nil {
 		return err
 	}
@@ -183,9 +210,6 @@ func studyOf(x *gantry.Gathering) string {
 	return x.Study
 }
 
-// waits is how long it is until a collection is due, and until its archive is asked; below 0: it is not.
-type waits struct{ due, ask time.Duration }
-
 // told says what becomes of each arrival, but for when its collection is due.
 func told(list []gantry.Gathering, groups []*gathering, seen []sight) []gantry.Gathered {
 	out := make([]gantry.Gathered, len(list))
@@ -203,23 +227,24 @@ func told(list []gantry.Gathering, groups []*gathering, seen []sight) []gantry.G
 	return out
 }
 
-// write puts down what was decided, and fills in when collections are due.
-func write(ctx context.Context, tx pgx.Tx, list []gantry.Gathering, groups []*gathering, seen []sight, out []gantry.Gathered) error {
+// write puts down what was decided, and fills in when collections are due once it is sent.
+func write(list []gantry.Gathering, groups []*gathering, seen []sight, out []gantry.Gathered) *pgx.Batch {
 	b := &pgx.Batch{}
-	fresh := queueArrivals(b, list, seen, out)
+	queueArrivals(b, list, seen, out)
 	queueMembers(b, list, groups)
-	left := map[int64]waits{}
-	queuePush(b, list, groups, left)
-	if err := tx.SendBatch(ctx, b).Close(); err != nil {
-		return err
+	receipts := make([]*gantry.Receipt, len(list))
+	for i := range list {
+		receipts[i] = list[i].Receipt
 	}
-	if n := fresh.made; n != fresh.want {
-		return gantry.Errorf(gantry.Transient, "", "%d of %d arrivals came another way at this moment", fresh.want-n, fresh.want)
-	}
+	queueReceipts(b, receipts)
+	of := map[int64][]int{}
 	for i := range out {
-		if x, ok := left[out[i].Collection]; ok {
-			out[i].Due, out[i].Ask = x.due, x.ask
-		}
+		of[out[i].Collection] = append(of[out[i].Collection], i)
 	}
-	return nil
+	queuePush(b, list, groups, func(collection int64, due, ask time.Duration) {
+		for _, i := range of[collection] {
+			out[i].Due, out[i].Ask = due, ask
+		}
+	})
+	return b
 }

@@ -5,13 +5,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
-
-// inserted counts rows that were to be made, and those that were.
-type inserted struct{ want, made int }
 
 // arrivalRows are arrivals by columns.
 type arrivalRows struct {
@@ -34,7 +30,7 @@ func (r *arrivalRows) add(a *gantry.Arrival, status gantry.ArrivalStatus, why ga
 
 // queueArrivals writes the arrivals that are new, accepts those that were not, and writes where the bytes of the others
 // were found last.
-func queueArrivals(b *pgx.Batch, list []gantry.Gathering, seen []sight, out []gantry.Gathered) *inserted {
+func queueArrivals(b *pgx.Batch, list []gantry.Gathering, seen []sight, out []gantry.Gathered) {
 	var fresh, known, revived arrivalRows
 	for i := range list {
 		var why gantry.Code
@@ -53,13 +49,9 @@ func queueArrivals(b *pgx.Batch, list []gantry.Gathering, seen []sight, out []ga
 		}
 		known.add(&list[i].Arrival, out[i].Status, why)
 	}
-	n := &inserted{want: len(fresh.ids)}
 	if r := fresh; len(r.ids) > 0 {
 		b.Queue(arriveSQL, r.ids, r.sources, r.macs, r.versions, r.names, r.sizes, r.shas, r.locations, r.sequencers, r.places, r.statuses, r.whys,
-			r.events, r.vias).Exec(func(tag pgconn.CommandTag) error {
-			n.made = int(tag.RowsAffected())
-			return nil
-		})
+			r.events, r.vias)
 	}
 	if r := known; len(r.ids) > 0 {
 		b.Queue(arriveAgainSQL, r.ids, r.sequencers, r.places, r.events, r.vias)
@@ -67,7 +59,6 @@ func queueArrivals(b *pgx.Batch, list []gantry.Gathering, seen []sight, out []ga
 	if r := revived; len(r.ids) > 0 {
 		b.Queue(reviveSQL, r.ids, r.sizes, r.shas, r.locations, r.sequencers, r.places, r.names, r.statuses, r.whys)
 	}
-	return n
 }
 
 // queueMembers writes who belongs to what.
@@ -128,8 +119,9 @@ func (r *pushRows) add(g *gathering, x *gantry.Gathering, first int16) {
 	r.steady = append(r.steady, micros(e.Steady))
 }
 
-// queuePush writes when collections are due. left is filled with how long that is, by collection, once the batch was sent.
-func queuePush(b *pgx.Batch, list []gantry.Gathering, groups []*gathering, left map[int64]waits) {
+// queuePush writes when collections are due. tell is told how long that is, and until the archive is asked, below 0 if it is not, once the
+// batch was sent.
+func queuePush(b *pgx.Batch, list []gantry.Gathering, groups []*gathering, tell func(collection int64, due, ask time.Duration)) {
 	var r pushRows
 	var marks []int64
 	for _, g := range groups {
@@ -158,7 +150,7 @@ func queuePush(b *pgx.Batch, list []gantry.Gathering, groups []*gathering, left 
 		r.asks, r.steady, r.waiting, r.quiet).Query(func(rows pgx.Rows) error {
 		var id, due, ask int64
 		_, err := pgx.ForEachRow(rows, []any{&id, &due, &ask}, func() error {
-			left[id] = waits{time.Duration(due) * time.Microsecond, time.Duration(ask) * time.Microsecond}
+			tell(id, time.Duration(due)*time.Microsecond, time.Duration(ask)*time.Microsecond)
 			return nil
 		})
 		return err

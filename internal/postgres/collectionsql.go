@@ -17,18 +17,19 @@ order by c.id for update`
 // is to be done about it any more, and whether it is a member of a collection. The row of a version may be there before
 // its pipeline has anything of it: another pipeline took it, no rule took it ($8), or it was gone; one that came by this
 // very call is what its id says. What came late, or before another state of its object, is known as the state that its
-// sequencer says: it may have been put again, and one without may not have come to all pipelines. By object: $1 source, $2 ref_mac, $3 version that comes now, $4 collection, $5 id that it
-// would have, $6 pipeline, $7 whether it is a marker that came before, $9 sequencer.
+// sequencer says: it may have been put again, and one without may not have come to all pipelines. By object: $1 source, $2 ref_mac, $3 version that comes now, $4 key_mac of its group, whose
+// last revision is locked, $5 id that it would have, $6 pipeline, $7 whether it is a marker, $9 sequencer.
 const seenSQL = `
 select r.i, a.id, a.version = r.version,
   case when a.version <> r.version or a.status = any ($8::smallint[]) then false
-    when r.marked is not null then r.marked
+    when r.marker then coalesce(h.marked, false)
     when a.status <> 0 then a.id <> r.id and coalesce(a.sequencer = r.sequencer, false)
     else exists (select from collection_member m cross join lateral (select pipeline from collection where id = m.collection offset 0) c where m.arrival = a.id and c.pipeline = r.pipeline)
       or exists (select from task t cross join lateral (select name from pipeline_version where id = t.pipeline offset 0) v where t.arrival = a.id and v.name = r.pipeline) end,
-  exists (select from collection_member m where m.collection = r.head and m.arrival = a.id)
-from unnest($1::text[], $2::bytea[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::bool[], $9::text[]) with ordinality r(source, ref_mac, version, head, id, pipeline, marked, sequencer, i)
-cross join lateral (select id, version, status, sequencer from arrival where source = r.source and ref_mac = r.ref_mac offset 0) a`
+  exists (select from collection_member m where m.collection = h.id and m.arrival = a.id)
+from unnest($1::text[], $2::bytea[], $3::text[], $4::bytea[], $5::bigint[], $6::text[], $7::bool[], $9::text[]) with ordinality r(source, ref_mac, version, key_mac, id, pipeline, marker, sequencer, i)
+cross join lateral (select id, version, status, sequencer from arrival where source = r.source and ref_mac = r.ref_mac offset 0) a
+left join lateral (select x.id, x.marked from collection x where x.pipeline = r.pipeline and x.key_mac = r.key_mac order by x.revision desc limit 1) h on true`
 
 // openSQL makes revisions, which are not due before pushSQL says when. By collection: $1 pipeline, $2 key_mac,
 // $3 revision, $4 source, $5 name, $6 study; empty: no archive is asked, $7 whether it takes what is late alone.
@@ -45,8 +46,7 @@ const arriveSQL = `
 insert into arrival(id, source, ref_mac, version, name, size, sha, location, sequencer, place, status, reason, event, via)
 select id, source, ref_mac, version, name, size, sha, location, nullif(sequencer, ''), nullif(place, ''), status, nullif(reason, ''), nullif(event, ''), nullif(via, 0)
 from unnest($1::bigint[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::bigint[], $7::bytea[], $8::text[], $9::text[], $10::text[], $11::smallint[], $12::text[],
-    $13::text[], $14::int[]) as r(id, source, ref_mac, version, name, size, sha, location, sequencer, place, status, reason, event, via)
-on conflict do nothing`
+    $13::text[], $14::int[]) as r(id, source, ref_mac, version, name, size, sha, location, sequencer, place, status, reason, event, via)`
 
 // arriveAgainSQL does what enqueue.sql does about bytes that came before. By arrival: $1 id, $2 sequencer, $3 place,
 // $4 event, $5 via.

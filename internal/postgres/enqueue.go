@@ -39,9 +39,9 @@ func (s *Store) Enqueue(ctx context.Context, list []gantry.Admission) (made int,
 	return len(tasks), err
 }
 
-// Admit makes arrivals and their tasks durable, all or none, and says which tasks are new, by their public ids.
-// The same arrival and public id may be given again; then nothing changes.
-func (s *Store) Admit(ctx context.Context, list []gantry.Admission) (made map[string]bool, err error) {
+// Admit makes arrivals and their tasks durable, all or none, and says which tasks are new, by their public ids. The receipts
+// of the calls that brought them are written with them. The same arrival and public id may be given again, and the same receipt; then nothing changes.
+func (s *Store) Admit(ctx context.Context, list []gantry.Admission, receipts ...*gantry.Receipt) (made map[string]bool, err error) {
 	var (
 		ids, sizes, within            []int64
 		sources, versions, names      []string
@@ -63,14 +63,16 @@ func (s *Store) Admit(ctx context.Context, list []gantry.Admission) (made map[st
 		vias = append(vias, a.Via)
 		runs, priorities, within = append(runs, x.Run), append(priorities, x.Priority), append(within, micros(x.Within))
 	}
-	rows, err := s.pool.Query(ctx, enqueueSQL, ids, sources, macs, versions, names, sizes, shas, locations, sequencers,
-		public, pipelines, lanes, runs, priorities, within, places, events, vias)
-	if err == nil {
-		made = map[string]bool{}
+	b := &pgx.Batch{}
+	made = map[string]bool{}
+	b.Queue(enqueueSQL, ids, sources, macs, versions, names, sizes, shas, locations, sequencers,
+		public, pipelines, lanes, runs, priorities, within, places, events, vias).Query(func(rows pgx.Rows) error {
 		var id string
-		_, err = pgx.ForEachRow(rows, []any{&id}, func() error { made[id] = true; return nil })
-	}
-	if err != nil {
+		_, err := pgx.ForEachRow(rows, []any{&id}, func() error { made[id] = true; return nil })
+		return err
+	})
+	queueReceipts(b, receipts)
+	if err := s.pool.SendBatch(ctx, b).Close(); err != nil {
 		return nil, fmt.Errorf("enqueue: %w", err)
 	}
 	return made, nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash"
 	"io"
+	"iter"
 
 	"github.com/gantry-imaging/gantry/internal/dicom"
 	"github.com/gantry-imaging/gantry/internal/gantry"
@@ -14,7 +15,8 @@ import (
 var errUnread = errors.New("the instance is read no further")
 
 // guarded is an instance on its way in: a file meta information of ours, then the data set as it comes. While it is read the
-// scanner goes along, in a goroutine of its own, so that the bytes are gone through once and each digest is taken once.
+// scanner goes along, so that the bytes are gone through once and each digest is taken once. The two are coroutines: where the scanner wants
+// more it rests until the next bytes have come, and no other processor has to be woken for each of them.
 type guarded struct {
 	head  []byte
 	data  io.Reader
@@ -23,8 +25,10 @@ type guarded struct {
 	size  int64 // of the data set so far
 	cut   error // why the data set ended before its end
 
-	to   *io.PipeWriter
-	done chan struct{}
+	feed feed
+	scan func() (struct{}, bool) // has the scanner go on; false: it is done
+	stop func()                  // ends the scan if nothing else did; must be called
+	done bool
 	info *dicom.Info
 	tags map[string]string
 	err  error // the scanner's
@@ -32,14 +36,43 @@ type guarded struct {
 
 // guard begins to scan; stop must be called.
 func guard(m dicom.FileMeta, data io.Reader, limit int64) *guarded {
-	from, to := io.Pipe()
-	g := &guarded{head: m.Append(make([]byte, 0, 512)), data: data, limit: limit, sum: sha256.New(), to: to, done: make(chan struct{})}
-	go func() {
-		defer close(g.done)
-		g.info, g.tags, g.err = dicom.ScanTags(from, -1, dicom.DefaultLimits())
-		from.CloseWithError(errUnread) // whoever writes on does not wait
-	}()
+	g := &guarded{head: m.Append(make([]byte, 0, 512)), data: data, limit: limit, sum: sha256.New()}
+	g.scan, g.stop = iter.Pull(func(rest func(struct{}) bool) {
+		g.feed.rest = rest
+		g.info, g.tags, g.err = dicom.ScanTags(&g.feed, -1, dicom.DefaultLimits())
+		g.done = true
+	})
 	return g
+}
+
+// feed is what the scanner reads: the bytes that came last, and then, after a rest, the next.
+type feed struct {
+	left []byte
+	end  error // after them; nil: there may be more
+	rest func(struct{}) bool
+}
+
+func (f *feed) Read(p []byte) (int, error) {
+	for len(f.left) == 0 {
+		if f.end != nil {
+			return 0, f.end
+		}
+		if !f.rest(struct{}{}) {
+			return 0, errUnread
+		}
+	}
+	n := copy(p, f.left)
+	f.left = f.left[n:]
+	return n, nil
+}
+
+// give has the scanner read bytes, which it does not keep.
+func (g *guarded) give(p []byte, end error) {
+	if g.done {
+		return // it refused, or is at its end
+	}
+	g.feed.left, g.feed.end = p, end
+	g.scan()
 }
 
 // Read gives the file. Over the limit it is Illegal with code too_large.
@@ -47,7 +80,7 @@ func (g *guarded) Read(p []byte) (n int, err error) {
 	if len(g.head) > 0 {
 		n = copy(p, g.head)
 		g.head = g.head[n:]
-		g.to.Write(p[:n])
+		g.give(p[:n], nil)
 		return n, nil
 	}
 	if g.cut != nil {
@@ -58,13 +91,12 @@ func (g *guarded) Read(p []byte) (n int, err error) {
 		n, err = 0, gantry.Errorf(gantry.Illegal, gantry.CodeTooLarge, "receive instance: over the limit of %d MiB", g.limit>>20)
 	}
 	if n > 0 {
-		g.to.Write(p[:n])
+		g.give(p[:n], nil)
 		g.sum.Write(p[:n])
 	}
 	switch {
 	case err == io.EOF:
-		g.to.Close()
-		<-g.done
+		g.give(nil, io.EOF)
 	case err != nil:
 		g.cut = err
 	}
@@ -73,12 +105,7 @@ func (g *guarded) Read(p []byte) (n int, err error) {
 
 // Digest gives the SHA-256 of the file once it was read to its end, which the scanner takes anyway.
 func (g *guarded) Digest() (gantry.Digest, int64, bool) {
-	select {
-	case <-g.done:
-	default:
-		return gantry.Digest{}, 0, false
-	}
-	if g.info == nil {
+	if !g.done || g.info == nil {
 		return gantry.Digest{}, 0, false
 	}
 	return g.info.SHA, g.info.Size, true
@@ -90,12 +117,6 @@ func (g *guarded) warning() gantry.Code {
 		return ""
 	}
 	return g.info.Warnings[0]
-}
-
-// stop ends the scan if nothing else did.
-func (g *guarded) stop() {
-	g.to.CloseWithError(errUnread)
-	<-g.done
 }
 
 // agrees tells whether the data set is what the command says of it. A refusal is Illegal.
