@@ -234,7 +234,7 @@ func TestReceiveWithoutDatabase(t *testing.T) {
 	s := dimsetest.NewStudy(t, 2, 64)
 	for name, x := range map[string][2]func(){
 		"arrival": {func() { f.exec(`alter table gantry.arrival rename to gone`) }, func() { f.exec(`alter table gantry.gone rename to arrival`) }},
-		"record":  {func() { f.exec(`alter table gantry.worker rename to gone`) }, func() { f.exec(`alter table gantry.gone rename to worker`) }},
+		"record":  {func() { f.exec(`alter table gantry.call_intent rename to gone`) }, func() { f.exec(`alter table gantry.gone rename to call_intent`) }},
 	} {
 		x[0]()
 		r := dimsetest.Run(t, "storescu", append([]string{"-v", "-aec", "GANTRY"}, append(strings.Split(listen, ":"), s.Files[0])...)...)
