@@ -175,7 +175,12 @@ func (s *Session) work(ctx, loops context.Context, setUp func(context.Context, *
 }
 
 // Commit makes a write durable; ErrFenced if the lease on its task is lost.
-func (s *Session) Commit(ctx context.Context, w *gantry.Write) error { return s.commits.Commit(ctx, w) }
+func (s *Session) Commit(ctx context.Context, w *gantry.Write) error {
+	if w.Intent != nil {
+		defer s.keeper.expect(w.Intent.Limiter)()
+	}
+	return s.commits.Commit(ctx, w)
+}
 
 // Acquire waits for a unit and a start of a limiter. release may be called more than once.
 func (s *Session) Acquire(ctx context.Context, limiter int32, priority int16) (release func(), err error) {
