@@ -176,6 +176,8 @@ type Want struct {
 	N    int
 	Aged int
 	Upto int16 // tasks of less urgent priorities stay where they are; 0: none do
+	// Begin lets queued tasks that wait for nothing else leave the queue in the commit of their claim.
+	Begin bool
 }
 
 // Lane is what admission counts: a pipeline and one of its sources.

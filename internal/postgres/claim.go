@@ -36,16 +36,21 @@ type claimRow struct {
 }
 
 // Claim takes at most want[i].N ready tasks of each lane for w, as each Want says which. A worker whose lease has run out
-// gets nothing.
+// gets nothing. Queued tasks of a lane that is begun are extracting when they come: the transition is on record, and the
+// time for it runs.
 func (s *Store) Claim(ctx context.Context, w gantry.WorkerID, want []gantry.Want) ([]gantry.Task, error) {
 	lanes, ns, upto, aged := make([]int32, len(want)), make([]int32, len(want)), make([]int16, len(want)), make([]int32, len(want))
+	begin := []int32{}
 	for i, x := range want {
 		lanes[i], ns[i], upto[i], aged[i] = x.Lane, int32(x.N), x.Upto, int32(min(x.Aged, x.N))
 		if x.Upto == 0 {
 			upto[i] = gantry.LeastUrgent
 		}
+		if x.Begin {
+			begin = append(begin, x.Lane)
+		}
 	}
-	rows, err := s.pool.Query(ctx, claimSQL, lanes, ns, int64(w), upto, aged)
+	rows, err := s.pool.Query(ctx, claimSQL, lanes, ns, int64(w), upto, aged, begin)
 	if err != nil {
 		return nil, fmt.Errorf("claim: %w", err)
 	}
