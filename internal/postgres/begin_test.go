@@ -28,7 +28,7 @@ func TestClaimBegins(t *testing.T) {
 		t.Fatalf("claimed %d of 2", len(tasks))
 	}
 	for _, x := range tasks {
-		if x.State != gantry.Extracting || x.Seq != 2 || x.Remaining < 14*time.Minute || x.Remaining > 15*time.Minute {
+		if !x.Begun || x.State != gantry.Extracting || x.Seq != 2 || x.Remaining < 14*time.Minute || x.Remaining > 15*time.Minute {
 			t.Errorf("claimed %+v", x)
 		}
 	}
@@ -49,7 +49,7 @@ func TestClaimDoesNotBegin(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
 	b.enqueue(1)
-	if x := b.claim(b.worker, 9); len(x) != 1 || x[0].State != gantry.Queued || x[0].Seq != 1 {
+	if x := b.claim(b.worker, 9); len(x) != 1 || x[0].Begun || x[0].State != gantry.Queued || x[0].Seq != 1 {
 		t.Errorf("a claim that begins none gave %+v", x)
 	}
 	for name, change := range map[string]string{
@@ -86,7 +86,7 @@ func TestBegunTasksAreRescued(t *testing.T) {
 	b.exec(`update worker set expires_at = now() - interval '1 s' where id = $1`, int64(w))
 	must(b.Reap(t.Context()))(t)
 	x := b.beginning(b.worker)
-	if len(x) != 1 || x[0].State != gantry.Extracting || x[0].Seq != 4 || x[0].Crashes != 1 || x[0].Remaining < 59*time.Minute {
+	if len(x) != 1 || x[0].Begun || x[0].State != gantry.Extracting || x[0].Seq != 4 || x[0].Crashes != 1 || x[0].Remaining < 59*time.Minute {
 		t.Errorf("claimed %+v", x) // the version says nothing of a time: the queue's goes on
 	}
 }

@@ -33,6 +33,7 @@ type claimRow struct {
 	Parent    int64
 	Role      int16
 	Ordinal   int32
+	Begun     bool
 }
 
 // Claim takes at most want[i].N ready tasks of each lane for w, as each Want says which. A worker whose lease has run out
@@ -70,7 +71,7 @@ func scanClaimed(row pgx.CollectableRow) (gantry.Task, error) {
 const holdingSQL = `
 select h.id, h.seq, h.state, h.stage, h.leg, h.attempt, h.crashes, h.priority, h.lane, h.cursor,
        coalesce(extract(epoch from h.state_until - now()), 0)::float8 as remaining,
-       t.public_id, t.pipeline, t.delivery, t.created_at, coalesce(t.parent, 0), t.role, t.ordinal
+       t.public_id, t.pipeline, t.delivery, t.created_at, coalesce(t.parent, 0), t.role, t.ordinal, false
 from task_hot h cross join lateral (select * from task t where t.id = h.id offset 0) t
 where h.phase = 1 and h.owner = $1
 order by h.priority, h.id`
@@ -104,5 +105,6 @@ func (r claimRow) task() gantry.Task {
 		Parent:    gantry.TaskID(r.Parent),
 		Role:      gantry.Role(r.Role),
 		Ordinal:   r.Ordinal,
+		Begun:     r.Begun,
 	}
 }

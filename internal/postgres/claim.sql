@@ -57,6 +57,6 @@ e as (
   select id, seq, leg, 0, 1, stage, 0, $3, 0 from b)
 select u.id, u.seq, u.state, u.stage, u.leg, u.attempt, u.crashes, u.priority, u.lane, u.cursor,
        coalesce(extract(epoch from u.state_until - now()), 0)::float8 as remaining,
-       t.public_id, t.pipeline, t.delivery, t.created_at, coalesce(t.parent, 0), t.role, t.ordinal
-from (select * from u union all select * from b) u join task t on t.id = u.id
+       t.public_id, t.pipeline, t.delivery, t.created_at, coalesce(t.parent, 0), t.role, t.ordinal, u.begun
+from (select u.*, false as begun from u union all select b.*, true from b) u join task t on t.id = u.id
 order by u.priority, u.id

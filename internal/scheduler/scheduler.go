@@ -264,7 +264,7 @@ func (s *Session) run(ctx context.Context, t gantry.Task, step Step) {
 		if tr.Change != gantry.Advance {
 			return
 		}
-		t.Seq, t.State, t.Stage, t.Attempt, t.Cursor = t.Seq+1, tr.To, tr.Stage, 0, 0
+		t.Seq, t.State, t.Stage, t.Attempt, t.Cursor, t.Begun = t.Seq+1, tr.To, tr.Stage, 0, 0, false
 		s.stillHolds(t.Lease)
 		if tr.Priority != nil {
 			t.Priority = *tr.Priority

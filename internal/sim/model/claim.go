@@ -25,10 +25,13 @@ func (s *Store) Claim(_ context.Context, w gantry.WorkerID, want []gantry.Want) 
 			shard = true
 		}
 		h.Phase, h.Owner, h.Seq, h.Aside = gantry.Owned, w, h.Seq+1, h.Crashes >= gantry.CrashesToBeAlone
-		if s.begins(h, want) {
+		begun := s.begins(h, want)
+		if begun {
 			s.begin(id, h, w)
 		}
-		out = append(out, s.claimed(id))
+		t := s.claimed(id)
+		t.Begun = begun
+		out = append(out, t)
 	}
 	slices.SortFunc(out, func(a, b gantry.Task) int {
 		return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(a.Task, b.Task))
