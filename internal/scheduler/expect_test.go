@@ -64,3 +64,25 @@ func TestNobodyIsExpectedOfNoLimit(t *testing.T) {
 		}
 	})
 }
+
+// TestARestThatGrowsWhileItIsWrittenIsWrittenAgain: however long the row took, what the target asked for meanwhile is news.
+func TestARestThatGrowsWhileItIsWrittenIsWrittenAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := given(2)
+		b.saw(gantry.Showing{Wait: time.Second})
+		first, _ := b.told()
+		time.Sleep(100 * time.Millisecond)
+		b.saw(gantry.Showing{Wait: 2 * time.Second})
+		time.Sleep(1900 * time.Millisecond) // the writing takes longer than what is left of the rest that grew
+		b.wrote(first, 0)
+		b.setSpec(limited(2)) // the row knows of the first alone, which is over
+		if until, _ := b.told(); time.Until(until) != 100*time.Millisecond || b.mayBegin(false) {
+			t.Errorf("to be written is a rest until %s from now; a call may begin: %t", time.Until(until), b.mayBegin(false))
+		}
+		b.wrote(first.Add(1100*time.Millisecond), 0)
+		if until, _ := b.told(); !until.IsZero() {
+			t.Errorf("what was written is to be written again, until %s from now", time.Until(until))
+		}
+	})
+}
