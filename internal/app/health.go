@@ -106,13 +106,20 @@ func (a *App) ended(ctx context.Context, in gantry.Intent, out gantry.Outcome) {
 	a.Tracer.Call(ctx, in, at.Pipeline, at.Name, out)
 }
 
-// traced makes a span of each step.
+// traced makes a span of each step, and one of the step out of the queue that a claim made.
 func (a *App) traced(step scheduler.Step) scheduler.Step {
 	if a.Tracer == nil {
 		return step
 	}
 	return func(ctx context.Context, t gantry.Task) gantry.Transition {
-		ctx, end := a.Tracer.Step(ctx, t, a.plans.endpoint(gantry.Intent{Pipeline: t.Pipeline}).Pipeline)
+		pipeline := a.plans.endpoint(gantry.Intent{Pipeline: t.Pipeline}).Pipeline
+		if t.Begun {
+			was := t
+			was.State = gantry.Queued
+			_, left := a.Tracer.Step(ctx, was, pipeline)
+			left(gantry.Transition{Lease: t.Lease, From: was.State, To: t.State})
+		}
+		ctx, end := a.Tracer.Step(ctx, t, pipeline)
 		tr := step(ctx, t)
 		end(tr)
 		return tr

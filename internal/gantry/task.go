@@ -36,6 +36,9 @@ type Task struct {
 	Cursor    int64         // how far an effect got, as it wrote down itself
 	Remaining time.Duration // until the present state's time is up, when it was claimed
 	CreatedAt time.Time
+
+	// Begun says that the claim itself took the task out of its queue: the state is that after it.
+	Begun bool
 }
 
 // What deaths of processes do to the task whose effect was running: from the second on it runs alone in its
@@ -176,6 +179,8 @@ type Want struct {
 	N    int
 	Aged int
 	Upto int16 // tasks of less urgent priorities stay where they are; 0: none do
+	// Begin lets queued tasks that wait for nothing else leave the queue in the commit of their claim.
+	Begin bool
 }
 
 // Lane is what admission counts: a pipeline and one of its sources.

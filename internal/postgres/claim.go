@@ -33,19 +33,25 @@ type claimRow struct {
 	Parent    int64
 	Role      int16
 	Ordinal   int32
+	Begun     bool
 }
 
 // Claim takes at most want[i].N ready tasks of each lane for w, as each Want says which. A worker whose lease has run out
-// gets nothing.
+// gets nothing. Queued tasks of a lane that is begun are extracting when they come: the transition is on record, and the
+// time for it runs.
 func (s *Store) Claim(ctx context.Context, w gantry.WorkerID, want []gantry.Want) ([]gantry.Task, error) {
 	lanes, ns, upto, aged := make([]int32, len(want)), make([]int32, len(want)), make([]int16, len(want)), make([]int32, len(want))
+	begin := []int32{}
 	for i, x := range want {
 		lanes[i], ns[i], upto[i], aged[i] = x.Lane, int32(x.N), x.Upto, int32(min(x.Aged, x.N))
 		if x.Upto == 0 {
 			upto[i] = gantry.LeastUrgent
 		}
+		if x.Begin {
+			begin = append(begin, x.Lane)
+		}
 	}
-	rows, err := s.pool.Query(ctx, claimSQL, lanes, ns, int64(w), upto, aged)
+	rows, err := s.pool.Query(ctx, claimSQL, lanes, ns, int64(w), upto, aged, begin)
 	if err != nil {
 		return nil, fmt.Errorf("claim: %w", err)
 	}
@@ -65,7 +71,7 @@ func scanClaimed(row pgx.CollectableRow) (gantry.Task, error) {
 const holdingSQL = `
 select h.id, h.seq, h.state, h.stage, h.leg, h.attempt, h.crashes, h.priority, h.lane, h.cursor,
        coalesce(extract(epoch from h.state_until - now()), 0)::float8 as remaining,
-       t.public_id, t.pipeline, t.delivery, t.created_at, coalesce(t.parent, 0), t.role, t.ordinal
+       t.public_id, t.pipeline, t.delivery, t.created_at, coalesce(t.parent, 0), t.role, t.ordinal, false
 from task_hot h cross join lateral (select * from task t where t.id = h.id offset 0) t
 where h.phase = 1 and h.owner = $1
 order by h.priority, h.id`
@@ -99,5 +105,6 @@ func (r claimRow) task() gantry.Task {
 		Parent:    gantry.TaskID(r.Parent),
 		Role:      gantry.Role(r.Role),
 		Ordinal:   r.Ordinal,
+		Begun:     r.Begun,
 	}
 }

@@ -156,9 +156,10 @@ func (s *Store) Matched(ctx context.Context, source string, ref gantry.Digest) e
 func (s *Store) EnsurePipeline(ctx context.Context, p *gantry.Pipeline) (int32, error) {
 	var id int32
 	err := s.pool.QueryRow(ctx, `with n as (
-			insert into pipeline_version(name, version, resolved) values ($1, $2, $3) on conflict do nothing returning id)
+			insert into pipeline_version(name, version, resolved, extracting_us) values ($1, $2, $3, $4) on conflict do nothing returning id),
+		u as (update pipeline_version set extracting_us = $4 where name = $1 and version = $2 and extracting_us <> $4)
 		select id from n union all select id from pipeline_version where name = $1 and version = $2 limit 1`,
-		p.Name, p.Version[:], string(p.Resolved)).Scan(&id)
+		p.Name, p.Version[:], string(p.Resolved), micros(p.Timeouts.Extracting)).Scan(&id)
 	if errors.Is(err, pgx.ErrNoRows) { // another process made it at this moment
 		err = s.pool.QueryRow(ctx, `select id from pipeline_version where name = $1 and version = $2`, p.Name, p.Version[:]).Scan(&id)
 	}

@@ -3,8 +3,10 @@
 -- place, 0 for none. All but outcomes is fenced by the tasks' leases. The first section locks the worker's own
 -- row, once for the whole batch, so that a rescue, which begins with the deletion of that row, can neither slip
 -- between the check and the rows nor be overtaken: nobody else changes seq or owner of a task that it holds. A
--- lease that has run out holds nothing more, lest a process that commits without pause never be rescued. Lookups by key are written so that no plan can read a table whole, however little the
--- statistics know. What comes back says for each lease whether it held: the task's id, or 0.
+-- lease that has run out holds nothing more, lest a process that commits without pause never be rescued. Lookups by key are
+-- written so that no plan can read a table whole, however little the statistics know: what is updated is joined with one
+-- relation that has all of the key ("offset 0" keeps it one), not with the leases and the rows, of which each has a part.
+-- What comes back says for each lease whether it held: the task's id, or 0.
 
 -- section: leases. $1 worker, $2 task ids, $3 seqs
 with me as materialized (select id from worker where id = $1 and expires_at > now() for key share),
@@ -16,8 +18,8 @@ f as materialized (
 -- section: cursors, by lease; 0 leaves it
 k as (
   update task_hot h set cursor = w.cursor
-  from f, unnest($1::bigint[]) with ordinality as w(cursor, n)
-  where w.cursor > 0 and h.id = f.ids[w.n])
+  from (select f.ids[w.n] as id, w.cursor from f, unnest($1::bigint[]) with ordinality as w(cursor, n) where w.cursor > 0 offset 0) w
+  where h.id = w.id)
 
 -- section: items. One that is there comes from an extraction that is repeated after a crash.
 i as (
@@ -36,8 +38,11 @@ i as (
 -- section: marks on items of the task's leg. Those of a child are on the items of the task that it is a part of: owner, or 0 for its own.
 m as (
   update item set sha = coalesce(item.sha, r.sha), size = r.size, reason = r.reason, rejected = r.rejected
-  from f, unnest($1::int[], $2::bigint[], $3::int[], $4::bytea[], $5::bigint[], $6::text[], $7::bool[]) as r(lease, owner, id, sha, size, reason, rejected)
-  where f.ids[r.lease] > 0 and item.task_id = coalesce(nullif(r.owner, 0), f.ids[r.lease]) and item.leg = f.legs[r.lease] and item.id = r.id)
+  from (
+    select coalesce(nullif(r.owner, 0), f.ids[r.lease]) as task_id, f.legs[r.lease] as leg, r.*
+    from f, unnest($1::int[], $2::bigint[], $3::int[], $4::bytea[], $5::bigint[], $6::text[], $7::bool[]) as r(lease, owner, id, sha, size, reason, rejected)
+    where f.ids[r.lease] > 0 offset 0) r
+  where item.task_id = r.task_id and item.leg = r.leg and item.id = r.id)
 
 -- section: plans of parts, with those that are skipped. To plan again changes nothing.
 n as (
@@ -54,10 +59,13 @@ p as (
   update part p set status = r.status, attempt = r.attempt, asked = r.asked, reason = nullif(r.reason, ''), submits = r.submits,
     due = case when r.due_us >= 0 then now() + r.due_us * interval '1 us' end,
     out_limiter = null, out_until = null, out_deadline = null, ticket = null, token_sha = null
-  from f, unnest($1::int[], $2::smallint[], $3::smallint[], $4::smallint[], $5::int[], $6::smallint[], $7::smallint[],
-                 $8::smallint[], $9::bigint[], $10::text[], $11::smallint[], $12::smallint[]) as r
-       (lease, leg, stage, processor, ordinal, generation, status, attempt, due_us, reason, asked, submits)
-  where p.task_id = f.ids[r.lease] and p.leg = r.leg and p.stage = r.stage and p.processor = r.processor
+  from (
+    select f.ids[r.lease] as task_id, r.*
+    from f, unnest($1::int[], $2::smallint[], $3::smallint[], $4::smallint[], $5::int[], $6::smallint[], $7::smallint[],
+                   $8::smallint[], $9::bigint[], $10::text[], $11::smallint[], $12::smallint[]) as r
+         (lease, leg, stage, processor, ordinal, generation, status, attempt, due_us, reason, asked, submits)
+    where f.ids[r.lease] > 0 offset 0) r
+  where p.task_id = r.task_id and p.leg = r.leg and p.stage = r.stage and p.processor = r.processor
     and p.ordinal = r.ordinal and p.generation = r.generation and p.status < 2)
 
 -- section: outs. Parts that are out now, or still. From the first time on the deadline of one stands.
@@ -66,10 +74,13 @@ t as (
     due = case when r.due_us >= 0 then now() + r.due_us * interval '1 us' end,
     out_deadline = coalesce(p.out_deadline, now() + r.left_us * interval '1 us'),
     out_until = least(coalesce(p.out_deadline, now() + r.left_us * interval '1 us'), greatest(p.out_until, now() + r.for_us * interval '1 us'))
-  from f, unnest($1::int[], $2::smallint[], $3::smallint[], $4::smallint[], $5::int[], $6::smallint[], $7::smallint[],
-                 $8::bigint[], $9::text[], $10::int[], $11::bigint[], $12::bigint[], $13::bytea[]) as r
-       (lease, leg, stage, processor, ordinal, generation, submits, due_us, ticket, limiter, for_us, left_us, token)
-  where p.task_id = f.ids[r.lease] and p.leg = r.leg and p.stage = r.stage and p.processor = r.processor
+  from (
+    select f.ids[r.lease] as task_id, r.*
+    from f, unnest($1::int[], $2::smallint[], $3::smallint[], $4::smallint[], $5::int[], $6::smallint[], $7::smallint[],
+                   $8::bigint[], $9::text[], $10::int[], $11::bigint[], $12::bigint[], $13::bytea[]) as r
+         (lease, leg, stage, processor, ordinal, generation, submits, due_us, ticket, limiter, for_us, left_us, token)
+    where f.ids[r.lease] > 0 offset 0) r
+  where p.task_id = r.task_id and p.leg = r.leg and p.stage = r.stage and p.processor = r.processor
     and p.ordinal = r.ordinal and p.generation = r.generation and p.status < 2)
 
 -- section: outcomes. Each is a fact and always lands; where the lease no longer holds it is marked fenced (3), but for

@@ -47,6 +47,8 @@ var Planning = map[string]string{
 	"enable_seqscan":   "off",
 	"enable_hashjoin":  "off",
 	"enable_mergejoin": "off",
+	// Lest what is looked up by key is met with all of the index of what is ready.
+	"enable_bitmapscan": "off",
 }
 
 // Open connects to the database named by dsn. It changes nothing; see Migrate.

@@ -29,6 +29,7 @@ type bucket struct {
 	idle    time.Time // when a unit last came back that nobody waited for
 	granter func()    // told when units came
 	hope    int       // units wanted by the claimer beyond those in use
+	coming  int       // calls whose intent is being committed: they want a unit next
 	temper  temper
 	ease    ease
 	held    chan struct{} // closed while an operator pauses it
@@ -168,7 +169,22 @@ func (b *bucket) ask() (want, inUse int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.frozen, b.cap, b.gone, b.asked = true, b.inUse, 0, time.Now()
-	return b.inUse + b.queue.Len() + b.hope, b.inUse
+	return b.want(), b.inUse
+}
+
+// want is how many units there is use for; mu is held.
+func (b *bucket) want() int { return b.inUse + b.queue.Len() + b.hope + b.coming }
+
+// expect says that a call comes that will want a unit, or with -1 that it is here: a process that holds none asks for it
+// while the call's intent is committed, and not after.
+func (b *bucket) expect(calls int) {
+	b.mu.Lock()
+	b.coming += calls
+	none := calls > 0 && b.granted == 0 && b.spec.MaxUnits > 0
+	b.mu.Unlock()
+	if none {
+		b.nudge()
+	}
 }
 
 // settle takes the database's answer.
@@ -216,7 +232,7 @@ type demand struct {
 func (b *bucket) demand() demand {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return demand{want: b.inUse + b.queue.Len() + b.hope, inUse: b.inUse, granted: b.granted, booked: b.booked, idle: b.idle, regrant: b.regrant()}
+	return demand{want: b.want(), inUse: b.inUse, granted: b.granted, booked: b.booked, idle: b.idle, regrant: b.regrant()}
 }
 
 func (b *bucket) waiting() int {

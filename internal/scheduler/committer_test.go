@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
@@ -96,6 +97,37 @@ func commitAll(t *testing.T, l *ledger, n int) []error {
 	stop()
 	<-c.closed
 	return errs
+}
+
+// TestWhoWritesAgainIsWaitedFor: whoever a commit woke, and writes again at once, is in the next commit together with the
+// others, and not one of them in a commit ahead of them.
+func TestWhoWritesAgainIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	const writers, each = 50, 20
+	l := newLedger()
+	l.hook = func(_ int, tasks []gantry.TaskID) (int, error) {
+		time.Sleep(2 * time.Millisecond)
+		return len(tasks), nil
+	}
+	c := newCommitter(l, 1, slog.New(slog.DiscardHandler), func() (int, int) { return 0, 0 })
+	ctx, stop := context.WithCancel(t.Context())
+	go c.run(ctx)
+	var wg sync.WaitGroup
+	for i := range writers {
+		wg.Go(func() {
+			for range each {
+				if err := c.Commit(t.Context(), &gantry.Write{Lease: gantry.Lease{Task: gantry.TaskID(i)}}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	stop()
+	<-c.closed
+	if n := len(l.commits); n > 3*each/2 {
+		t.Errorf("%d commits of %d writes of %d writers", n, writers*each, writers)
+	}
 }
 
 func TestWritesAreBatched(t *testing.T) {

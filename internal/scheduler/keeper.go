@@ -78,6 +78,19 @@ func (k *keeper) enter(ctx, wait context.Context, b *bucket, priority int16) err
 	}
 }
 
+// expect says that a call comes that will want a unit of a limiter, until done is called. A limiter that was not met
+// yet is asked about when the call is here.
+func (k *keeper) expect(limiter int32) (done func()) {
+	k.mu.Lock()
+	b := k.buckets[limiter]
+	k.mu.Unlock()
+	if b == nil {
+		return func() {}
+	}
+	b.expect(1)
+	return func() { b.expect(-1) }
+}
+
 // load counts the callers that wait for units of any limit, and the units in use.
 func (k *keeper) load() (waiting, inUse int) {
 	k.mu.Lock()

@@ -175,7 +175,12 @@ func (s *Session) work(ctx, loops context.Context, setUp func(context.Context, *
 }
 
 // Commit makes a write durable; ErrFenced if the lease on its task is lost.
-func (s *Session) Commit(ctx context.Context, w *gantry.Write) error { return s.commits.Commit(ctx, w) }
+func (s *Session) Commit(ctx context.Context, w *gantry.Write) error {
+	if w.Intent != nil {
+		defer s.keeper.expect(w.Intent.Limiter)()
+	}
+	return s.commits.Commit(ctx, w)
+}
 
 // Acquire waits for a unit and a start of a limiter. release may be called more than once.
 func (s *Session) Acquire(ctx context.Context, limiter int32, priority int16) (release func(), err error) {
@@ -259,7 +264,7 @@ func (s *Session) run(ctx context.Context, t gantry.Task, step Step) {
 		if tr.Change != gantry.Advance {
 			return
 		}
-		t.Seq, t.State, t.Stage, t.Attempt, t.Cursor = t.Seq+1, tr.To, tr.Stage, 0, 0
+		t.Seq, t.State, t.Stage, t.Attempt, t.Cursor, t.Begun = t.Seq+1, tr.To, tr.Stage, 0, 0, false
 		s.stillHolds(t.Lease)
 		if tr.Priority != nil {
 			t.Priority = *tr.Priority

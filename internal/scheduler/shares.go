@@ -111,7 +111,7 @@ func (c *claimer) wants(ctx context.Context, lanes []gantry.Lane, room int, urge
 
 // want is what to ask of one lane.
 func (c *claimer) want(s *share, urgent bool) gantry.Want {
-	w := gantry.Want{Lane: s.ID, N: s.n}
+	w := gantry.Want{Lane: s.ID, N: s.n, Begin: true}
 	if urgent {
 		w.Upto = gantry.PriorityUrgent
 		return w

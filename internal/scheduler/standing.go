@@ -54,13 +54,13 @@ func (k *keeper) reread(limiters ...int32) {
 // tell writes to the row what this process found out about the target, and tells the others to read it. What
 // could not be written is written later.
 func (k *keeper) tell(ctx context.Context, b *bucket) {
-	rest, news := b.told()
-	if rest <= 0 && len(news) == 0 {
+	until, news := b.told()
+	if until.IsZero() && len(news) == 0 {
 		return
 	}
 	err := error(nil)
-	if rest > 0 {
-		err = k.store.Rest(ctx, b.id, rest)
+	if !until.IsZero() {
+		err = k.store.Rest(ctx, b.id, time.Until(until))
 	}
 	for i := 0; err == nil && i < len(news); i++ {
 		_, err = k.store.Breaker(ctx, k.worker, b.id, news[i])
@@ -71,7 +71,7 @@ func (k *keeper) tell(ctx context.Context, b *bucket) {
 		}
 		return
 	}
-	b.wrote(rest, len(news))
+	b.wrote(until, len(news))
 	k.notify(b.id)
 }
 
@@ -126,25 +126,23 @@ func (b *bucket) saw(x gantry.Showing) {
 	}
 }
 
-// told gives what is to be written to the row: for how long the target rests, and what became of the breaker.
-func (b *bucket) told() (rest time.Duration, news []gantry.BreakerNews) {
+// told gives what is to be written to the row: until when the target rests, zero if it does not, and what became of the breaker.
+func (b *bucket) told() (until time.Time, news []gantry.BreakerNews) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	t := &b.temper
-	if !t.tellRest.IsZero() {
-		if rest = time.Until(t.tellRest); rest <= 0 {
-			t.tellRest = time.Time{}
-		}
+	if !time.Now().Before(t.tellRest) {
+		t.tellRest = time.Time{}
 	}
-	return rest, t.news[:len(t.news):len(t.news)]
+	return t.tellRest, t.news[:len(t.news):len(t.news)]
 }
 
-// wrote notes that it was: n news, and the rest unless it has grown since.
-func (b *bucket) wrote(rest time.Duration, n int) {
+// wrote notes that it was: n news, and the rest unless it has grown since, however long the writing took.
+func (b *bucket) wrote(until time.Time, n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	t := &b.temper
-	if rest > 0 && time.Until(t.tellRest) <= rest {
+	if t.tellRest.Equal(until) {
 		t.tellRest = time.Time{}
 	}
 	t.news = t.news[n:]

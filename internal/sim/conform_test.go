@@ -63,7 +63,8 @@ type actor struct {
 func newActor(t testing.TB, s store) *actor {
 	a := &actor{store: s, tasks: map[string]gantry.TaskID{}, names: map[gantry.TaskID]string{}, held: map[string]gantry.Task{}}
 	var err error
-	if a.pipeline, err = s.EnsurePipeline(t.Context(), &gantry.Pipeline{Name: "p", Version: gantry.Digest{1}, Resolved: []byte("{}")}); err != nil {
+	if a.pipeline, err = s.EnsurePipeline(t.Context(), &gantry.Pipeline{Name: "p", Version: gantry.Digest{1}, Resolved: []byte("{}"),
+		Timeouts: gantry.Timeouts{Extracting: 40 * time.Minute}}); err != nil {
 		t.Fatal(err)
 	}
 	return a

@@ -41,7 +41,7 @@ type faults struct {
 }
 
 func faultsOf(d dice) faults {
-	f := faults{kills: 3, freezes: 2, misreads: 5, kill: 0.008, freeze: 0.003, refuse: 0.01, lose: 0.01, late: 0.01, slow: 0.01, deaf: 0.2,
+	f := faults{kills: 3, freezes: 2, misreads: 5, kill: 0.008, freeze: 0.003, refuse: 0.01, lose: 0.01, late: 0.02, slow: 0.01, deaf: 0.2,
 		service: 0.4, sink: 0.2, twice: 0.3, cancel: d.more(1).hits(0.2), skew: d.more(2).hits(0.3),
 		retry: d.more(4).hits(0.4), pause: d.more(5).hits(0.3)}
 	for i, p := range []*float64{&f.kill, &f.freeze, &f.refuse, &f.lose, &f.late, &f.slow} {

@@ -129,6 +129,18 @@ var histories = []struct {
 		}
 		return append(s, look(w, lane), claimSome(w, gantry.Want{N: 9, Upto: 1}, lane, lane+1), look(w, lane), claimSome(w, gantry.Want{N: 2, Aged: 1}, lane, lane+1), claimSome(w, gantry.Want{N: 9, Aged: 9, Upto: 7}, lane, lane+1))
 	}},
+	{"tasks that their claim begins", func(y *story, w, limit, lane int, id string) []step {
+		begin := gantry.Want{N: 9, Begin: true}
+		var s []step
+		for i, p := range []int16{5, 8, 1, 5} {
+			s = append(s, enqueue(arrive{id: id + string(rune('a'+i)), source: y.prefix + "a", lane: lane, priority: p, within: time.Duration(1+i) * 10 * time.Minute}))
+		}
+		s = append(s, pass(11*time.Minute), claimSome(w, begin, lane), read(id+"a"), read(id+"c"), held(w), commit(w, move(id+"c", gantry.Advance, gantry.Ingesting, 0, -1, gantry.Transition{})),
+			commit(w, move(id+"c", gantry.Advance, gantry.Ingesting, 0, 0, gantry.Transition{Within: time.Hour})), commit(w, move(id+"b", gantry.Advance, gantry.Extracting, 0, 0, gantry.Transition{})),
+			commit(w, move(id+"d", gantry.Retry, gantry.Extracting, 0, 0, gantry.Transition{})), claimSome(w, begin, lane), read(id+"d"), pass(12*time.Minute), reap(),
+			claimSome(w+1, begin, lane), read(id+"d"), held(w+1))
+		return s
+	}},
 	{"parts that are out", func(y *story, w, limit, lane int, id string) []step {
 		plan := gantry.Write{Plan: []gantry.Part{partOf(0, 0, 0, 0), partOf(0, 1, 0, 0), partOf(0, 2, gantry.PartSkipped, 0)}}
 		return []step{enqueue(arrive{id: id, source: y.prefix + "a", lane: lane, priority: 5, within: time.Hour}), claim(w, 1, lane), commit(w, results(id, 0, plan)),

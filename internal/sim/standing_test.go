@@ -124,7 +124,7 @@ func (y *story) more(task string) step {
 	case n == 3:
 		return holdLimit([]string{"pipeline:", "http://"}[y.IntN(2)]+y.prefix, y.IntN(3) == 0)
 	case n < 6:
-		return claimSome(y.worker(), gantry.Want{N: 1 + y.IntN(4), Aged: y.IntN(3), Upto: int16(y.IntN(8))}, y.lane())
+		return claimSome(y.worker(), gantry.Want{N: 1 + y.IntN(4), Aged: y.IntN(3), Upto: int16(y.IntN(8)), Begin: y.IntN(2) == 0}, y.lane())
 	case task == "":
 		return readLimit(y.own.limiters + 1)
 	case n == 6:

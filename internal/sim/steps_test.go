@@ -30,8 +30,8 @@ func answer(err error, v ...any) string {
 func minutes(d time.Duration) string { return fmt.Sprintf("%dm", int(d.Round(time.Minute).Minutes())) }
 
 func (a *actor) say(t gantry.Task) string {
-	return fmt.Sprintf("%s seq %d %s/%d leg %d try %d deaths %d prio %d lane %d at %d for %s of %q %s %d", t.PublicID, t.Seq, t.State, t.Stage, t.Leg,
-		t.Attempt, t.Crashes, t.Priority, slices.Index(a.lanes, t.Lane), t.Cursor, minutes(t.Remaining), a.names[t.Parent], t.Role, t.Ordinal)
+	return fmt.Sprintf("%s seq %d %s/%d leg %d try %d deaths %d prio %d lane %d at %d for %s of %q %s %d begun %t", t.PublicID, t.Seq, t.State, t.Stage, t.Leg,
+		t.Attempt, t.Crashes, t.Priority, slices.Index(a.lanes, t.Lane), t.Cursor, minutes(t.Remaining), a.names[t.Parent], t.Role, t.Ordinal, t.Begun)
 }
 
 func (a *actor) sayLanes(ids []int32) []int {

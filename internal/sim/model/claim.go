@@ -25,12 +25,33 @@ func (s *Store) Claim(_ context.Context, w gantry.WorkerID, want []gantry.Want) 
 			shard = true
 		}
 		h.Phase, h.Owner, h.Seq, h.Aside = gantry.Owned, w, h.Seq+1, h.Crashes >= gantry.CrashesToBeAlone
-		out = append(out, s.claimed(id))
+		begun := s.begins(h, want)
+		if begun {
+			s.begin(id, h, w)
+		}
+		t := s.claimed(id)
+		t.Begun = begun
+		out = append(out, t)
 	}
 	slices.SortFunc(out, func(a, b gantry.Task) int {
 		return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(a.Task, b.Task))
 	})
 	return out, nil
+}
+
+// begins tells whether a claim begins a task: it is queued, in time, and waits for nothing else.
+func (s *Store) begins(h *Hot, want []gantry.Want) bool {
+	return h.State == gantry.Queued && h.Crashes < gantry.CrashesToBeAlone && h.Priority < gantry.PriorityOffPeak && h.Until.After(s.now()) &&
+		slices.ContainsFunc(want, func(x gantry.Want) bool { return x.Begin && x.Lane == h.Lane })
+}
+
+// begin is the transition out of the queue.
+func (s *Store) begin(id gantry.TaskID, h *Hot, w gantry.WorkerID) {
+	h.Seq, h.Attempt, h.State = h.Seq+1, 0, gantry.Extracting
+	if within := s.pipelines[s.task(id).Pipeline-1].extracting; within > 0 {
+		h.Until = s.now().Add(within)
+	}
+	s.addEvent(id, h, h.Seq, gantry.Queued, gantry.Extracting, w, gantry.Advance, "")
 }
 
 // chosen are the tasks to claim: the oldest first, then the most urgent of each lane.

@@ -100,8 +100,9 @@ func (s *Store) EnsurePipeline(_ context.Context, p *gantry.Pipeline) (int32, er
 	i := slices.IndexFunc(s.pipelines, func(x pipeline) bool { return x.name == p.Name && x.version == p.Version })
 	if i < 0 {
 		i = len(s.pipelines)
-		s.pipelines = append(s.pipelines, pipeline{p.Name, p.Version, p.Resolved})
+		s.pipelines = append(s.pipelines, pipeline{name: p.Name, version: p.Version, resolved: p.Resolved})
 	}
+	s.pipelines[i].extracting = p.Timeouts.Extracting
 	return int32(i + 1), nil
 }
 

@@ -66,6 +66,8 @@ type pipeline struct {
 	name     string
 	version  gantry.Digest
 	resolved []byte
+
+	extracting time.Duration
 }
 
 type limiter struct {
