@@ -183,15 +183,15 @@ func TestFencedEndIsNotCounted(t *testing.T) {
 // endUnguarded runs the transition statement without its guard: it counts the children that were to end.
 func (b *bed) endUnguarded(child gantry.Task) {
 	b.t.Helper()
-	src := postgres.MovesForTest()
-	sql := strings.Replace(src, "from c where parent is not null", "from i join task on task.id = i.id where i.change = 4", 1)
-	if sql == src {
-		b.t.Fatal("the statement is not written as this control expects")
-	}
 	args := append([]string{"1", array("bigint", strconv.Itoa(int(child.Task)), 1), array("int", strconv.Itoa(int(child.Seq)), 1)},
 		repeat(1, "0", "smallint", "smallint", "smallint")...)
 	args = append(append(args, array("smallint", "4", 1)), repeat(1, "0", "bigint", "bigint", "smallint", "text", "text", "smallint", "int")...)
 	args = append(args, array("int", "-1", 1))
+	src, args := postgres.MovesForTest(1, args...)
+	sql := strings.Replace(src, "from c where parent is not null", "from i join task on task.id = i.id where i.change = 4", 1)
+	if sql == src {
+		b.t.Fatal("the statement is not written as this control expects")
+	}
 	tx := must(b.Pool().Begin(b.t.Context()))(b.t)
 	for _, q := range []string{`prepare q as ` + sql, `execute q(` + strings.Join(args, ", ") + `)`, `deallocate q`} {
 		if _, err := tx.Exec(b.t.Context(), q, pgx.QueryExecModeSimpleProtocol); err != nil {

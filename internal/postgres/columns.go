@@ -77,6 +77,7 @@ type resultColumns struct {
 		limiter         []int32
 		token           [][]byte
 	}
+	intent  intentColumns
 	outcome struct {
 		lease             []int32
 		task              []int64
@@ -107,11 +108,14 @@ func (t *partColumns) add(lease int32, x *gantry.Part) {
 func newResultColumns(writes []*gantry.Write) *resultColumns {
 	c := &resultColumns{}
 	for _, w := range writes {
-		if !hasResults(w) && w.Outcome == nil {
+		if !hasResults(w) && w.Outcome == nil && w.Intent == nil {
 			continue
 		}
 		c.rows++
 		lease := c.of(w.Lease)
+		if w.Intent != nil {
+			c.intent.add(c.of(w.Intent.Lease), w.Intent)
+		}
 		for len(c.cursor) < len(c.task) {
 			c.cursor = append(c.cursor, 0)
 		}
@@ -195,7 +199,7 @@ func (c *resultColumns) addOutcome(lease int32, x *gantry.Outcome) {
 func (c *resultColumns) statement(of *sections, w gantry.WorkerID) (string, []any) {
 	i, m, n, p, t, o := &c.item, &c.mark, &c.plan, &c.part, &c.out, &c.outcome
 	return of.statement(
-		section{"leases", 1, []any{int64(w), c.task, c.seq}},
+		section{"leases", len(c.task), []any{int64(w), c.task, c.seq}},
 		section{"cursors", c.cursors, []any{c.cursor}},
 		section{"items", len(i.id), []any{i.lease, i.id, i.parent, i.origin, i.ordinal, i.part, i.leg, i.stage, i.processor, i.gen,
 			i.rejected, i.size, i.media, i.transform, i.locator, i.location, i.reason, i.name, i.sha, i.body}},
@@ -203,12 +207,12 @@ func (c *resultColumns) statement(of *sections, w gantry.WorkerID) (string, []an
 		section{"plans", len(n.ordinal), []any{n.lease, n.leg, n.stage, n.processor, n.ordinal, n.gen, n.first, n.count, n.status}},
 		section{"parts", len(p.ordinal), []any{p.lease, p.leg, p.stage, p.processor, p.ordinal, p.gen, p.status, p.attempt, p.due, p.reason, p.asked, p.submits}},
 		section{"outs", len(t.ordinal), []any{t.lease, t.leg, t.stage, t.processor, t.ordinal, t.gen, t.submits, t.due, t.ticket, t.limiter, t.until, t.end, t.token}},
+		section{"intents", len(c.intent.id), c.intent.args()},
 		section{"outcomes", len(o.id), []any{o.lease, o.task, o.id, o.sent, o.ttfb, o.took, o.reqSize, o.respSize, o.limiter, o.status,
 			o.result, o.kind, o.reqSHA, o.respSHA, o.code}})
 }
 
 type intentColumns struct {
-	leases
 	lease                        []int32
 	id                           [][16]byte
 	arrival                      []int64
@@ -219,20 +223,8 @@ type intentColumns struct {
 	sha                          [][]byte
 }
 
-func newIntentColumns(writes []*gantry.Write) *intentColumns {
-	c := &intentColumns{}
-	for _, w := range writes {
-		if w.Intent != nil {
-			c.add(w.Intent)
-		}
-	}
-	return c
-}
-
-func (c *intentColumns) empty() bool { return len(c.id) == 0 }
-
-func (c *intentColumns) add(x *gantry.Intent) {
-	c.lease, c.id, c.arrival = append(c.lease, c.of(x.Lease)), append(c.id, x.ID), append(c.arrival, x.Arrival)
+func (c *intentColumns) add(lease int32, x *gantry.Intent) {
+	c.lease, c.id, c.arrival = append(c.lease, lease), append(c.id, x.ID), append(c.arrival, x.Arrival)
 	c.limiter, c.pipeline = append(c.limiter, x.Limiter), append(c.pipeline, x.Pipeline)
 	c.part, c.seq, c.items = append(c.part, x.Part.Ordinal), append(c.seq, x.Seq), append(c.items, x.ItemCount)
 	c.boundary, c.op = append(c.boundary, int16(x.Boundary)), append(c.op, int16(x.Op))
@@ -240,9 +232,8 @@ func (c *intentColumns) add(x *gantry.Intent) {
 	c.gen, c.try, c.sha = append(c.gen, x.Part.Generation), append(c.try, x.Try), append(c.sha, digestBytes(x.ItemsSHA))
 }
 
-func (c *intentColumns) args(w gantry.WorkerID) []any {
-	return []any{int64(w), c.leases.task, c.leases.seq,
-		c.lease, c.id, c.arrival, c.limiter, c.pipeline, c.part, c.seq, c.items, c.boundary, c.op, c.leg, c.stage, c.processor, c.gen, c.try, c.sha}
+func (c *intentColumns) args() []any {
+	return []any{c.lease, c.id, c.arrival, c.limiter, c.pipeline, c.part, c.seq, c.items, c.boundary, c.op, c.leg, c.stage, c.processor, c.gen, c.try, c.sha}
 }
 
 type transitionColumns struct {
@@ -289,7 +280,7 @@ func (c *transitionColumns) empty() bool { return len(c.id) == 0 }
 // statement is what commits the transitions of worker w.
 func (c *transitionColumns) statement(of *sections, w gantry.WorkerID) (string, []any) {
 	return of.statement(
-		section{"moves", 1, []any{int64(w), c.id, c.seq, c.from, c.to, c.stage, c.change, c.after, c.within, c.kind, c.code, c.detail, c.priority, c.heard, c.item}},
+		section{"moves", len(c.id), []any{int64(w), c.id, c.seq, c.from, c.to, c.stage, c.change, c.after, c.within, c.kind, c.code, c.detail, c.priority, c.heard, c.item}},
 		section{"parents", c.ended, nil})
 }
 

@@ -10,9 +10,6 @@ import (
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
-//go:embed intents.sql
-var intentsSQL string
-
 //go:embed transition.sql
 var transitionSQL string
 
@@ -24,18 +21,14 @@ func (s *Store) Commit(ctx context.Context, w gantry.WorkerID, writes []*gantry.
 		b       pgx.Batch
 		landed  = make([]bool, len(writes))
 		results = newResultColumns(writes)
-		intents = newIntentColumns(writes)
 		moves   = newTransitionColumns(writes)
 		held    []int64 // by the place of the lease
-		sent    = map[gantry.UUID]bool{}
+		alive   bool    // the process's own holds
 		moved   = map[int64]bool{}
 	)
 	if !results.empty() {
 		sql, args := results.statement(s.results, w)
-		b.Queue(sql, args...).QueryRow(func(row pgx.Row) error { return row.Scan(&held) })
-	}
-	if !intents.empty() {
-		b.Queue(intentsSQL, intents.args(w)...).Query(collectUUIDs(sent))
+		b.Queue(sql, args...).QueryRow(func(row pgx.Row) error { return row.Scan(&held, &alive) })
 	}
 	if children := newChildColumns(writes); !children.empty() {
 		b.Queue(childrenSQL, children.args(w)...)
@@ -55,7 +48,7 @@ func (s *Store) Commit(ctx context.Context, w gantry.WorkerID, writes []*gantry.
 	}
 	for i, x := range writes {
 		landed[i] = (!hasResults(x) || held[results.of(x.Lease)-1] > 0) &&
-			(x.Intent == nil || sent[x.Intent.ID]) &&
+			(x.Intent == nil || alive && (x.Intent.Task == 0 || held[results.of(x.Intent.Lease)-1] > 0)) &&
 			(x.Transition == nil || moved[int64(x.Transition.Task)])
 	}
 	return landed, nil
@@ -97,14 +90,6 @@ func (s *Store) Landed(ctx context.Context, w gantry.WorkerID, writes []*gantry.
 func collectKeys(into map[int64]bool) func(pgx.Rows) error {
 	return func(rows pgx.Rows) error {
 		var id int64
-		_, err := pgx.ForEachRow(rows, []any{&id}, func() error { into[id] = true; return nil })
-		return err
-	}
-}
-
-func collectUUIDs(into map[gantry.UUID]bool) func(pgx.Rows) error {
-	return func(rows pgx.Rows) error {
-		var id [16]byte
 		_, err := pgx.ForEachRow(rows, []any{&id}, func() error { into[id] = true; return nil })
 		return err
 	}

@@ -1,18 +1,45 @@
 package postgres
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
 
-// ResultsForTest puts the whole results statement together, for arguments written in SQL: those of
+// ResultsForTest puts the whole results statement together for n rows, for arguments written in SQL: those of
 // each section in turn.
-func ResultsForTest(of ...[]string) (sql string, args []string) {
-	names := []string{"leases", "cursors", "items", "marks", "plans", "parts", "outs", "outcomes"}
+func ResultsForTest(n int, of ...[]string) (sql string, args []string) {
+	names := []string{"leases", "cursors", "items", "marks", "plans", "parts", "outs", "intents", "outcomes"}
 	var all []section
 	for i, x := range of {
-		all = append(all, section{name: names[i], rows: 1, args: make([]any, len(x))})
-		args = append(args, x...)
+		all = append(all, section{name: names[i], rows: n, args: written(x)})
 	}
-	sql, _ = newSections(resultsSQL).statement(all...)
-	return sql, args
+	return formedForTest(resultsSQL, all...)
+}
+
+// written are arguments in SQL.
+func written(sql []string) []any {
+	args := make([]any, len(sql))
+	for i := range sql {
+		args[i] = sql[i]
+	}
+	return args
+}
+
+// formedForTest is a statement with its arguments as they are for its form.
+func formedForTest(file string, all ...section) (string, []string) {
+	sql, args := newSections(file).statement(all...)
+	list := make([]string, len(args))
+	for i, a := range args {
+		text, is := a.(string)
+		switch {
+		case !is:
+			text = strings.ReplaceAll(fmt.Sprintf("array%d::int[]", a), " ", ",")
+		case formFor(all) == oneRow && strings.HasPrefix(text, "array["):
+			text = "(" + text + ")[1]"
+		}
+		list[i] = text
+	}
+	return sql, list
 }
 
 // The statements about what a worker holds. $1 worker.
@@ -21,10 +48,9 @@ const (
 	ResignForTest = resignSQL
 )
 
-// MovesForTest puts the transition statement together, with the section of parents.
-func MovesForTest() string {
-	sql, _ := newSections(transitionSQL).statement(section{"moves", 1, make([]any, 15)}, section{"parents", 1, nil})
-	return sql
+// MovesForTest puts the transition statement together for n rows, with the section of parents.
+func MovesForTest(n int, of ...string) (sql string, args []string) {
+	return formedForTest(transitionSQL, section{"moves", n, written(of)}, section{"parents", 1, nil})
 }
 
 // RedriveForTest are the statements that put tasks back, by what they do.

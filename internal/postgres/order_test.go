@@ -208,8 +208,9 @@ func TestPrioritiesAndHOT(t *testing.T) {
 			return n
 		}
 		before := updates()
-		must(tx.Exec(t.Context(), postgres.MovesForTest(), int64(b.worker), []int64{int64(task.Task)}, []int32{task.Seq}, []int16{0}, []int16{1},
-			[]int16{0}, []int16{0}, []int64{0}, []int64{0}, []int16{0}, []string{""}, []string{""}, []int16{priority}, []int32{0}, []int32{-1}))(t)
+		sql, _ := postgres.MovesForTest(1, make([]string, 15)...)
+		must(tx.Exec(t.Context(), sql, int64(b.worker), int64(task.Task), task.Seq, int16(0), int16(1),
+			int16(0), int16(0), int64(0), int64(0), int16(0), "", "", priority, int32(0), int32(-1)))(t)
 		if got := updates() - before; got != hot {
 			t.Errorf("priority %d: %d HOT updates, want %d", priority, got, hot)
 		}

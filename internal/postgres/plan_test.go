@@ -149,9 +149,10 @@ func TestPlans(t *testing.T) {
 			p := newPlans(t, analyzed)
 			p.holdClaim()
 			p.holdHeld()
-			p.holdTransitions(645)
-			p.holdResults(645)
-			p.holdIntents(645)
+			for _, n := range []int{1, 2, 64, 645} { // each form of a statement
+				p.holdTransitions(n)
+				p.holdResults(n)
+			}
 			p.holdChildren(645)
 			p.holdRepairs(645)
 			if analyzed {
@@ -242,7 +243,8 @@ func (p *plans) holdTransitions(n int) {
 	p.t.Helper()
 	args := append([]string{"1", array("bigint", "", n), array("int", "0", n)},
 		repeat(n, "0", "smallint", "smallint", "smallint", "smallint", "bigint", "bigint", "smallint", "text", "text", "smallint", "int", "int")...)
-	plan := p.explain(postgres.MovesForTest(), args...)
+	sql, args := postgres.MovesForTest(n, args...)
+	plan := p.explain(sql, args...)
 	hold(p.t, plan)
 	if !strings.Contains(plan, "Index Scan using task_hot_pkey") {
 		p.t.Errorf("a transition does not find its tasks by key:\n%s", plan)
@@ -272,7 +274,8 @@ func (p *plans) holdChildren(n int) {
 	args = append([]string{"1", array("bigint", "", n), array("int", "0", n)}, repeat(n, "0", "smallint", "smallint", "smallint")...)
 	args = append(append(args, array("smallint", "4", n)), repeat(n, "0", "bigint", "bigint", "smallint", "text", "text", "smallint", "int", "int")...)
 	args[4] = array("smallint", "5", n)
-	plan = p.explain(postgres.MovesForTest(), args...)
+	sql, args := postgres.MovesForTest(n, args...)
+	plan = p.explain(sql, args...)
 	hold(p.t, plan)
 	if scansTasks.MatchString(plan) {
 		p.t.Errorf("the plan reads all tasks:\n%s", plan)
@@ -281,14 +284,14 @@ func (p *plans) holdChildren(n int) {
 
 var scansTasks = regexp.MustCompile(`Seq Scan on task `)
 
-// holdResults commits an item, a mark, a planned part, the result of a part, a cursor and an outcome of
+// holdResults commits an item, a mark, a planned part, the result of a part, a cursor, an intent and an outcome of
 // each of n tasks.
 func (p *plans) holdResults(n int) {
 	p.t.Helper()
 	lease := array("int", "", n)
 	part := []string{"smallint", "smallint", "smallint", "int", "smallint"}
 	rows := func(first []string, kinds ...string) []string { return append(first, repeat(n, "0", kinds...)...) }
-	sql, args := postgres.ResultsForTest(
+	sql, args := postgres.ResultsForTest(n,
 		[]string{"1", array("bigint", "", n), array("int", "0", n)},
 		[]string{array("bigint", "1", n)},
 		rows([]string{lease}, "int", "int", "int", "int", "int", "smallint", "smallint", "smallint", "smallint", "bool", "bigint",
@@ -297,6 +300,8 @@ func (p *plans) holdResults(n int) {
 		rows([]string{lease}, append(slices.Clone(part), "int", "int", "smallint")...),
 		rows([]string{lease}, append(slices.Clone(part), "smallint", "smallint", "bigint", "text", "smallint", "smallint")...),
 		rows([]string{lease}, append(slices.Clone(part), "smallint", "bigint", "text", "int", "bigint", "bigint", "bytea")...),
+		rows([]string{lease, uuids(n)}, "bigint", "int", "int", "int", "int", "int", "smallint", "smallint", "smallint", "smallint",
+			"smallint", "smallint", "smallint", "bytea"),
 		rows([]string{lease, array("bigint", "", n), uuids(n)},
 			"bigint", "bigint", "bigint", "bigint", "bigint", "int", "int", "smallint", "smallint", "bytea", "bytea", "text"))
 	plan := p.explain(sql, args...)
@@ -305,18 +310,5 @@ func (p *plans) holdResults(n int) {
 		if !strings.Contains(plan, "Index Scan using "+index) && !strings.Contains(plan, "Index Only Scan using "+index) {
 			p.t.Errorf("results do not use %s:\n%s", index, plan)
 		}
-	}
-}
-
-// holdIntents commits an intent of each of n tasks.
-func (p *plans) holdIntents(n int) {
-	p.t.Helper()
-	args := []string{"1", array("bigint", "", n), array("int", "0", n), array("int", "", n), uuids(n)}
-	args = append(args, repeat(n, "0", "bigint", "int", "int", "int", "int", "int", "smallint", "smallint", "smallint", "smallint",
-		"smallint", "smallint", "smallint", "bytea")...)
-	plan := p.explain(readSQL(p.t, "intents.sql"), args...)
-	hold(p.t, plan)
-	if !strings.Contains(plan, "Index Scan using task_hot_pkey") {
-		p.t.Errorf("an intent does not find its task by key:\n%s", plan)
 	}
 }

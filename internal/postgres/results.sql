@@ -1,4 +1,4 @@
--- Commits what effects found and how calls ended. Only the sections that have rows are put together to a
+-- Commits intents of calls, what effects found and how calls ended. Only the sections that have rows are put together to a
 -- statement; each numbers its own parameters from $1, the rows' columns, and rows name their lease by its
 -- place, 0 for none. All but outcomes is fenced by the tasks' leases. The first section locks the worker's own
 -- row, once for the whole batch, so that a rescue, which begins with the deletion of that row, can neither slip
@@ -6,14 +6,13 @@
 -- lease that has run out holds nothing more, lest a process that commits without pause never be rescued. Lookups by key are
 -- written so that no plan can read a table whole, however little the statistics know: what is updated is joined with one
 -- relation that has all of the key ("offset 0" keeps it one), not with the leases and the rows, of which each has a part.
--- What comes back says for each lease whether it held: the task's id, or 0.
+-- What comes back says for each lease whether it held, the task's id or 0, and whether the process's own does.
 
 -- section: leases. $1 worker, $2 task ids, $3 seqs
 with me as materialized (select id from worker where id = $1 and expires_at > now() for key share),
 f as materialized (
-  select array_agg(coalesce(t.id, 0) order by w.n) as ids, array_agg(t.leg order by w.n) as legs
-  from unnest($2::bigint[], $3::int[]) with ordinality as w(id, seq, n)
-  left join lateral (select h.id, h.leg from me, task_hot h where h.id = w.id and h.seq = w.seq and h.owner = me.id) t on true)
+  select array(select coalesce((select h.id from task_hot h where h.id = w.id and h.seq = w.seq and h.owner = (select id from me)), 0)
+    from unnest($2::bigint[], $3::int[]) with ordinality as w(id, seq, n) order by w.n) as ids)
 
 -- section: cursors, by lease; 0 leaves it
 k as (
@@ -39,7 +38,7 @@ i as (
 m as (
   update item set sha = coalesce(item.sha, r.sha), size = r.size, reason = r.reason, rejected = r.rejected
   from (
-    select coalesce(nullif(r.owner, 0), f.ids[r.lease]) as task_id, f.legs[r.lease] as leg, r.*
+    select coalesce(nullif(r.owner, 0), f.ids[r.lease]) as task_id, (select h.leg from task_hot h where h.id = f.ids[r.lease]) as leg, r.*
     from f, unnest($1::int[], $2::bigint[], $3::int[], $4::bytea[], $5::bigint[], $6::text[], $7::bool[]) as r(lease, owner, id, sha, size, reason, rejected)
     where f.ids[r.lease] > 0 offset 0) r
   where item.task_id = r.task_id and item.leg = r.leg and item.id = r.id)
@@ -83,6 +82,17 @@ t as (
   where p.task_id = r.task_id and p.leg = r.leg and p.stage = r.stage and p.processor = r.processor
     and p.ordinal = r.ordinal and p.generation = r.generation and p.status < 2)
 
+-- section: intents. One needs its task's lease, or before a task exists the process's own.
+c as (
+  insert into call_intent(task_id, id, arrival, worker, limiter, pipeline, part, seq, item_count, boundary, op, leg,
+                          stage, processor, generation, try, items_sha)
+  select case when r.lease > 0 then f.ids[r.lease] else 0 end, r.id, nullif(r.arrival, 0), me.id, r.limiter, r.pipeline, r.part,
+         r.seq, r.item_count, r.boundary, r.op, r.leg, r.stage, r.processor, r.generation, r.try, r.items_sha
+  from f, me, unnest($1::int[], $2::uuid[], $3::bigint[], $4::int[], $5::int[], $6::int[], $7::int[], $8::int[], $9::smallint[],
+                     $10::smallint[], $11::smallint[], $12::smallint[], $13::smallint[], $14::smallint[], $15::smallint[], $16::bytea[]) as r
+       (lease, id, arrival, limiter, pipeline, part, seq, item_count, boundary, op, leg, stage, processor, generation, try, items_sha)
+  where r.lease = 0 or f.ids[r.lease] > 0)
+
 -- section: outcomes. Each is a fact and always lands; where the lease no longer holds it is marked fenced (3), but for
 -- that of a call that never left (2): nothing came of it that could be.
 o as (
@@ -95,4 +105,4 @@ o as (
        (lease, task_id, id, sent_us, ttfb_us, took_us, req_size, resp_size, limiter, status, result, kind, req_sha, resp_sha, error_code))
 
 -- section: answer
-select coalesce(ids, '{}') from f
+select ids, exists (select from me) from f

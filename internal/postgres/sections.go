@@ -44,12 +44,13 @@ func newSections(file string) *sections {
 // statement puts the first section, those that have rows, and the one called answer together, and
 // gives the arguments in the order of the parameters.
 func (s *sections) statement(all ...section) (string, []any) {
+	form := formFor(all)
 	var args []any
-	var names []string
+	names := []string{string(form)}
 	for i, x := range all {
 		if i == 0 || x.rows > 0 {
 			names = append(names, x.name)
-			args = append(args, x.args...)
+			args = append(args, form.args(x, s.section(x.name))...)
 		}
 	}
 	key := strings.Join(names, " ")
@@ -57,24 +58,25 @@ func (s *sections) statement(all ...section) (string, []any) {
 	defer s.mu.Unlock()
 	text, ok := s.made[key]
 	if !ok {
-		text = s.join(all)
+		text = s.join(form, all)
 		s.made[key] = text
 	}
 	return text, args
 }
 
-func (s *sections) join(all []section) string {
+func (s *sections) join(form form, all []section) string {
 	var parts []string
 	base := 0
 	for i, x := range all {
 		if i > 0 && x.rows == 0 {
 			continue
 		}
-		parts = append(parts, parameter.ReplaceAllStringFunc(s.section(x.name), func(p string) string {
+		text := s.section(x.name)
+		parts = append(parts, parameter.ReplaceAllStringFunc(form.text(text, len(x.args)), func(p string) string {
 			n, _ := strconv.Atoi(p[1:])
 			return "$" + strconv.Itoa(base+n)
 		}))
-		base += len(x.args)
+		base += len(form.args(x, text))
 	}
 	return strings.Join(parts, ",\n") + "\n" + s.section("answer")
 }

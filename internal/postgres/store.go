@@ -1,5 +1,5 @@
 // Package postgres is the store: everything gantry remembers, on PostgreSQL 15 or later through
-// pgx. Read store.go, then claim.sql and claim.go, transition.sql, children.sql, results.sql, intents.sql
+// pgx. Read store.go, then claim.sql and claim.go, transition.sql, children.sql, results.sql, form.go
 // and commit.go (how a batch of writes becomes durable), lease.go and reap.sql (heartbeat, reaper, promoter),
 // command.go, move.go, pause.go and idle.go (what operators ask), limit.go (units and rate slots), enqueue.go,
 // control.go (traffic that belongs to no task), callback.sql and callback.go (answers that come on their own), inbox.go and

@@ -172,7 +172,7 @@ func (p *part) goOut(at time.Time, now *gantry.Part) {
 	}
 }
 
-// intend is intents.sql.
+// intend is the section of intents in results.sql.
 func (s *Store) intend(w gantry.WorkerID, in *gantry.Intent) bool {
 	if !s.mayIntend(w, in) {
 		return false
