@@ -39,9 +39,10 @@ func (s *Store) Enqueue(ctx context.Context, list []gantry.Admission) (made int,
 	return len(tasks), err
 }
 
-// Admit makes arrivals and their tasks durable, all or none, and says which tasks are new, by their public ids.
+// Admit makes arrivals and their tasks durable, all or none, and gives the tasks that are new, by their public ids, each with the
+// arrival that it is of: another than was given if that was on record already.
 // The same arrival and public id may be given again; then nothing changes.
-func (s *Store) Admit(ctx context.Context, list []gantry.Admission) (made map[string]bool, err error) {
+func (s *Store) Admit(ctx context.Context, list []gantry.Admission) (made map[string]int64, err error) {
 	var (
 		ids, sizes, within            []int64
 		sources, versions, names      []string
@@ -66,9 +67,10 @@ func (s *Store) Admit(ctx context.Context, list []gantry.Admission) (made map[st
 	rows, err := s.pool.Query(ctx, enqueueSQL, ids, sources, macs, versions, names, sizes, shas, locations, sequencers,
 		public, pipelines, lanes, runs, priorities, within, places, events, vias)
 	if err == nil {
-		made = map[string]bool{}
+		made = map[string]int64{}
 		var id string
-		_, err = pgx.ForEachRow(rows, []any{&id}, func() error { made[id] = true; return nil })
+		var arrival int64
+		_, err = pgx.ForEachRow(rows, []any{&id, &arrival}, func() error { made[id] = arrival; return nil })
 	}
 	if err != nil {
 		return nil, fmt.Errorf("enqueue: %w", err)
