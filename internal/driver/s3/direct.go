@@ -100,7 +100,7 @@ func (c *client) request(ctx context.Context, method, key string) *http.Request 
 	u := c.base
 	u.RawPath = u.Path + "/" + httpbinding.EscapePath(key, false)
 	u.Path += "/" + key
-	req := &http.Request{Method: method, URL: &u, Host: u.Host, Header: make(http.Header, 16), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
+	req := &http.Request{Method: method, URL: &u, Host: u.Host, Header: http.Header{}, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
 	req.Header.Set("Accept-Encoding", "identity")
 	return req.WithContext(ctx)
 }
@@ -135,6 +135,9 @@ func codeOf(resp *http.Response) (code string, err error) {
 			err = rerr
 		}
 	}()
+	if resp.ContentLength == 0 {
+		return "", nil
+	}
 	d := xml.NewDecoder(resp.Body)
 	for {
 		t, err := d.Token()
