@@ -19,6 +19,7 @@ func ResultsForTest(of ...[]string) (sql string, args []string) {
 const (
 	HeldForTest   = holdingSQL
 	ResignForTest = resignSQL
+	OrphanForTest = orphanSQL
 )
 
 // MovesForTest puts the transition statement together, with the section of parents.
