@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"cmp"
 	"context"
 	"encoding/xml"
 	"io"
@@ -156,7 +157,7 @@ func codeOf(resp *http.Response) (code string, err error) {
 		}
 		var x struct{ Code string }
 		err = d.DecodeElement(&x, &root)
-		return x.Code, err
+		return cmp.Or(x.Code, "UnknownError"), err
 	}
 }
 
