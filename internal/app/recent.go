@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	mostRecent = 4096        // arrivals that are remembered at once
+	mostRecent = roomFor     // arrivals that are remembered at once: as many tasks of old objects may wait
 	recentFor  = time.Minute // how long one is: its name may be erased in the database
 )
 
