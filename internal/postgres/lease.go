@@ -72,7 +72,7 @@ d as (
     select x.id from gone cross join lateral (
       select id from task_hot where lane = gone.id and phase = 0
       union all
-      select id from task_hot where lane = gone.id and phase in (2, 3)) x))
+      select id from task_hot where lane = gone.id and phase > 1) x))
   returning h.id, h.seq + 1 as seq, h.leg, h.state, h.stage, h.attempt),
 c as (
   update task set final_state = 7, finished_at = clock_timestamp(), error_code = 'runner_gone',
