@@ -114,15 +114,16 @@ func (d *Database) Close() error {
 // App is an installation that is open in this process.
 type App struct {
 	Settings
-	Store *postgres.Store
-	Key   []byte
-	plans *plans
-	rand  func() float64
-	ids   *gantry.IDs
-	desk  desk
-	port  *dicomdriver.Port // on which peers call; nil: they do not
-	care  care
-	scans scans
+	Store  *postgres.Store
+	Key    []byte
+	plans  *plans
+	rand   func() float64
+	ids    *gantry.IDs
+	desk   desk
+	port   *dicomdriver.Port // on which peers call; nil: they do not
+	care   care
+	scans  scans
+	recent recent
 
 	control *gate.Control // what sources and polls ask without a call
 

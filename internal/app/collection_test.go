@@ -48,7 +48,7 @@ func (r *rig) gather(n int) (id string) {
 		`insert into collection_member select c.id, a.id from collection c, arrival a`,
 		`delete from task_hot where id > (select min(id) from task)`,
 		`delete from task where id > (select min(id) from task)`,
-		`update task set arrival = null, collection = (select id from collection)`,
+		`update task set arrival = null, collection = (select id from collection), public_id = reverse(public_id)`, // no member's own
 	} {
 		if _, err := tx.Exec(r.t.Context(), q); err != nil {
 			r.t.Fatal(err)

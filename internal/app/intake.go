@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/gantry-imaging/gantry/internal/engine"
 	"github.com/gantry-imaging/gantry/internal/fail"
@@ -238,7 +239,7 @@ func (in *intake) flush(ctx context.Context, batch []*admission) {
 	}
 	fail.Point("before_arrival")
 	err := in.flushAway(ctx, batch)
-	var made map[string]bool
+	var made map[string]int64
 	if err == nil && len(rows) > 0 {
 		made, err = in.app.Store.Admit(ctx, rows, receipts...)
 	}
@@ -251,9 +252,10 @@ func (in *intake) flush(ctx context.Context, batch []*admission) {
 	}
 	for _, a := range batch {
 		for _, x := range a.list {
-			if made[x.PublicID] {
+			if of, ok := made[x.PublicID]; ok {
 				delete(made, x.PublicID)
 				a.made++
+				in.app.recent.came(x.PublicID, of, x.Arrival, time.Now())
 			}
 		}
 		a.done <- err

@@ -13,6 +13,7 @@ import (
 	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/gate"
 	"github.com/gantry-imaging/gantry/internal/pipeline"
+	"github.com/gantry-imaging/gantry/internal/scheduler"
 )
 
 // plans holds the pipeline versions that this process has opened. A version that no file names any
@@ -279,8 +280,8 @@ func targetOf(config any) gantry.Target {
 func local(t gantry.Target) bool { return t.Scheme == "dir" || t.Scheme == "upload" }
 
 // objects bounds what sources and sinks may do to us: objects are larger than what a model answers,
-// and no call has a time of its own.
-var objects = gate.Policy{MaxBody: maxOriginal, FirstByte: 5 * time.Minute}
+// and no call has a time of its own. As many tasks as a process has deliver at once, most of them two objects.
+var objects = gate.Policy{MaxBody: maxOriginal, FirstByte: 5 * time.Minute, IdleConns: 2 * scheduler.DefaultTasks}
 
 // egress makes a driver's way out, signed with its credential, which the driver never sees.
 func (p *plans) egress(t gantry.Target, c *gantry.Credential, policy gate.Policy) (gantry.Egress, error) {

@@ -96,6 +96,9 @@ type Options struct {
 	Passage func(ctx context.Context, to string, task gantry.TaskID) (gantry.Passage, error)
 	// Scanned tells whether DICOM bytes of a digest passed the scanner in this process, and with which warning; nil: it knows of none.
 	Scanned func(gantry.Digest) (warning gantry.Code, ok bool)
+	// Arrived gives, once, what a task was made from, by its public id, if this process made it a moment ago and has it in mind; nil:
+	// it has nothing in mind.
+	Arrived func(task string) (gantry.Arrival, bool)
 	// Shared finds a source that several pipelines share, by its version; nil where there is none.
 	Shared func(ctx context.Context, version int32) (Source, error)
 	// Confirmations is needed where a plan has a sink that confirms what was delivered.

@@ -22,7 +22,7 @@ func (w *work) extract(ctx context.Context) (gantry.Event, error) {
 		return gantry.Finish, nil // its media are its parent's
 	}
 	w.items, w.last = nil, gantry.NoItem
-	list, err := w.e.Store.Originals(ctx, w.task.Task)
+	list, err := w.arrivals(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -44,6 +44,16 @@ func (w *work) extract(ctx context.Context) (gantry.Event, error) {
 	}
 	w.found = &gantry.Found{Items: x.pending} // the last few need no commit of their own
 	return gantry.Finish, w.certain()
+}
+
+// arrivals are what the task was made from.
+func (w *work) arrivals(ctx context.Context) ([]gantry.Arrival, error) {
+	if w.e.Arrived != nil {
+		if a, ok := w.e.Arrived(w.task.PublicID); ok {
+			return []gantry.Arrival{a}, nil
+		}
+	}
+	return w.e.Store.Originals(ctx, w.task.Task)
 }
 
 // takeAll extracts the originals.

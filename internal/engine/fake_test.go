@@ -42,6 +42,7 @@ type world struct {
 	units    int     // that parts may still go out with; below 0: any number
 	confirms Confirmations
 	scans    func(gantry.Digest) (gantry.Code, bool) // nil: no file was scanned as it came
+	came     func(string) (gantry.Arrival, bool)     // nil: this process made no task
 }
 
 // newWorld has one task of some stages that call one processor for each part.
@@ -90,7 +91,7 @@ func (w *world) step(ctx context.Context, state gantry.State, stage int16) gantr
 func (w *world) stepOf(ctx context.Context, task gantry.Task) gantry.Transition {
 	w.t.Helper()
 	w.scratch = w.t.TempDir()
-	e := New(Options{Store: w, Session: w, Caller: w, Blobs: w.blobs, Plans: w, Tickets: w.tickets, Rand: func() float64 { return 0.5 }, Scratch: w.scratch, Confirmations: w.confirms, Scanned: w.scans})
+	e := New(Options{Store: w, Session: w, Caller: w, Blobs: w.blobs, Plans: w, Tickets: w.tickets, Rand: func() float64 { return 0.5 }, Scratch: w.scratch, Confirmations: w.confirms, Scanned: w.scans, Arrived: w.came})
 	step, end := e.Begin(task)
 	defer end()
 	return w.land(step(ctx, task))

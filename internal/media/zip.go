@@ -97,7 +97,7 @@ func (z *Zip) list(d directory) error {
 	if most := 1<<20 + 512*int64(z.budget.limits.MaxEntries); d.size > most {
 		return illegal(gantry.CodeTooLarge, "directory of %d bytes, limit %d", d.size, most)
 	}
-	r := bufio.NewReaderSize(io.NewSectionReader(z.r, d.start, d.size), 32<<10)
+	r := bufio.NewReaderSize(io.NewSectionReader(z.r, d.start, d.size), int(min(d.size, 32<<10)))
 	z.files = make([]record, 0, min(int(d.count), int(d.size/centralSize)))
 	var scratch []byte
 	n := 0

@@ -64,18 +64,31 @@ func findDirectory(r io.ReaderAt, size int64) (directory, error) {
 	return d, d.place(r)
 }
 
-// findEnd finds the last end record that is whole, in the last 64 KiB.
+// nearEnd is where an end record most often lies: few archives have a comment.
+const nearEnd = 1 << 10
+
+// findEnd finds the last end record that is whole, in the last 64 KiB. Most are read no further than nearEnd.
 func findEnd(r io.ReaderAt, size int64) ([]byte, int64, error) {
-	tail := make([]byte, min(size, endSize+maxComment))
-	if err := readAt(r, tail, size-int64(len(tail))); err != nil {
-		return nil, 0, err
+	for _, n := range [...]int64{nearEnd, endSize + maxComment} {
+		tail := make([]byte, min(size, n))
+		if err := readAt(r, tail, size-int64(len(tail))); err != nil {
+			return nil, 0, err
+		}
+		if i := lastEnd(tail); i >= 0 {
+			return tail[i : i+endSize], size - int64(len(tail)-i), nil
+		}
 	}
+	return nil, 0, illegal(gantry.CodeTruncated, "no end of a zip directory")
+}
+
+// lastEnd finds the last end record that is whole in what a file ends with; -1 if there is none.
+func lastEnd(tail []byte) int {
 	for i := len(tail); ; {
 		if i = bytes.LastIndex(tail[:i], []byte(zipEnd)); i < 0 {
-			return nil, 0, illegal(gantry.CodeTruncated, "no end of a zip directory")
+			return -1
 		}
 		if rest := tail[i:]; len(rest) >= endSize && len(rest) >= endSize+int(le.Uint16(rest[20:])) {
-			return rest[:endSize], size - int64(len(rest)), nil
+			return i
 		}
 	}
 }

@@ -39,9 +39,10 @@ func (s *Store) Enqueue(ctx context.Context, list []gantry.Admission) (made int,
 	return len(tasks), err
 }
 
-// Admit makes arrivals and their tasks durable, all or none, and says which tasks are new, by their public ids. The receipts
-// of the calls that brought them are written with them. The same arrival and public id may be given again, and the same receipt; then nothing changes.
-func (s *Store) Admit(ctx context.Context, list []gantry.Admission, receipts ...*gantry.Receipt) (made map[string]bool, err error) {
+// Admit makes arrivals and their tasks durable, all or none, and gives the tasks that are new, by their public ids, each with the
+// arrival that it is of: another than was given if that was on record already. The receipts of the calls that brought them are
+// written with them. The same arrival and public id may be given again, and the same receipt; then nothing changes.
+func (s *Store) Admit(ctx context.Context, list []gantry.Admission, receipts ...*gantry.Receipt) (made map[string]int64, err error) {
 	var (
 		ids, sizes, within            []int64
 		sources, versions, names      []string
@@ -64,11 +65,12 @@ func (s *Store) Admit(ctx context.Context, list []gantry.Admission, receipts ...
 		runs, priorities, within = append(runs, x.Run), append(priorities, x.Priority), append(within, micros(x.Within))
 	}
 	b := &pgx.Batch{}
-	made = map[string]bool{}
+	made = map[string]int64{}
 	b.Queue(enqueueSQL, ids, sources, macs, versions, names, sizes, shas, locations, sequencers,
 		public, pipelines, lanes, runs, priorities, within, places, events, vias).Query(func(rows pgx.Rows) error {
 		var id string
-		_, err := pgx.ForEachRow(rows, []any{&id}, func() error { made[id] = true; return nil })
+		var arrival int64
+		_, err := pgx.ForEachRow(rows, []any{&id, &arrival}, func() error { made[id] = arrival; return nil })
 		return err
 	})
 	queueReceipts(b, receipts)

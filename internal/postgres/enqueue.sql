@@ -25,8 +25,8 @@ t as (
   insert into task(public_id, arrival, pipeline, run)
   select r.public_id, a.id, r.pipeline, r.run from r join a using (source, ref_mac, version)
   on conflict (public_id) do nothing
-  returning id, public_id),
+  returning id, public_id, arrival),
 h as (
   insert into task_hot(id, lane, priority, state_until)
   select t.id, r.lane, r.priority, now() + r.within_us * interval '1 us' from t join r using (public_id))
-select public_id from t
+select public_id, arrival from t

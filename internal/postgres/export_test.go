@@ -46,6 +46,7 @@ func formedForTest(file string, all ...section) (string, []string) {
 const (
 	HeldForTest   = holdingSQL
 	ResignForTest = resignSQL
+	OrphanForTest = orphanSQL
 )
 
 // MovesForTest puts the transition statement together for n rows, with the section of parents.

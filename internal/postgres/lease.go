@@ -60,14 +60,19 @@ func (s *Store) Resign(ctx context.Context, w gantry.WorkerID) error {
 	return nil
 }
 
-// orphanSQL cancels the tasks of lanes whose only process is gone. The lane goes when it is empty.
+// orphanSQL cancels the tasks of lanes whose only process is gone. They are found lane by lane, by the indexes of what is ready
+// and of what is parked: with a join the whole queue is read, twice, by every process and twice a second.
 const orphanSQL = `
-with gone as (
+with gone as materialized (
   select l.id from lane l where l.private_worker is not null
-    and not exists (select 1 from worker w where w.id = l.private_worker)
-    and exists (select 1 from task_hot h where h.lane = l.id)),
+    and not exists (select 1 from worker w where w.id = l.private_worker)),
 d as (
-  delete from task_hot h using gone where h.lane = gone.id and h.phase <> 1
+  delete from task_hot h
+  where h.phase <> 1 and h.id = any (array(
+    select x.id from gone cross join lateral (
+      select id from task_hot where lane = gone.id and phase = 0
+      union all
+      select id from task_hot where lane = gone.id and phase > 1) x))
   returning h.id, h.seq + 1 as seq, h.leg, h.state, h.stage, h.attempt),
 c as (
   update task set final_state = 7, finished_at = clock_timestamp(), error_code = 'runner_gone',

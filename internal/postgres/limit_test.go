@@ -198,16 +198,20 @@ func TestRunnerGone(t *testing.T) {
 	runner := b.register(time.Minute)
 	shared := b.lane
 	b.lane = must(b.EnsureLane(t.Context(), "p", "run", b.limiter, runner))(t)
-	b.enqueue(2)
-	task := b.claim(runner, 1)
+	b.enqueue(3)
+	task := b.claim(runner, 2)
+	b.commit(runner, &gantry.Write{Transition: &gantry.Transition{Lease: task[0].Lease, Change: gantry.Park, After: time.Hour}})
 	if lanes := must(b.Lanes(t.Context(), b.worker, false))(t); len(lanes) != 1 || lanes[0].ID != shared {
 		t.Errorf("another process sees lanes %+v", lanes)
 	}
 	b.exec(`update worker set expires_at = now() - interval '1 s' where id = $1`, int64(runner))
 	must(b.Reap(t.Context()))(t)
 	list := must(b.Tasks(t.Context(), postgres.Filter{State: "cancelled"}))(t)
-	if len(task) != 1 || len(list) != 2 || list[0].Error.Code != string(gantry.CodeRunnerGone) {
+	if len(list) != 3 || list[0].Error.Code != string(gantry.CodeRunnerGone) {
 		t.Errorf("cancelled %+v", list)
+	}
+	if n := b.count(`select count(*) from task_hot`); n != 0 {
+		t.Errorf("%d tasks are left", n)
 	}
 }
 

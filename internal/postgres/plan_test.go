@@ -69,7 +69,11 @@ func (p *plans) explain(sql string, args ...string) string {
 	if _, err := tx.Exec(ctx, `prepare q as `+sql, pgx.QueryExecModeSimpleProtocol); err != nil {
 		p.t.Fatal(err)
 	}
-	rows, err := tx.Query(ctx, `explain (analyze, costs off, timing off, summary off) execute q(`+strings.Join(args, ", ")+`)`, pgx.QueryExecModeSimpleProtocol)
+	called := ""
+	if len(args) > 0 {
+		called = "(" + strings.Join(args, ", ") + ")"
+	}
+	rows, err := tx.Query(ctx, `explain (analyze, costs off, timing off, summary off) execute q`+called, pgx.QueryExecModeSimpleProtocol)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -149,6 +153,7 @@ func TestPlans(t *testing.T) {
 			p := newPlans(t, analyzed)
 			p.holdClaim()
 			p.holdHeld()
+			p.holdOrphans()
 			for _, n := range []int{1, 2, 64, 645} { // each form of a statement
 				p.holdTransitions(n)
 				p.holdResults(n)
@@ -178,7 +183,6 @@ func TestPlansMadeWhileSmall(t *testing.T) {
 	p.exec(`insert into item(task_id, id, parent, origin, ordinal) select n, 0, -1, 0, 0 from generate_series(1, 20) n`)
 	p.holdTransitions(20)
 	p.holdResults(20)
-	p.holdIntents(20)
 	p.bareJoinScans()
 }
 
@@ -216,6 +220,18 @@ func (p *plans) holdHeld() {
 		if !strings.Contains(plan, "task_hot_owned") || scansTasks.MatchString(plan) {
 			p.t.Errorf("what a worker holds is not found by its owner:\n%s", plan)
 		}
+	}
+}
+
+// holdOrphans looks for tasks of lanes whose process is gone, of which there are some.
+func (p *plans) holdOrphans() {
+	p.t.Helper()
+	p.exec(`insert into lane(pipeline, source, limiter, private_worker) select 'p', 'run', 1, 1000 + n from generate_series(1, 20) n`)
+	defer p.exec(`delete from lane where private_worker is not null`)
+	plan := p.explain(postgres.OrphanForTest)
+	hold(p.t, plan)
+	if !strings.Contains(plan, "task_hot_ready") || !strings.Contains(plan, "task_hot_parked") || strings.Contains(plan, "actual rows=100000") {
+		p.t.Errorf("the tasks of lanes that nobody works on are not found by lane:\n%s", plan)
 	}
 }
 

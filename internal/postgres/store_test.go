@@ -149,6 +149,27 @@ func TestEnqueueIsIdempotent(t *testing.T) {
 	}
 }
 
+// TestAdmittedIsAsGiven holds what is read of an arrival that is new to what was given, and tells one that was on record before.
+func TestAdmittedIsAsGiven(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	ids := must(b.ArrivalIDs(t.Context(), 2))(t)
+	given := gantry.Arrival{ID: ids[0], Source: "p/in", RefMAC: gantry.Digest{7}, Version: "v1", Name: "a.zip", Size: 3, SHA: gantry.Digest{8}, Location: "seg/1/2/3/4", Via: b.pipeline}
+	x := gantry.Admission{Arrival: given, PublicID: "x", Pipeline: b.pipeline, Lane: b.lane, Priority: 5, Within: time.Hour}
+	x.Arrival.Sequencer, x.Arrival.Event = "s1", "e1"
+	if made := must(b.Admit(t.Context(), []gantry.Admission{x}))(t); len(made) != 1 || made["x"] != ids[0] {
+		t.Errorf("made %v of arrival %d", made, ids[0])
+	}
+	task := must(b.Task(t.Context(), "x"))(t)
+	if got := must(b.Originals(t.Context(), gantry.TaskID(task.Key)))(t); len(got) != 1 || got[0] != given {
+		t.Errorf("read %+v, given was %+v", got, given)
+	}
+	x.Arrival.ID, x.PublicID, x.Arrival.Location = ids[1], "y", "elsewhere"
+	if made := must(b.Admit(t.Context(), []gantry.Admission{x}))(t); made["y"] != ids[0] {
+		t.Errorf("made %v, of arrival %d, which was on record", made, ids[0])
+	}
+}
+
 // TestPlace holds an arrival that was not copied to where it was found last, and one that was erased to nothing.
 func TestPlace(t *testing.T) {
 	t.Parallel()

@@ -159,7 +159,7 @@ func (b *bed) drop(ctx context.Context, s settings, g *gateway, service, name st
 		return 0, cpu, err
 	}
 	defer product.stop()
-	for done := 0; done < s.objects; pause(ctx, 100*time.Millisecond) {
+	for done := 0; done < s.objects; pause(ctx, untilLook(time.Since(began), done, s.objects)) {
 		if err := ctx.Err(); err != nil {
 			return 0, cpu, err
 		}
@@ -181,6 +181,13 @@ func (b *bed) drop(ctx context.Context, s settings, g *gateway, service, name st
 	}
 	cpu = spent{own, serverTime(b.postmaster) - database, g.time() - server}
 	return took, cpu, g.manifests(ctx, name+"/", s.objects)
+}
+
+// untilLook is how long to wait before the tasks are counted again, which reads all of them: a part of the time that the others
+// will take at this pace, and a tenth of a second at last.
+func untilLook(took time.Duration, done, of int) time.Duration {
+	left := took * time.Duration(of-done) / time.Duration(max(done, 1))
+	return min(max(left/4, 100*time.Millisecond), 2*time.Second)
 }
 
 // manifests wants n of them below a prefix.

@@ -19,9 +19,8 @@ const (
 	continueAbove = 128 << 10 // a body larger than this, in bytes, waits for the server's word
 )
 
-// newClient makes a client of the SDK that does nothing by itself: it sends through egress, which
-// signs, and neither tries again nor takes checksums that were not asked for.
-func newClient(p place, egress gantry.Egress) *sdk.Client {
+// newSDK makes the SDK's client of a bucket.
+func newSDK(p place, egress gantry.Egress) *sdk.Client {
 	base := p.base()
 	return sdk.New(sdk.Options{
 		BaseEndpoint:                 &base,

@@ -1,10 +1,10 @@
 package s3
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net/http"
-	"strings"
 	"sync/atomic"
 
 	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
@@ -41,7 +41,7 @@ type server struct {
 // sample is a small object that was delivered, so that putting it again changes nothing whatever the server does.
 type sample struct {
 	in   sdk.PutObjectInput
-	body string
+	body []byte
 	sum  gantry.Digest
 }
 
@@ -92,8 +92,8 @@ func (s *sink) Prove(ctx context.Context) error {
 		return nil
 	}
 	in := x.in
-	in.Body = strings.NewReader(x.body)
-	_, err := s.client.PutObject(ctx, &in, signedBody(x.sum))
+	in.Body = bytes.NewReader(x.body)
+	err := s.client.put(ctx, &in, x.sum)
 	switch code := status(err); {
 	case code == http.StatusPreconditionFailed:
 		s.server.learn(wordKept)
@@ -104,8 +104,8 @@ func (s *sink) Prove(ctx context.Context) error {
 }
 
 // keepSample keeps a small object to prove the server with.
-func (s *sink) keepSample(in *sdk.PutObjectInput, body string, sum gantry.Digest) {
-	if s.server.is() == wordUnknown && body != "" && in.IfNoneMatch != nil {
+func (s *sink) keepSample(in *sdk.PutObjectInput, body []byte, sum gantry.Digest) {
+	if s.server.is() == wordUnknown && len(body) > 0 && in.IfNoneMatch != nil {
 		s.server.sample.Store(&sample{in: *in, body: body, sum: sum})
 	}
 }

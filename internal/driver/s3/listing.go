@@ -20,25 +20,32 @@ import (
 // listed is one answer to a listing's request.
 type listed struct {
 	page *sdk.ListObjectsV2Output
+	took time.Duration
 	err  error
 }
 
-// each lists the keys after one, and gives each page to f while the next one is on its way. It gives the number of
-// pages.
-func (s *source) each(ctx context.Context, after string, f func(*sdk.ListObjectsV2Output) error) (pages int, err error) {
+// volume is how much a listing was.
+type volume struct {
+	pages int
+	took  time.Duration // of its requests
+}
+
+// each lists the keys after one, and gives each page to f while the next one is on its way.
+func (s *source) each(ctx context.Context, after string, f func(*sdk.ListObjectsV2Output) error) (v volume, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	next := make(chan listed, 1)
 	asked := 0
 	ask := func(in sdk.ListObjectsV2Input) {
 		asked++
 		go func() {
+			began := time.Now()
 			page, err := s.list(ctx, &in)
-			next <- listed{page, err}
+			next <- listed{page, time.Since(began), err}
 		}()
 	}
 	defer func() {
 		cancel()
-		if asked > pages {
+		if asked > v.pages {
 			<-next
 		}
 	}()
@@ -51,20 +58,21 @@ func (s *source) each(ctx context.Context, after string, f func(*sdk.ListObjects
 	}
 	for ask(in); ; {
 		got := <-next
-		if pages++; got.err != nil {
-			return pages, got.err
+		v.pages, v.took = v.pages+1, v.took+got.took
+		if got.err != nil {
+			return v, got.err
 		}
 		more := aws.ToBool(got.page.IsTruncated)
 		if more {
 			token := got.page.NextContinuationToken
-			if aws.ToString(token) == "" || aws.ToString(token) == aws.ToString(in.ContinuationToken) || pages == maxPages {
-				return pages, gantry.Errorf(gantry.BadResponse, CodeMalformedAnswer, "list bucket: the listing has no end")
+			if aws.ToString(token) == "" || aws.ToString(token) == aws.ToString(in.ContinuationToken) || v.pages == maxPages {
+				return v, gantry.Errorf(gantry.BadResponse, CodeMalformedAnswer, "list bucket: the listing has no end")
 			}
 			in.StartAfter, in.ContinuationToken = nil, token
 			ask(in)
 		}
 		if err := f(got.page); err != nil || !more {
-			return pages, err
+			return v, err
 		}
 	}
 }

@@ -49,7 +49,7 @@ func (o *object) open() error {
 	case o.at > 0:
 		in.Range, begin = aws.String(fmt.Sprintf("bytes=%d-", o.at)), fmt.Sprintf("bytes %d-", o.at)
 	}
-	out, err := o.client.GetObject(o.ctx, in)
+	out, err := o.client.get(o.ctx, in)
 	if err != nil {
 		return classify(o.ctx, "open object", err)
 	}

@@ -44,16 +44,16 @@ func (w *watcher) whole(ctx context.Context) error {
 	tail := w.cursor
 	p.far, p.counts = w.pages > w.few, w.progress.Taken && !w.progress.Backlog
 	w.mu.Unlock()
-	pages, err := w.each(ctx, "", func(page *sdk.ListObjectsV2Output) error { return p.take(ctx, page) })
+	got, err := w.each(ctx, "", func(page *sdk.ListObjectsV2Output) error { return p.take(ctx, page) })
 	if err != nil {
 		return err
 	}
 	w.mu.Lock()
-	w.swept, w.pages = began, pages
+	w.swept, w.pages = began, got.pages
 	if w.cursor == tail && !w.open {
 		w.cursor = p.last
 	}
-	if pages > w.few {
+	if got.pages > w.few {
 		w.retryFar() // no listing that comes soon shows what this one left open
 	}
 	maps.DeleteFunc(w.later, func(_ objectID, x postponed) bool {
@@ -62,10 +62,13 @@ func (w *watcher) whole(ctx context.Context) error {
 	w.mu.Unlock()
 	if !p.far {
 		w.soon = p.soon
+		if got.pages <= w.few { // the next one is as long
+			w.took = got.took
+		}
 	}
 	w.keep(func(x *gantry.TakeUp) {
 		x.Taken = x.Taken || !x.Backlog
-		if x.Tail = ""; pages > w.few {
+		if x.Tail = ""; got.pages > w.few {
 			x.Tail = p.last
 		}
 	})
@@ -91,13 +94,13 @@ func (w *watcher) tail(ctx context.Context) error {
 	from := w.cursor
 	w.mu.Unlock()
 	p := w.newPass(from)
-	pages, err := w.each(ctx, from, func(page *sdk.ListObjectsV2Output) error { return p.take(ctx, page) })
+	got, err := w.each(ctx, from, func(page *sdk.ListObjectsV2Output) error { return p.take(ctx, page) })
 	if err != nil {
 		return err
 	}
 	w.mu.Lock()
 	w.cursor, w.open = p.cursor, p.open
-	if p.open && pages > w.few { // what is open so far back is announced again by itself
+	if p.open && got.pages > w.few { // what is open so far back is announced again by itself
 		w.cursor, w.open = p.last, false
 		w.retryFar()
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
-// The declared target is where the SDK really sends to, with every way to name a bucket.
+// The declared target is where the SDK, and what goes without it, really send to, with every way to name a bucket.
 func TestTargetIsWhereRequestsGo(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -37,15 +37,19 @@ func TestTargetIsWhereRequestsGo(t *testing.T) {
 	} {
 		var sent *http.Request
 		client := newClient(c.place, signed{&faults{before: func(r *http.Request) *http.Response { sent = r; return refusal(r, 404, "NoSuchKey") }}})
-		client.GetObject(t.Context(), &sdk.GetObjectInput{Bucket: &c.place.bucket, Key: aws.String("a b")})
-		if len(c.place.check()) > 0 || sent == nil {
-			t.Errorf("%+v: %v, sent %v", c.place, c.place.check(), sent)
-			continue
-		}
-		target := c.place.target()
-		sent.URL.RawQuery = ""
-		if target.Key() != c.key || sent.URL.String() != c.url || sent.URL.Hostname() != target.Host || sent.URL.Port() != target.Port || sent.Header.Get("Authorization") != "" {
-			t.Errorf("%+v: target %s, sent to %s", c.place, target.Key(), sent.URL)
+		in := &sdk.GetObjectInput{Bucket: &c.place.bucket, Key: aws.String("a b")}
+		for _, get := range []func(){func() { client.GetObject(t.Context(), in) }, func() { client.get(t.Context(), in) }} {
+			sent = nil
+			get()
+			if len(c.place.check()) > 0 || sent == nil {
+				t.Errorf("%+v: %v, sent %v", c.place, c.place.check(), sent)
+				continue
+			}
+			target := c.place.target()
+			sent.URL.RawQuery = ""
+			if target.Key() != c.key || sent.URL.String() != c.url || sent.URL.Hostname() != target.Host || sent.URL.Port() != target.Port || sent.Header.Get("Authorization") != "" {
+				t.Errorf("%+v: target %s, sent to %s", c.place, target.Key(), sent.URL)
+			}
 		}
 	}
 }

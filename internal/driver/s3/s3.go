@@ -1,6 +1,6 @@
 // Package s3 takes objects from a bucket and lays results into one, on AWS or any server that speaks
 // its protocol. Read place.go (where a bucket is), client.go (the SDK without a client, retries and
-// credentials of its own), errors.go (what the answers mean), then source.go (what a pipeline file may
+// credentials of its own), direct.go (the two requests that are made without it), errors.go (what the answers mean), then source.go (what a pipeline file may
 // say, and reading an object), watch.go (what is listed when, side by side), pass.go (one listing that announces), listing.go
 // (its pages), later.go (announcements and what is put off), memory.go (for who has no ledger), hear.go (objects that others
 // tell of), event.go (what their messages say), follow.go (what the bucket says to that), queue.go (messages from SQS),

@@ -52,7 +52,7 @@ func sign(t testing.TB, rt http.RoundTripper, server *s3test.Server) gantry.Egre
 func newBucket(t testing.TB, server *s3test.Server) *bucket {
 	t.Helper()
 	b := &bucket{t: t, server: server, name: "b-" + strings.ToLower(rand.Text()), egress: sign(t, drivertest.Egress(t).Transport(), server)}
-	b.Client = newClient(b.place(), b.egress)
+	b.Client = newSDK(b.place(), b.egress)
 	if _, err := b.CreateBucket(t.Context(), &sdk.CreateBucketInput{Bucket: &b.name}); err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/base64"
@@ -73,7 +74,7 @@ const (
 
 // sink is a bucket for results. Its size of pieces is a field for the tests.
 type sink struct {
-	client *sdk.Client
+	client *client
 	bucket string
 	prefix string
 	sums   bool
@@ -166,14 +167,14 @@ func (s *sink) put(ctx context.Context, key string, out gantry.Delivery, p piece
 	in := &sdk.PutObjectInput{Bucket: &s.bucket, Key: &key, Body: b, ContentLength: &p.size, ContentType: mediaOf(out), IfNoneMatch: condition,
 		ChecksumSHA256: s.checksum(p.sum)}
 	along.put(in)
-	var small string
+	var small []byte
 	if p.size <= inMemory { // and one of no bytes, of which nothing would be read
 		if small, err = readSmall(b, p.size); err != nil {
 			return err
 		}
-		in.Body = strings.NewReader(small)
+		in.Body = bytes.NewReader(small)
 	}
-	_, err = s.client.PutObject(ctx, in, signedBody(p.sum))
+	err = s.client.put(ctx, in, p.sum)
 	if wrong := b.stop(); wrong != nil {
 		return wrong
 	}
@@ -198,13 +199,13 @@ func (s *sink) checksum(sum gantry.Digest) *string {
 }
 
 // readSmall reads a body of at most inMemory bytes.
-func readSmall(b *body, size int64) (string, error) {
+func readSmall(b *body, size int64) ([]byte, error) {
 	if size == 0 {
-		return "", b.whole()
+		return nil, b.whole()
 	}
 	buf := make([]byte, size)
 	_, err := io.ReadFull(b, buf)
-	return string(buf), err
+	return buf, err
 }
 
 // judge says what the end of a put means. A key that was taken is looked at; so is one whose answer was
@@ -284,7 +285,7 @@ func sumOf(head *sdk.HeadObjectOutput) (gantry.Digest, bool) {
 
 // read takes the digest of what is there, all of its size.
 func (s *sink) read(ctx context.Context, key, etag string, size int64) (gantry.Digest, error) {
-	out, err := s.client.GetObject(ctx, &sdk.GetObjectInput{Bucket: &s.bucket, Key: &key, IfMatch: aws.String(etag)})
+	out, err := s.client.get(ctx, &sdk.GetObjectInput{Bucket: &s.bucket, Key: &key, IfMatch: aws.String(etag)})
 	if err != nil && gantry.CodeOf(classify(ctx, "read what is there", err)) == gantry.CodeSourceGone {
 		return gantry.Digest{}, gantry.Errorf(gantry.Transient, CodeServerError, "read what is there: it is gone, or another took its place")
 	}

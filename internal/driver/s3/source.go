@@ -11,8 +11,6 @@ import (
 	"sync"
 	"time"
 
-	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
-
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
@@ -107,7 +105,7 @@ func (c SourceConfig) excludes(prefix string) bool {
 
 // source is a bucket. Its numbers are fields for the tests.
 type source struct {
-	client  *sdk.Client
+	client  *client
 	bucket  string
 	prefix  string
 	exclude []string

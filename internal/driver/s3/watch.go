@@ -19,13 +19,15 @@ const (
 	maxPages    = 1 << 20         // of one listing
 	maxInline   = 1000            // old objects that one listing of everything announces itself
 	grace       = time.Minute     // how long nobody need have told of an object
+	seldom      = 4               // times as long as a listing took, it is not made again
 )
 
 // watchListing lists the bucket again and again and announces each object that the ledger does not know as it is, by
 // ETag, size and time. A bucket of many pages is listed whole only at every sweep; in between, from the last key on up
 // to which nothing is open, since many writers name their objects in order. The two go on side by side. Where a
 // listing finds more than 1000 objects that are older than the watch, they are announced one page after the other
-// beside both, and the ledger knows how far that got.
+// beside both, and the ledger knows how far that got. A server that takes long for a listing is left alone four times as
+// long, so that listings are at most a fifth of what it does.
 //
 // An announcement that failed is made again 1 s later or more, up to 5 minutes; up to an hour if the object is gone or
 // refused. What is kept in memory is two pages for each of the three listings and at most 10000 objects that failed. A
@@ -47,7 +49,7 @@ func (s *source) watchListing(ctx context.Context, l gantry.Ledger, announce fun
 		if err != nil && first {
 			return err
 		}
-		wait := s.poll
+		wait := max(s.poll, seldom*w.took)
 		if err != nil {
 			l.Failed(err)
 			pause = min(max(2*pause, s.pause), maxBackoff)
@@ -77,6 +79,7 @@ type watcher struct {
 	announce func(context.Context, gantry.Object) error
 	began    time.Time     // what is older was there before
 	soon     time.Duration // until the first object has settled; 0: none waits. The loop's alone
+	took     time.Duration // of the requests of a listing such as the next one; 0: that will be short. The loop's alone
 	side     sync.WaitGroup
 
 	mu       sync.Mutex
@@ -125,7 +128,7 @@ func (w *watcher) due() bool {
 
 // round does what one poll does. In a large bucket, listing everything goes on beside it.
 func (w *watcher) round(ctx context.Context) error {
-	w.soon = 0
+	w.soon, w.took = 0, 0
 	var err error
 	if w.large() {
 		w.sweepAside(ctx)

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gantry-imaging/gantry/internal/driver/s3/s3test"
@@ -309,4 +310,25 @@ func BenchmarkRemember(b *testing.B) {
 		known[idOf(strconv.Itoa(i), "e-1-1")] = struct{}{}
 	}
 	b.ReportAllocs()
+}
+
+// A server that takes long for its listings is not kept at them.
+func TestSlowListingsAreSeldom(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		s, err := NewSource(t.Context(), SourceConfig{Bucket: "scans", Poll: time.Millisecond}, signed{&faults{before: func(r *http.Request) *http.Response {
+			asked++
+			time.Sleep(time.Second)
+			return answer(r, http.StatusOK, "<ListBucketResult><Name>scans</Name></ListBucketResult>")
+		}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 49*time.Second)
+		defer cancel()
+		if err := s.Watch(ctx, nil); err != nil || asked != 10 {
+			t.Errorf("%d listings of a second in 49 seconds, want 10: %v", asked, err)
+		}
+	})
 }
