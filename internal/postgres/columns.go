@@ -198,8 +198,13 @@ func (c *resultColumns) addOutcome(lease int32, x *gantry.Outcome) {
 // statement is what commits the results of worker w.
 func (c *resultColumns) statement(of *sections, w gantry.WorkerID) (string, []any) {
 	i, m, n, p, t, o := &c.item, &c.mark, &c.plan, &c.part, &c.out, &c.outcome
+	me := "held"
+	if c.cursors+len(i.id)+len(m.id)+len(n.ordinal)+len(p.ordinal)+len(t.ordinal)+len(o.id) == 0 {
+		me = "alone"
+	}
 	return of.statement(
-		section{"leases", len(c.task), []any{int64(w), c.task, c.seq}},
+		section{me, 1, []any{int64(w)}},
+		section{"leases", max(1, len(c.task)), []any{c.task, c.seq}},
 		section{"cursors", c.cursors, []any{c.cursor}},
 		section{"items", len(i.id), []any{i.lease, i.id, i.parent, i.origin, i.ordinal, i.part, i.leg, i.stage, i.processor, i.gen,
 			i.rejected, i.size, i.media, i.transform, i.locator, i.location, i.reason, i.name, i.sha, i.body}},

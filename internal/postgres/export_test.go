@@ -8,7 +8,7 @@ import (
 // ResultsForTest puts the whole results statement together for n rows, for arguments written in SQL: those of
 // each section in turn.
 func ResultsForTest(n int, of ...[]string) (sql string, args []string) {
-	names := []string{"leases", "cursors", "items", "marks", "plans", "parts", "outs", "intents", "outcomes"}
+	names := []string{"held", "leases", "cursors", "items", "marks", "plans", "parts", "outs", "intents", "outcomes"}
 	var all []section
 	for i, x := range of {
 		all = append(all, section{name: names[i], rows: n, args: written(x)})

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"testing"
 
@@ -71,5 +72,38 @@ func (b *bed) checkCalls(task gantry.TaskID, n int32) {
 	var fenced int
 	if err := b.Pool().QueryRow(b.t.Context(), `select count(*) from call_outcome where task_id = $1 and result = 3`, int64(task)).Scan(&fenced); err != nil || fenced != 1 {
 		b.t.Errorf("%d outcomes are marked as fenced (%v), want 1", fenced, err)
+	}
+}
+
+// TestWhatLocksTheProcess: an intent waits for nobody who takes its process off the books, and locks nothing; what effects found and how
+// calls ended waits, and so cannot land after that.
+func TestWhatLocksTheProcess(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.enqueue(1)
+	lease := b.claim(b.worker, 1)[0].Lease
+	b.plan(lease, 0)
+	w := b.callWrites(lease, 1, []byte("x"))
+	tx := must(b.Pool().Begin(t.Context()))(t)
+	defer tx.Rollback(context.WithoutCancel(t.Context()))
+	if _, err := tx.Exec(t.Context(), `select from worker where id = $1 for update`, int64(b.worker)); err != nil {
+		t.Fatal(err)
+	}
+	if landed := b.commit(b.worker, w[0]); !landed[0] {
+		t.Error("the intent did not land")
+	}
+	done := make(chan []bool, 1)
+	go func() { done <- must(b.Commit(context.WithoutCancel(t.Context()), b.worker, []*gantry.Write{w[1]}))(t) }()
+	b.whileWaiting()
+	select {
+	case <-done:
+		t.Error("the outcome waited for nobody")
+	default:
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if landed := <-done; !landed[0] {
+		t.Error("the outcome did not land")
 	}
 }

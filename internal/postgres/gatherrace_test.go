@@ -141,26 +141,26 @@ func TestAcceptWaitsForClosing(t *testing.T) {
 }
 
 // whileWaiting returns once a statement of the database waits for a lock of another.
-func (w *ward) whileWaiting() {
-	w.t.Helper()
-	root := w.root()
+func (b *bed) whileWaiting() {
+	b.t.Helper()
+	root := b.root()
 	for end := time.Now().Add(4 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		var n int
-		if err := root.QueryRow(w.t.Context(), `select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`).Scan(&n); err != nil {
-			w.t.Fatal(err)
+		if err := root.QueryRow(b.t.Context(), `select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`).Scan(&n); err != nil {
+			b.t.Fatal(err)
 		}
 		if n > 0 {
 			return
 		}
 	}
-	w.t.Fatal("nothing waits")
+	b.t.Fatal("nothing waits")
 }
 
 // root connects as who owns the database.
-func (w *ward) root() *pgx.Conn {
-	w.t.Helper()
-	c := must(pgx.ConnectConfig(w.t.Context(), w.Pool().Config().ConnConfig.Copy()))(w.t)
-	w.t.Cleanup(func() { c.Close(context.Background()) })
+func (b *bed) root() *pgx.Conn {
+	b.t.Helper()
+	c := must(pgx.ConnectConfig(b.t.Context(), b.Pool().Config().ConnConfig.Copy()))(b.t)
+	b.t.Cleanup(func() { c.Close(context.Background()) })
 	return c
 }
 

@@ -174,7 +174,7 @@ func TestPlansMadeWhileSmall(t *testing.T) {
 	p := newPlans(t, false)
 	for _, table := range []string{"task_hot", "task", "part", "item"} {
 		p.exec(`alter table ` + table + ` set (autovacuum_enabled = off)`)
-		p.exec(`delete from ` + table)
+		p.exec(`truncate ` + table + ` cascade`) // what deletes and a vacuum leave may keep its pages, or not
 		p.exec(`vacuum analyze ` + table)
 	}
 	p.exec(`insert into task(id, public_id, pipeline) overriding system value select n, n::text, (select id from pipeline_version) from generate_series(1, 20) n`)
@@ -308,7 +308,8 @@ func (p *plans) holdResults(n int) {
 	part := []string{"smallint", "smallint", "smallint", "int", "smallint"}
 	rows := func(first []string, kinds ...string) []string { return append(first, repeat(n, "0", kinds...)...) }
 	sql, args := postgres.ResultsForTest(n,
-		[]string{"1", array("bigint", "", n), array("int", "0", n)},
+		[]string{"1"},
+		[]string{array("bigint", "", n), array("int", "0", n)},
 		[]string{array("bigint", "1", n)},
 		rows([]string{lease}, "int", "int", "int", "int", "int", "smallint", "smallint", "smallint", "smallint", "bool", "bigint",
 			"text", "text", "text", "text", "text", "text", "bytea", "bytea"),

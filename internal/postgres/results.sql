@@ -8,11 +8,17 @@
 -- relation that has all of the key ("offset 0" keeps it one), not with the leases and the rows, of which each has a part.
 -- What comes back says for each lease whether it held, the task's id or 0, and whether the process's own does.
 
--- section: leases. $1 worker, $2 task ids, $3 seqs
-with me as materialized (select id from worker where id = $1 and expires_at > now() for key share),
+-- section: held. $1 worker
+with me as materialized (select id from worker where id = $1 and expires_at > now() for key share)
+
+-- section: alone. $1 worker. Intents alone need no lock: what they begin is looked at again before it is sent, and the lock is written
+-- to the log.
+with me as materialized (select id from worker where id = $1 and expires_at > now())
+
+-- section: leases. $1 task ids, $2 seqs
 f as materialized (
   select array(select coalesce((select h.id from task_hot h where h.id = w.id and h.seq = w.seq and h.owner = (select id from me)), 0)
-    from unnest($2::bigint[], $3::int[]) with ordinality as w(id, seq, n) order by w.n) as ids)
+    from unnest($1::bigint[], $2::int[]) with ordinality as w(id, seq, n) order by w.n) as ids)
 
 -- section: cursors, by lease; 0 leaves it
 k as (
