@@ -11,6 +11,7 @@ import (
 	"github.com/gantry-imaging/gantry/internal/fail"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/gate"
+	"github.com/gantry-imaging/gantry/internal/scheduler"
 )
 
 // maxOriginal is the largest original that is copied, in bytes.
@@ -68,8 +69,8 @@ type admission struct {
 	done chan error
 }
 
-func newIntake(a *App, g *gate.Gate, b gantry.Blobs, wake func(...int32)) *intake {
-	return &intake{app: a, gate: g, blobs: b, wake: wake, queue: make(chan *admission, 256)}
+func newIntake(a *App, g *gate.Gate, b gantry.Blobs, s *scheduler.Session) *intake {
+	return &intake{app: a, gate: g, blobs: b, wake: s.Wake, as: s.Worker, queue: make(chan *admission, 256)}
 }
 
 // taken says what came of an object.

@@ -37,8 +37,8 @@ func TestRecent(t *testing.T) {
 	for n := range mostRecent + 1 {
 		r.came(fmt.Sprint(n), 7, a, now)
 	}
-	if _, ok := r.of("0", now); ok || len(r.arrivals) != mostRecent || len(r.order) != mostRecent {
-		t.Errorf("the first is still known: %t; %d and %d are", ok, len(r.arrivals), len(r.order))
+	if _, ok := r.of("0", now); ok || len(r.values) != mostRecent || len(r.order) != mostRecent {
+		t.Errorf("the first is still known: %t; %d and %d are", ok, len(r.values), len(r.order))
 	}
 	if _, ok := r.of(fmt.Sprint(mostRecent), now); !ok {
 		t.Error("the last is not known")

@@ -26,8 +26,8 @@ func TestScans(t *testing.T) {
 	for n := range mostScans {
 		s.passed(name(1+n), "")
 	}
-	if _, ok := s.of(name(0)); ok || len(s.warnings) != mostScans || len(s.order) != mostScans {
-		t.Errorf("the first is still known: %t; %d and %d are", ok, len(s.warnings), len(s.order))
+	if _, ok := s.of(name(0)); ok || len(s.values) != mostScans || len(s.order) != mostScans {
+		t.Errorf("the first is still known: %t; %d and %d are", ok, len(s.values), len(s.order))
 	}
 	if _, ok := s.of(name(mostScans)); !ok {
 		t.Error("the last is not known")

@@ -44,14 +44,13 @@ func (a *App) work(ctx context.Context, opts scheduler.Options, beside life) err
 		blobs := counted{dir, a.Metrics}
 		g := gate.New(s, a.ids, time.Now)
 		g.Ended = a.ended
-		in := newIntake(a, g, blobs, s.Wake)
-		in.as = s.Worker
+		in := newIntake(a, g, blobs, s)
 		ends := newCloser(a, s.Wake)
 		counts := newAsker(a, ends.due)
 		in.collected, in.keepings = newCollected(a, ends.due, counts.due), newKeepings(a)
 		e := engine.New(engine.Options{Store: a.Store, Session: s, Caller: g, Blobs: blobs, Plans: a.plans, Rand: a.rand, Acquire: s.Acquire, Units: s.Units, Scratch: scratch,
 			Namespace: a.namespace(), Log: a.Log, Passage: a.plans.Passage, Shared: a.plans.Shared, Tickets: tickets{a},
-			Confirmations: confirmations{tickets{a}, a.Store}, Scanned: a.scans.of, Arrived: func(task string) (gantry.Arrival, bool) { return a.recent.of(task, time.Now()) }})
+			Confirmations: confirmations{tickets{a}, a.Store}, Scanned: a.scans.of, Arrived: a.arrival})
 		in.made = e
 		living, end := context.WithCancel(loops)
 		context.AfterFunc(ctx, end)
