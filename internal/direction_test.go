@@ -31,6 +31,7 @@ var mayImport = map[string][]string{
 	"internal/blob":                       {"internal/gantry", "internal/fail"},
 	"internal/gate":                       {"internal/gantry", "internal/fail"},
 	"internal/line":                       {},
+	"internal/heap":                       {},
 	"internal/pipeline":                   {"internal/gantry"},
 	"internal/scheduler":                  {"internal/gantry", "internal/line", "internal/fail"},
 	"internal/driver":                     {"internal/gantry"},

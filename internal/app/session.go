@@ -12,6 +12,7 @@ import (
 	"github.com/gantry-imaging/gantry/internal/engine"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/gate"
+	"github.com/gantry-imaging/gantry/internal/heap"
 	"github.com/gantry-imaging/gantry/internal/scheduler"
 )
 
@@ -106,4 +107,15 @@ func (a *App) Work(ctx context.Context, beside life) error {
 		case <-time.After(time.Duration((0.5 + a.rand()) * float64(registerPause))):
 		}
 	}
+}
+
+// pace has the garbage collector keep the pace that is right for this process until stop is called. Where GOGC is set it does nothing.
+func (a *App) pace() (stop func()) {
+	switch v, _ := a.Lookup("GOGC"); {
+	case v != "":
+		return func() {}
+	case a.port != nil && !a.port.Empty():
+		return heap.Lean.Keep()
+	}
+	return heap.Roomy.Keep()
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
+	"github.com/gantry-imaging/gantry/internal/heap"
 	"github.com/gantry-imaging/gantry/internal/postgres"
 	"github.com/gantry-imaging/gantry/internal/scheduler"
 )
@@ -45,6 +46,7 @@ func workAs(ctx context.Context, mode, dsn, out string) error {
 		return err
 	}
 	defer store.Close()
+	defer heap.Roomy.Keep()() // as every process that works on tasks
 	h := &hand{mode: mode, ids: gantry.NewIDs(time.Now, rand.Reader)}
 	units := targetUnits
 	opts := scheduler.Options{Tasks: 500}

@@ -1,4 +1,5 @@
-package app
+// Package heap paces the garbage collector of a process that keeps little alive.
+package heap
 
 import (
 	"math"
@@ -12,46 +13,40 @@ import (
 // its processor time. Of one that receives most of what lives are buffers of instances on their way, which cost nothing to
 // look through, and as much garbage would only be memory.
 var (
-	roomyPace = pace{floor: 32 << 20, least: 100}
-	leanPace  = pace{floor: 24 << 20, least: 40}
+	Roomy = Pace{floor: 32 << 20, least: 100}
+	Lean  = Pace{floor: 24 << 20, least: 40}
 )
 
-// pace is how far the heap grows before it is collected.
-type pace struct {
+// Pace is how far the heap grows before it is collected.
+type Pace struct {
 	floor uint64 // bytes that it may grow to, however little is alive
 	least int    // what may be allocated beside what is alive, in percent of that
 }
 
+// leastHeap is what the runtime lets every heap grow to, times the percentage (runtime/debug.SetGCPercent).
+const leastHeap = 4 << 20
+
 // percent is how much may be allocated beside what is alive, in percent of that and of the other roots, which the collector
 // counts with it.
-func (p pace) percent(live, roots uint64) int {
-	live = max(live, 1<<20)
+func (p Pace) percent(live, roots uint64) int {
 	if live >= p.floor {
 		return p.least
 	}
-	return int(max(uint64(p.least), (p.floor-live)*100/(live+roots)))
+	most := p.floor * 100 / leastHeap
+	return int(max(uint64(p.least), min(most, (p.floor-live)*100/max(live+roots, 1))))
 }
 
 // pacer sets the collector's percentage anew after each collection.
 type pacer struct {
-	pace
+	Pace
 
 	mu      sync.Mutex
 	percent int
 	over    bool
 }
 
-// pace has the collector keep the pace that is right for this process until stop is called. Where GOGC is set it does nothing.
-func (a *App) pace() (stop func()) {
-	if v, _ := a.Lookup("GOGC"); v != "" {
-		return func() {}
-	}
-	p := &pacer{pace: roomyPace}
-	if a.port != nil && !a.port.Empty() {
-		p.pace = leanPace
-	}
-	return p.begin()
-}
+// Keep has the collector keep the pace until stop is called, which puts back what was before. Only one pace is kept at a time.
+func (p Pace) Keep() (stop func()) { return (&pacer{Pace: p}).begin() }
 
 // begin keeps the pace until stop is called, which puts back what was before.
 func (p *pacer) begin() (stop func()) {
@@ -78,7 +73,7 @@ func (p *pacer) collected() {
 	if p.over {
 		return
 	}
-	want := p.pace.percent(x[0].Value.Uint64(), x[1].Value.Uint64()+x[2].Value.Uint64())
+	want := p.Pace.percent(x[0].Value.Uint64(), x[1].Value.Uint64()+x[2].Value.Uint64())
 	if math.Abs(float64(want-p.percent)) > 0.1*float64(p.percent) { // it stops the world
 		debug.SetGCPercent(want)
 		p.percent = want

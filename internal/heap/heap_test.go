@@ -1,4 +1,4 @@
-package app
+package heap
 
 import (
 	"fmt"
@@ -14,13 +14,13 @@ import (
 func TestPacePercent(t *testing.T) {
 	t.Parallel()
 	for _, x := range []struct {
-		pace
+		Pace
 		live, roots uint64
 		want        int
 	}{
-		{roomyPace, 0, 0, 3100}, {roomyPace, 4 << 20, 0, 700}, {roomyPace, 4 << 20, 3 << 20, 400}, {roomyPace, 8 << 20, 0, 300},
-		{roomyPace, 8 << 20, 32 << 20, 100}, {roomyPace, 16 << 20, 0, 100}, {roomyPace, 30 << 20, 0, 100}, {roomyPace, 1 << 30, 0, 100},
-		{leanPace, 8 << 20, 0, 200}, {leanPace, 16 << 20, 0, 50}, {leanPace, 20 << 20, 0, 40}, {leanPace, 100 << 20, 0, 40},
+		{Roomy, 0, 0, 800}, {Roomy, 1 << 20, 0, 800}, {Roomy, 4 << 20, 0, 700}, {Roomy, 4 << 20, 3 << 20, 400}, {Roomy, 8 << 20, 0, 300},
+		{Roomy, 8 << 20, 32 << 20, 100}, {Roomy, 16 << 20, 0, 100}, {Roomy, 30 << 20, 0, 100}, {Roomy, 1 << 30, 0, 100},
+		{Lean, 8 << 20, 0, 200}, {Lean, 16 << 20, 0, 50}, {Lean, 20 << 20, 0, 40}, {Lean, 100 << 20, 0, 40},
 	} {
 		if got := x.percent(x.live, x.roots); got != x.want {
 			t.Errorf("%d bytes alive, %d of roots: %d percent, want %d", x.live, x.roots, got, x.want)
@@ -32,8 +32,8 @@ func TestPacePercent(t *testing.T) {
 func TestPace(t *testing.T) {
 	if how := os.Getenv("HEAP_PACE"); how != "" {
 		if how != "none" {
-			stop := (&pacer{pace: roomyPace}).begin()
-			goal(roomyPace.floor * 9 / 10)
+			stop := Roomy.Keep()
+			goal(Roomy.floor * 9 / 10)
 			if how == "over" {
 				stop()
 			}
@@ -51,7 +51,7 @@ func TestPace(t *testing.T) {
 		}
 		_, rest, _ := strings.Cut(string(out), "goal ")
 		var bytes uint64
-		if _, err := fmt.Sscan(rest, &bytes); err != nil || (bytes >= roomyPace.floor*9/10) != want || bytes > roomyPace.floor*5/4 {
+		if _, err := fmt.Sscan(rest, &bytes); err != nil || (bytes >= Roomy.floor*9/10) != want || bytes > Roomy.floor*5/4 {
 			t.Errorf("%s: the heap may grow to %d bytes (%v)", how, bytes, err)
 		}
 	}
