@@ -47,8 +47,10 @@ u as (
   returning h.*),
 b as (
   update task_hot h set phase = 1, owner = $3, seq = h.seq + 2, aside = false, state = 1, attempt = 0,
-    state_until = coalesce((select now() + nullif(v.extracting_us, 0) * interval '1 us' from task t join pipeline_version v on v.id = t.pipeline
-                            where t.id = h.id), h.state_until)
+    state_until = case when (select exists (select from pipeline_version where extracting_us > 0))
+      then coalesce((select now() + v.extracting_us * interval '1 us' from task t join pipeline_version v on v.id = t.pipeline and v.extracting_us > 0
+                     where t.id = h.id), h.state_until)
+      else h.state_until end
   where h.id = any (array(select id from c where begun))
     and exists (select 1 from worker where id = $3 and expires_at > now())
   returning h.*),
