@@ -2,11 +2,8 @@ package blob
 
 import (
 	"bytes"
-	"context"
-	"errors"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -129,129 +126,6 @@ func TestFailedFileSync(t *testing.T) {
 	}
 	if left := temps(t, dir); len(left) != 0 {
 		t.Errorf("temporary files left: %v", left)
-	}
-}
-
-// What waits while one batch is synced is the next batch, with one sync for all.
-func TestBatches(t *testing.T) {
-	f := faults{hold: make(chan struct{}), held: make(chan struct{}, 100)}
-	o := testOptions(t.TempDir())
-	o.SegmentSize = 8 << 20
-	d := openTest(t, o, f.install)
-	results := make(chan error, 33)
-	send := func(seed uint64) {
-		s := stage(t, d, body(20<<10, seed), -1)
-		go func() {
-			where, err := s.Commit(context.Background())
-			if err == nil {
-				err = d.Verify(context.Background(), where, s.SHA())
-			}
-			results <- err
-		}()
-	}
-	send(0)
-	<-f.held // the writer is in its first sync
-	for i := range 32 {
-		send(uint64(i + 1))
-	}
-	// Not parallel: the goroutines counted are this test's own.
-	for stacks := make([]byte, 1<<20); strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "blob.(*writer).commit(") < 33; {
-		runtime.Gosched()
-	}
-	f.mu.Lock()
-	hold := f.hold
-	f.hold = nil
-	f.mu.Unlock()
-	close(hold)
-	for range 33 {
-		if err := <-results; err != nil {
-			t.Error(err)
-		}
-	}
-	// One for the first, one for those that waited; a goroutine on its way into the queue may need its own.
-	if f.syncs > 16 {
-		t.Errorf("%d syncs for 33 commits", f.syncs)
-	}
-	t.Logf("%d syncs for 33 commits", f.syncs)
-}
-
-// A batch that fails fails for everybody in it.
-func TestFailedBatchFailsAll(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	d := openTest(t, testOptions(dir), func(e *env) {
-		e.sync = func(*os.File) error { return syscall.EIO }
-	})
-	var wg sync.WaitGroup
-	for i := range 20 {
-		s := stage(t, d, body(20<<10, uint64(i)), -1)
-		wg.Go(func() {
-			if where, err := s.Commit(t.Context()); err == nil {
-				t.Errorf("%s was acknowledged without a sync", where)
-			}
-		})
-	}
-	wg.Wait()
-	allFree(t, d)
-}
-
-func TestCommitCancelled(t *testing.T) {
-	t.Parallel()
-	f := faults{hold: make(chan struct{}), held: make(chan struct{}, 100)}
-	dir := t.TempDir()
-	d := openTest(t, testOptions(dir), f.install)
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	for _, size := range []int{10, 20 << 10, unknownMost + 1} {
-		if _, err := stage(t, d, body(size, 1), -1).Commit(ended); !errors.Is(err, context.Canceled) {
-			t.Errorf("size %d with an ended context: %v", size, err)
-		}
-	}
-	// One is being synced and one is queued when their context ends; the third goes on.
-	ctx, cancel := context.WithCancel(t.Context())
-	results := make(chan error, 2)
-	first, second := stage(t, d, body(20<<10, 2), -1), stage(t, d, body(20<<10, 3), -1)
-	go func() { _, err := first.Commit(ctx); results <- err }()
-	<-f.held
-	go func() { _, err := second.Commit(ctx); results <- err }()
-	cancel()
-	for range 2 {
-		if err := <-results; !errors.Is(err, context.Canceled) {
-			t.Errorf("cancelled commit: %v", err)
-		}
-	}
-	f.mu.Lock()
-	hold := f.hold
-	f.hold = nil
-	f.mu.Unlock()
-	close(hold)
-	if where := commit(t, d, body(20<<10, 4)); !bytes.Equal(readBack(t, d, where), body(20<<10, 4)) {
-		t.Error("other bytes")
-	}
-	allFree(t, d)
-	if left := temps(t, dir); len(left) != 0 {
-		t.Errorf("temporary files left: %v", left)
-	}
-}
-
-// A request whose context ended in the queue is answered and leaves no record.
-func TestBatchLeavesOutEnded(t *testing.T) {
-	t.Parallel()
-	d := openTest(t, testOptions(t.TempDir()))
-	d.Close() // the test is the writer from here on
-	w := newWriter(d, 1<<20)
-	defer w.drop()
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	r := &request{ctx: ctx, body: []byte("x"), done: make(chan error, 1)}
-	if left := w.batch(r); left != nil {
-		t.Error("the request was given back")
-	}
-	if err := <-r.done; !errors.Is(err, context.Canceled) {
-		t.Errorf("answer %v", err)
-	}
-	if w.seg.end != block {
-		t.Errorf("the segment ends at %d", w.seg.end)
 	}
 }
 
