@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gantry-imaging/gantry/internal/blob"
 	"github.com/gantry-imaging/gantry/internal/doctor"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
@@ -22,7 +23,7 @@ func Diagnose(ctx context.Context, s Settings, pipelines []*gantry.Pipeline) ([]
 	o := doctor.Options{Home: s.Home, DatabaseURL: s.DatabaseURL, Blobs: s.Blobs, Key: key, Pipelines: pipelines, Now: time.Now,
 		Sinks: s.probed(ctx, pipelines)}
 	if s.inBucket() {
-		o.Blobs, o.Bucket = s.Home, func(ctx context.Context) (string, error) { return s.inspectBucket(ctx, key) }
+		o.Blobs, o.Bucket = s.Home, func(ctx context.Context) (blob.About, error) { return s.inspectBucket(ctx, key) }
 	}
 	return doctor.Examine(ctx, o), nil
 }

@@ -8,6 +8,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/gantry-imaging/gantry/internal/blob"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
@@ -40,9 +41,9 @@ type Options struct {
 	Home        string
 	DatabaseURL string // empty: the private cluster below Home
 	Blobs       string // the folder of the blob store
-	// Bucket, if the store lies in one, reads its identity and holds the key to it; Blobs is then a folder on the disk that
+	// Bucket, if the store lies in one, reads its identity and its owner and holds the key to it; Blobs is then a folder on the disk that
 	// work is done on.
-	Bucket    func(context.Context) (string, error)
+	Bucket    func(context.Context) (blob.About, error)
 	Key       []byte // the configured deployment key; empty: the blob store's own
 	Pipelines []*gantry.Pipeline
 	Now       func() time.Time
@@ -54,11 +55,11 @@ const checkTime = 5 * time.Second
 
 // Examine makes all checks.
 func Examine(ctx context.Context, o Options) []Finding {
-	found := database(ctx, o)
+	found, id := database(ctx, o)
 	if o.Bucket != nil {
-		found = append(found, bucket(ctx, o))
+		found = append(found, bucket(ctx, o, id)...)
 	} else {
-		found = append(found, blobs(o)...)
+		found = append(found, blobs(o, id)...)
 	}
 	found = append(found, disk(o), files())
 	found = append(found, programs(ctx)...)

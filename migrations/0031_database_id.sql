@@ -1,0 +1,22 @@
+-- +goose Up
+set lock_timeout = '5s';
+
+-- The database's own id, by which its blob store knows whose blobs it holds. It is made when a blob store is first opened and
+-- goes into every backup, so that one that is put back is the same database.
+create table database_id (
+  one boolean primary key default true check (one),
+  id  text    not null,
+  at  timestamptz not null default clock_timestamp()
+);
+
+-- +goose StatementBegin
+do $$
+begin
+  if exists (select from pg_roles where rolname = 'gantry_app') then
+    grant select, insert on database_id to gantry_app;
+  end if;
+  if exists (select from pg_roles where rolname = 'gantry_auditor') then
+    grant select on database_id to gantry_auditor;
+  end if;
+end $$;
+-- +goose StatementEnd
