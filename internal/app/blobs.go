@@ -200,29 +200,3 @@ func (a *App) CollectBlobs(ctx context.Context, grace time.Duration, dry bool) (
 	}
 	return blob.Collect(ctx, a.Store, b, blob.Collection{Grace: grace, Dry: dry, Whole: true, Now: time.Now})
 }
-
-// sweepBlobsEvery is how often a process that serves looks for garbage.
-const sweepBlobsEvery = time.Hour
-
-// sweepBlobs collects garbage about once an hour, until ctx ends. It looks at rows alone: every blob that this version commits
-// has one.
-func (a *App) sweepBlobs(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(time.Duration((0.5 + a.rand()) * float64(sweepBlobsEvery))):
-		}
-		a.sweepInbox(ctx)
-		a.mu.Lock()
-		b := a.blobs
-		a.mu.Unlock()
-		done, err := blob.Collect(ctx, a.Store, b, blob.Collection{Grace: a.BlobGrace, Now: time.Now})
-		switch {
-		case err != nil && ctx.Err() == nil:
-			a.Log.Warn("collect garbage of the blob store", "err", err)
-		case done != blob.Collected{}:
-			a.Log.Info("collected garbage of the blob store", "tombstones", done.Tombs, "deleted", done.Deleted, "bytes", done.DeleteBytes)
-		}
-	}
-}

@@ -45,7 +45,7 @@ func (a *App) watchAll(ctx context.Context, feeds []*feed) error {
 		a.desk.begin(ctx, in)
 		defer a.desk.end(in)
 		g, ctx := errgroup.WithContext(ctx)
-		g.Go(func() error { a.sweepBlobs(ctx); return nil })
+		g.Go(func() error { a.sweep(ctx); return nil })
 		for _, f := range feeds {
 			g.Go(func() error { f.ledger.run(ctx); return nil })
 			g.Go(func() error { return a.watch(ctx, in, f) })

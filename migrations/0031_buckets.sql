@@ -9,6 +9,17 @@ create table database_id (
   at  timestamptz not null default clock_timestamp()
 );
 
+-- Messages that tell of no object are kept for a while.
+create index source_event_at on source_event (at);
+
+-- An object that is a marker waits for the tasks of the groups that it said were complete, in all their revisions. By place: its
+-- pipeline and its key, as in collection.
+alter table aftercare
+  add column pipelines text[],
+  add column groups    bytea[],
+  add check (cardinality(pipelines) = cardinality(groups));
+create index aftercare_groups on aftercare using gin (groups) where groups is not null;
+
 -- +goose StatementBegin
 do $$
 begin
