@@ -175,15 +175,15 @@ func (a *App) noting(f *feed) func(context.Context, gantry.Notice) error {
 }
 
 // branched gives a driver's way out branches to the further targets of its config, signed as that is. What goes through one
-// is counted under the limit of its target.
-func (p *plans) branched(ctx context.Context, e gantry.Endpoint, out gantry.Egress, declare bool) (gantry.Egress, error) {
+// is counted under the limit of its target, which limiter gives by the target's key.
+func (p *plans) branched(e gantry.Endpoint, out gantry.Egress, limiter func(key string) (int32, error)) (gantry.Egress, error) {
 	c, ok := e.Config.(gantry.Reaching)
 	if !ok {
 		return out, nil
 	}
 	b := branches{out, map[gantry.Target]gantry.Egress{}}
 	for _, t := range c.Further() {
-		limiter, err := p.app.Store.EnsureLimiter(ctx, t.Key(), gantry.LimiterSpec{MaxUnits: -1}, declare)
+		under, err := limiter(t.Key())
 		if err != nil {
 			return nil, err
 		}
@@ -192,7 +192,7 @@ func (p *plans) branched(ctx context.Context, e gantry.Endpoint, out gantry.Egre
 		if err != nil {
 			return nil, err
 		}
-		b.ways[t.Target] = signed{way, aside{rt, limiter}}
+		b.ways[t.Target] = signed{way, aside{rt, under}}
 	}
 	return b, nil
 }

@@ -1,6 +1,6 @@
 // Package doctor looks at an installation and says, check by check, what is well, what is not and what
 // to do about it. It changes nothing but a file that it writes into the blob store and removes, and an object
-// that it does the same with in each bucket for results. Read doctor.go, then database.go, machine.go, targets.go and sinks.go:
+// that it does the same with in each bucket for results. Read doctor.go, then database.go, machine.go, targets.go and trials.go:
 // the checks.
 package doctor
 
@@ -47,7 +47,7 @@ type Options struct {
 	Key       []byte // the configured deployment key; empty: the blob store's own
 	Pipelines []*gantry.Pipeline
 	Now       func() time.Time
-	Sinks     []Sink // those that can be tried out
+	Trials    []Trial // sources and sinks that can be tried out
 }
 
 // checkTime bounds each look at something that may not answer.
@@ -64,7 +64,7 @@ func Examine(ctx context.Context, o Options) []Finding {
 	found = append(found, disk(o), files())
 	found = append(found, programs(ctx)...)
 	found = append(found, targets(ctx, o.Pipelines)...)
-	return append(found, sinks(ctx, o.Sinks)...)
+	return append(found, trials(ctx, o.Trials)...)
 }
 
 // Sound tells whether nothing that was found is a problem.
