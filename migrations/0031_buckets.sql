@@ -12,6 +12,12 @@ create table database_id (
 -- Messages that tell of no object are kept for a while.
 create index source_event_at on source_event (at);
 
+-- What the last failure of a source was a failure of (poll, sqs, object, …; null: an older version did not say), and since when
+-- that works again.
+alter table source_state
+  add column error_part text,
+  add column error_over timestamptz;
+
 -- An object that is a marker waits for the tasks of the groups that it said were complete, in all their revisions. By place: its
 -- pipeline and its key, as in collection.
 alter table aftercare

@@ -50,7 +50,7 @@ func (a *App) Hook(ctx context.Context, kind, source string, h http.Header, body
 	driver := f.source.(gantry.Hooked)
 	if err := a.knowsToken(driver.HookToken(), h.Get("Authorization")); err != nil {
 		if gantry.KindOf(err) != gantry.Denied { // ours, not the sender's
-			f.ledger.Failed(err)
+			f.ledger.Failed(string(gantry.ChannelWebhook), err)
 			a.Log.Warn("hook", "source", f.name, "code", string(gantry.CodeOf(err)), "err", err)
 		}
 		return err
@@ -163,10 +163,11 @@ func (a *App) noting(f *feed) func(context.Context, gantry.Notice) error {
 	return func(ctx context.Context, n gantry.Notice) error {
 		switch {
 		case n.Err != nil:
-			f.ledger.Failed(n.Err)
+			f.ledger.Failed(string(n.Channel), n.Err)
 			a.Log.Warn("channel", "source", f.name, "channel", string(n.Channel), "code", string(gantry.CodeOf(n.Err)), "err", n.Err)
 			return nil
 		case n.Code == "":
+			f.ledger.Worked(string(n.Channel))
 			return nil
 		}
 		a.Log.Warn("message not understood", "source", f.name, "channel", string(n.Channel), "code", string(n.Code))

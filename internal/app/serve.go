@@ -134,11 +134,13 @@ func (a *App) recordControl(ctx context.Context, s *scheduler.Session) {
 func (a *App) watch(ctx context.Context, in *intake, f *feed) error {
 	ctx = a.control.WithControl(ctx, f.control())
 	for pause := time.Second; ; pause = min(2*pause, time.Minute) {
+		stop := f.ledger.holds()
 		err := f.ledger.watch(ctx, a.announcing(in, f))
+		stop()
 		if ctx.Err() != nil || err == nil || errors.Is(err, context.Canceled) {
 			return nil
 		}
-		f.ledger.Failed(err)
+		f.ledger.Failed(f.ledger.looks(), err)
 		a.Log.Error("watch", "source", f.name, "code", string(gantry.CodeOf(err)), "err", err)
 		select {
 		case <-ctx.Done():
