@@ -18,7 +18,7 @@ import (
 )
 
 // blobs looks whether the blob store can be written, and whether it belongs to the deployment key and to the database with this id.
-func blobs(o Options, database string) []Finding {
+func blobs(o Options, database *string) []Finding {
 	if _, err := os.Stat(o.Blobs); errors.Is(err, fs.ErrNotExist) {
 		parent := existing(o.Blobs)
 		if err := unix.Access(parent, unix.W_OK); err != nil {
@@ -37,12 +37,14 @@ func blobs(o Options, database string) []Finding {
 	return append(found, well("identity", "blob store "+about.ID+" has this deployment's key"), owner(about, database))
 }
 
-// owner looks whether a store belongs to the database.
-func owner(x blob.About, database string) Finding {
+// owner looks whether a store belongs to the database; nil: that does not answer.
+func owner(x blob.About, database *string) Finding {
 	switch o := x.Owner; {
 	case o.Database == "":
 		return well("owner", "the blob store belongs to the database that opens it next")
-	case o.Database == database:
+	case database == nil:
+		return well("owner", "the blob store belongs to database "+o.Database)
+	case o.Database == *database:
 		return well("owner", "the blob store belongs to this database")
 	default:
 		return bad("owner", fmt.Sprintf("the blob store belongs to another database, %s, since %s", o.Database, o.Since.Format(time.RFC3339)),
@@ -51,7 +53,7 @@ func owner(x blob.About, database string) Finding {
 }
 
 // bucket asks for the identity of a store in a bucket, and for its owner.
-func bucket(ctx context.Context, o Options, database string) []Finding {
+func bucket(ctx context.Context, o Options, database *string) []Finding {
 	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
 	about, err := o.Bucket(ctx)
