@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -111,4 +112,38 @@ processors: {model: {kind: http, url: %q}}
 	})
 	cancel()
 	<-done
+}
+
+// What is a marker to one pipeline and a medium to another stays until both have done with it.
+func TestMarkerThatIsAMedium(t *testing.T) {
+	t.Parallel()
+	held := make(chan struct{})
+	s := serve(t, func(w http.ResponseWriter, r *http.Request, body []byte, n int) {
+		if r.URL.Path == "/held" {
+			select {
+			case <-held:
+			case <-r.Context().Done():
+			}
+		}
+		scoring(w, r, body, n)
+	})
+	r := newRig(t, nil)
+	in := t.TempDir()
+	put(t, in, "f/0.png", noise(20, [32]byte{1}))
+	put(t, in, "f/last.png", noise(20, [32]byte{2}))
+	pipelines := []*gantry.Pipeline{r.branch("one", s.URL+"/held", "group: {by: prefix, quiet: 50ms, marker: last.png}"), r.branch("two", s.URL+"/score", "")}
+	source := fmt.Sprintf("  shelf: {kind: dir, path: %q, settle: 10ms, match: all, after: delete, routes: [{to: one}, {to: two}]}\n", in)
+	there := func() bool { _, err := os.Stat(filepath.Join(in, "f", "last.png")); return err == nil }
+	r.servingRoutes(pipelines, r.shared(source), func() bool {
+		if r.number(`select count(*) from task where arrival is not null and final_state = 5`) < 2 {
+			return false
+		}
+		time.Sleep(1500 * time.Millisecond) // for what must not come
+		if !there() {
+			t.Error("the marker is gone before the collection's task has ended")
+		}
+		close(held)
+		return true
+	})
+	r.servingRoutes(pipelines, r.shared(source), func() bool { return !there() })
 }
