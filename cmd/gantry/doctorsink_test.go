@@ -33,6 +33,7 @@ func TestDoctorTriesSinks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Setenv("HOOK_TOKEN", "of the sender")
 	t.Setenv("STORE_ID", server.AccessKey)
 	t.Setenv("STORE_SECRET", server.SecretKey)
 	file := filepath.Join(t.TempDir(), "p.yaml")
@@ -40,7 +41,7 @@ func TestDoctorTriesSinks(t *testing.T) {
 name: probed
 sources:
   inbox: {kind: dir, path: .}
-  drop: {kind: s3, bucket: results, prefix: in/, endpoint: %[1]q, path_style: true, auth: store, discover: [sqs, poll], queue_url: %[2]q, queue_endpoint: %[3]q}
+  drop: {kind: s3, bucket: results, prefix: in/, endpoint: %[1]q, path_style: true, auth: store, discover: [sqs, webhook, poll], token: "${env:HOOK_TOKEN}", queue_url: %[2]q, queue_endpoint: %[3]q}
   lost: {kind: s3, bucket: nowhere, endpoint: %[1]q, path_style: true, auth: store}
   mute: {kind: s3, bucket: results, prefix: no/, endpoint: %[1]q, path_style: true, auth: store, discover: sqs, queue_url: %[4]q, queue_endpoint: %[3]q}
 sinks:
@@ -66,13 +67,17 @@ auth: {store: {kind: aws, access_key_id: "${env:STORE_ID}", secret_access_key: "
 	for check, want := range map[string]doctor.Level{"sink good of probed: write": doctor.OK, "sink good of probed: conditional puts": doctor.OK,
 		"sink good of probed: tags": doctor.OK, "sink good of probed: delete": doctor.OK, "sink missing of probed: write": doctor.Problem,
 		"source drop of probed: list": doctor.OK, "source drop of probed: versioning": doctor.OK, "source drop of probed: queue": doctor.OK,
-		"source lost of probed: list": doctor.Problem, "source lost of probed: versioning": "", "source mute of probed: list": doctor.OK, "source mute of probed: queue": doctor.Problem} {
+		"source drop of probed: webhook": "", "source lost of probed: list": doctor.Problem, "source lost of probed: versioning": "", "source mute of probed: list": doctor.OK, "source mute of probed: queue": doctor.Problem} {
 		if levels[check] != want {
 			t.Errorf("%s: %q, want %q", check, levels[check], want)
 		}
 	}
 	if strings.Contains(out, server.SecretKey) {
 		t.Error("the secret is printed")
+	}
+	os.Unsetenv("HOOK_TOKEN")
+	if _, out, _ = operated(t, dsn, "doctor", "-f", file); !strings.Contains(out, "✗ source drop of probed: webhook: read secret ${env:HOOK_TOKEN}: not set") {
+		t.Errorf("without a token:\n%s", out)
 	}
 	os.Unsetenv("STORE_SECRET")
 	if _, out, _ = operated(t, dsn, "doctor", "-f", file); !strings.Contains(out, "✗ sink good of probed: write: read secret ${env:STORE_SECRET}: not set") {

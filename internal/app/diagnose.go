@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gantry-imaging/gantry/internal/auth"
 	"github.com/gantry-imaging/gantry/internal/blob"
 	"github.com/gantry-imaging/gantry/internal/doctor"
 	"github.com/gantry-imaging/gantry/internal/gantry"
@@ -45,6 +46,11 @@ func (s Settings) trials(ctx context.Context, pipelines []*gantry.Pipeline) (out
 		}
 		if probed, ok := opened.(gantry.Probed); ok || err != nil {
 			out = append(out, doctor.Trial{Name: name, Probed: probed, Failed: err})
+		}
+		if h, ok := opened.(gantry.Hooked); ok && h.HookToken() != "" {
+			if _, err := auth.Resolve(h.HookToken(), s.Lookup); err != nil {
+				out = append(out, doctor.Trial{Name: name + ": webhook", Failed: err})
+			}
 		}
 	}
 	for _, x := range pipelines {
