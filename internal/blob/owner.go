@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
@@ -38,8 +39,11 @@ func (o Owner) hold(store, database string) error {
 		"or, if that database is lost for good, say gantry blobs claim", store, o.Database, o.Since.Format(time.RFC3339), database)
 }
 
+// idLetters are what ids of databases are made of; they are printed.
+const idLetters = "abcdefghijklmnopqrstuvwxyz0123456789-"
+
 func parseOwner(text []byte) (o Owner, err error) {
-	if err := json.Unmarshal(text, &o); err != nil || o.Database == "" || len(o.Database) > maxStoreID {
+	if err := json.Unmarshal(text, &o); err != nil || o.Database == "" || len(o.Database) > maxStoreID || strings.Trim(o.Database, idLetters) != "" {
 		return o, gantry.Errorf(gantry.Illegal, gantry.CodeMalformed, "read blob store's owner: %s is damaged", ownerFile)
 	}
 	return o, nil

@@ -157,7 +157,7 @@ func TestOwnerIsMadeOnce(t *testing.T) {
 				t.Errorf("let in: %t; the store belongs to %s", in, about.Owner.Database)
 			}
 		}
-		for _, text := range []string{"", "{}", "[", `{"database":""}`, `{"database":"` + strings.Repeat("a", maxStoreID+1) + `"}`, "{" + strings.Repeat(" ", 1<<20) + "}"} {
+		for _, text := range []string{"", "{}", "[", `{"database":""}`, `{"database":"a\u001b[2Jb"}`, `{"database":"DOE^JANE"}`, `{"database":"` + strings.Repeat("a", maxStoreID+1) + `"}`, "{" + strings.Repeat(" ", 1<<20) + "}"} {
 			h.scrawl(text)
 			_, err := h.open("one", nil)
 			wantErr(t, err, gantry.Illegal, gantry.CodeMalformed)
@@ -167,6 +167,25 @@ func TestOwnerIsMadeOnce(t *testing.T) {
 		}
 		if about, err := h.inspect(); err != nil || about.Owner.Database != "three" {
 			t.Errorf("%+v: %v", about, err)
+		}
+	})
+}
+
+// FuzzOwner reads a store's papers as anybody may have left them: what is taken can be compared and printed.
+func FuzzOwner(f *testing.F) {
+	f.Add([]byte(`{"database":"one","since":"2026-01-02T03:04:05Z"}`))
+	f.Add(ownerText("two", time.Unix(0, 0)))
+	f.Add([]byte(`{"database":{}}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		o, err := parseOwner(text)
+		if err != nil {
+			if gantry.CodeOf(err) != gantry.CodeMalformed || strings.Contains(err.Error(), "database") {
+				t.Errorf("%v", err)
+			}
+			return
+		}
+		if o.Database == "" || len(o.Database) > maxStoreID || o.hold("s", o.Database) != nil || o.hold("s", o.Database+"x") == nil || o.hold("s", "") == nil || strings.ContainsFunc(o.Database, func(r rune) bool { return !strings.ContainsRune(idLetters, r) }) {
+			t.Errorf("%+v", o)
 		}
 	})
 }

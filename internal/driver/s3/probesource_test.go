@@ -142,3 +142,18 @@ func TestProbeSettings(t *testing.T) {
 		wantProbes(t, p.found, c.want...)
 	}
 }
+
+// FuzzSettings reads a queue's settings as any server may give them.
+func FuzzSettings(f *testing.F) {
+	f.Add("30", "1209600", `{"deadLetterTargetArn":"a","maxReceiveCount":"3"}`)
+	f.Add("-1", "99999999999999999999", `{"maxReceiveCount":[[]]}`)
+	f.Fuzz(func(t *testing.T, hidden, kept, policy string) {
+		p := &sourceProbe{source: &source{hearing: &hearing{queue: &queue{hidden: 30 * time.Second}}}, ctx: t.Context()}
+		p.settings(map[string]string{"VisibilityTimeout": hidden, "MessageRetentionPeriod": kept, "DelaySeconds": kept, "ApproximateNumberOfMessages": hidden, "RedrivePolicy": policy})
+		for _, x := range p.found {
+			if x.Bad || len(x.Text)+len(x.Advice) > 400 {
+				t.Errorf("%+v", x)
+			}
+		}
+	})
+}
