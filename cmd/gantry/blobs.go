@@ -4,7 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"time"
+
+	"golang.org/x/term"
 
 	"github.com/gantry-imaging/gantry/internal/app"
 	"github.com/gantry-imaging/gantry/internal/blob"
@@ -13,7 +16,8 @@ import (
 )
 
 type blobsCmd struct {
-	GC blobsGCCmd `cmd:"" name:"gc" help:"Give blobs that nothing refers to a tombstone, and delete those whose tombstone is old enough."`
+	GC    blobsGCCmd    `cmd:"" name:"gc" help:"Give blobs that nothing refers to a tombstone, and delete those whose tombstone is old enough."`
+	Claim blobsClaimCmd `cmd:"" help:"Make the blob store belong to this database, since the one that it belonged to is lost."`
 }
 
 type blobsGCCmd struct {
@@ -36,6 +40,39 @@ func (g *blobsGCCmd) Run(ctx context.Context, c console, x *cli) error {
 			return json.NewEncoder(c.out).Encode(done)
 		}
 		fmt.Fprint(c.out, collected(done, g.DryRun))
+		return nil
+	})
+}
+
+type blobsClaimCmd struct {
+	Yes bool `help:"Do not ask."`
+}
+
+// Run is called by the parser.
+func (b *blobsClaimCmd) Run(ctx context.Context, c console, x *cli) error {
+	return x.withApp(ctx, c, func(*app.Settings) {}, func(a *app.App) error {
+		about, database, err := a.BlobOwner(ctx)
+		if err != nil {
+			return err
+		}
+		former := about.Owner.Database
+		if former == database {
+			fmt.Fprintf(c.out, "blob store %s belongs to this database already\n", about.ID)
+			return nil
+		}
+		if former == "" {
+			former = "none"
+		}
+		fmt.Fprintf(c.out, "blob store  %s\nbelongs to  database %s\nthis is     database %s\n", about.ID, former, database)
+		if !b.Yes {
+			if err := confirm(os.Stdin, term.IsTerminal(int(os.Stdin.Fd())), c.err, "what the other database refers to is garbage to this one; claim the blob store"); err != nil {
+				return err
+			}
+		}
+		if err := a.ClaimBlobs(ctx); err != nil {
+			return err
+		}
+		fmt.Fprintln(c.out, "claimed: the blob store belongs to this database")
 		return nil
 	})
 }

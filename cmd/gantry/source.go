@@ -100,6 +100,15 @@ func turnedText(a gantry.ArrivalCounts) string {
 	return orDash(strings.Join(out, ", "))
 }
 
+// failureText says what failed last, when, and whether that is over.
+func failureText(f gantry.SourceFailure, now time.Time) string {
+	text := strings.TrimSpace(f.Part + " " + f.Code)
+	if f.Over != nil {
+		return fmt.Sprintf("%s %s, over since %s", text, agoText(&f.At, now), strings.TrimSuffix(agoText(f.Over, now), " ago"))
+	}
+	return fmt.Sprintf("%s %s", text, agoText(&f.At, now))
+}
+
 // silent is how long a process that watches a source says nothing of it at most.
 const silent = 2 * time.Minute
 
@@ -110,7 +119,7 @@ func sourceNote(x gantry.SourceStatus, now time.Time) string {
 		notes = append(notes, fmt.Sprintf("taking up what was there before: %d passed", x.Passed))
 	}
 	if x.LastError != nil {
-		notes = append(notes, fmt.Sprintf("%s %s", x.LastError.Code, agoText(&x.LastError.At, now)))
+		notes = append(notes, failureText(*x.LastError, now))
 	}
 	if now.Sub(x.At) > silent {
 		notes = append(notes, "nobody watches it; last report "+agoText(&x.At, now))

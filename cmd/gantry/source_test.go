@@ -20,7 +20,8 @@ func TestPrintSources(t *testing.T) {
 		{Source: "chest/inbox", Kind: "s3", At: *at(time.Second), LastEvent: at(12 * time.Second), Sweeps: 9, Missed: 7, Backlog: true, Passed: 3000,
 			Channels: []gantry.ChannelStatus{{Channel: "poll", Told: 40}, {Channel: "sqs", Told: 2}}, Lag: &gantry.SourceLag{Last: 0.0512, Half: 1.26, Max: 12},
 			LastSweep: &gantry.SweepStatus{Began: *at(4 * time.Minute), Took: 12.34, Objects: 1_000_000, Missed: 1},
-			Arrivals:  gantry.ArrivalCounts{Accepted: 42, SourceGone: 2, Ignored: 1}, LastError: &gantry.SourceFailure{Code: "slow_down", Kind: "unavailable", At: *at(time.Hour)}},
+			Arrivals:  gantry.ArrivalCounts{Accepted: 42, SourceGone: 2, Ignored: 1}, LastError: &gantry.SourceFailure{Part: "poll", Code: "slow_down", Kind: "unavailable", At: *at(time.Hour)}},
+		{Source: "chest/lost", Kind: "s3", At: *at(time.Second), LastError: &gantry.SourceFailure{Part: "sqs", Code: "server_error", At: *at(time.Minute), Over: at(30 * time.Second)}},
 		{Source: "chest/old", Kind: "dir", At: *at(3 * time.Hour)},
 	}
 	var out bytes.Buffer
@@ -28,7 +29,8 @@ func TestPrintSources(t *testing.T) {
 		t.Fatal(err)
 	}
 	const want = `SOURCE       KIND  CHANNELS        LAST EVENT  LAG                            LAST SWEEP                        MISMATCHES        ACCEPTED  NOT TAKEN                 NOTE
-chest/inbox  s3    poll 40, sqs 2  12s ago     0.0512s (p50 1.26s, max 12s)  4m0s ago, 1000000 objects in 12.3s  7 (last sweep 1)  42        2 source_gone, 1 ignored  taking up what was there before: 3000 passed; slow_down 1h0m0s ago
+chest/inbox  s3    poll 40, sqs 2  12s ago     0.0512s (p50 1.26s, max 12s)  4m0s ago, 1000000 objects in 12.3s  7 (last sweep 1)  42        2 source_gone, 1 ignored  taking up what was there before: 3000 passed; poll slow_down 1h0m0s ago
+chest/lost   s3    -               -           -                              -                                 -                 0         -                         sqs server_error 1m0s ago, over since 30s
 chest/old    dir   -               -           -                              -                                 -                 0         -                         nobody watches it; last report 3h0m0s ago
 `
 	if got := strings.Join(strings.Fields(out.String()), " "); got != strings.Join(strings.Fields(want), " ") {

@@ -68,9 +68,9 @@ func (f *feed) tidying() (gantry.Tidying, bool) {
 	return s, done || failed
 }
 
-// mind lays down, before the arrival is, that something is to be done with its object later. What a run takes stays as
-// it is.
-func (in *intake) mind(ctx context.Context, f *feed, o gantry.Object, a gantry.Arrival, run string) error {
+// mind lays down, before the arrival is, that something is to be done with its object later; of a marker, marker says of what. What a
+// run takes stays as it is.
+func (in *intake) mind(ctx context.Context, f *feed, o gantry.Object, a gantry.Arrival, marker []gantry.Gathering, run string) error {
 	s, ok := f.tidying()
 	if !ok || run != "" {
 		return nil
@@ -82,7 +82,7 @@ func (in *intake) mind(ctx context.Context, f *feed, o gantry.Object, a gantry.A
 	if mark == "" {
 		return nil
 	}
-	err := in.app.Store.KeepInMind(ctx, a, mark)
+	err := in.app.Store.KeepInMind(ctx, a, mark, marker)
 	fail.Point("after_mind")
 	return err
 }

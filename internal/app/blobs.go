@@ -3,7 +3,9 @@ package app
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"net/http"
 	"os"
@@ -84,11 +86,11 @@ func (s Settings) bucketDoor() (blob.Place, http.RoundTripper, *gate.Own, error)
 	return place, rt, own, err
 }
 
-// inspectBucket reads the identity of a store in a bucket, and holds the key to it.
-func (s Settings) inspectBucket(ctx context.Context, key []byte) (string, error) {
+// inspectBucket reads the identity and the owner of a store in a bucket, and holds the key to it.
+func (s Settings) inspectBucket(ctx context.Context, key []byte) (blob.About, error) {
 	place, rt, own, err := s.bucketDoor()
 	if err != nil {
-		return "", err
+		return blob.About{}, err
 	}
 	defer own.Close()
 	return blob.InspectBucket(ctx, place, rt, key)
@@ -106,9 +108,13 @@ func (b inBucketStore) Close() error {
 	return b.Bucket.Close()
 }
 
-// openBlobs opens the blob store that the settings name, unless the database belongs to another.
+// openBlobs opens the blob store that the settings name, unless the database belongs to another, or the store to another database.
 func (a *App) openBlobs(ctx context.Context, w gantry.WorkerID) (blobs, error) {
-	b, err := a.openEither(ctx, w)
+	database, err := a.databaseID(ctx)
+	if err != nil {
+		return nil, err
+	}
+	b, err := a.openEither(ctx, w, database)
 	if err != nil {
 		return nil, err
 	}
@@ -123,9 +129,14 @@ func (a *App) openBlobs(ctx context.Context, w gantry.WorkerID) (blobs, error) {
 	return b, nil
 }
 
-func (a *App) openEither(ctx context.Context, w gantry.WorkerID) (blobs, error) {
+// databaseID gives the database's own id, and makes it if it has none.
+func (a *App) databaseID(ctx context.Context) (string, error) {
+	return a.Store.DatabaseID(ctx, a.ids.New().String())
+}
+
+func (a *App) openEither(ctx context.Context, w gantry.WorkerID, database string) (blobs, error) {
 	if !a.inBucket() {
-		d, err := blob.OpenDir(ctx, blob.Options{Dir: a.Blobs, Worker: w, Key: a.Key, SegmentSize: segmentSize, Ledger: a.Store})
+		d, err := blob.OpenDir(ctx, blob.Options{Dir: a.Blobs, Worker: w, Key: a.Key, SegmentSize: segmentSize, Ledger: a.Store, Database: database})
 		if err != nil {
 			return nil, err
 		}
@@ -135,12 +146,46 @@ func (a *App) openEither(ctx context.Context, w gantry.WorkerID) (blobs, error) 
 	if err != nil {
 		return nil, err
 	}
-	b, err := blob.OpenBucket(ctx, blob.BucketOptions{Place: place, Worker: w, Key: a.Key, Transport: rt, Ledger: a.Store})
+	b, err := blob.OpenBucket(ctx, blob.BucketOptions{Place: place, Worker: w, Key: a.Key, Transport: rt, Ledger: a.Store, Database: database})
 	if err != nil {
 		own.Close()
 		return nil, err
 	}
 	return inBucketStore{b, own}, nil
+}
+
+// BlobOwner says what the blob store is and to which database it belongs, and the id of this one. A store that was never opened
+// is NotFound with code blob_missing.
+func (a *App) BlobOwner(ctx context.Context) (store blob.About, database string, err error) {
+	if database, err = a.databaseID(ctx); err != nil {
+		return store, "", err
+	}
+	if a.inBucket() {
+		store, err = a.inspectBucket(ctx, a.Key)
+	} else {
+		store, err = blob.Inspect(a.Blobs, a.Key)
+	}
+	if errors.Is(err, fs.ErrNotExist) || gantry.CodeOf(err) == blob.CodeMissing {
+		err = gantry.Errorf(gantry.NotFound, blob.CodeMissing, "claim blob store: it was never opened, and belongs to the first database that opens it")
+	}
+	return store, database, err
+}
+
+// ClaimBlobs makes the blob store belong to this database, whichever it belonged to before. Nothing of what lies there is touched.
+func (a *App) ClaimBlobs(ctx context.Context) error {
+	database, err := a.databaseID(ctx)
+	if err != nil {
+		return err
+	}
+	if !a.inBucket() {
+		return blob.ClaimDir(ctx, a.Blobs, database)
+	}
+	place, rt, own, err := a.bucketDoor()
+	if err != nil {
+		return err
+	}
+	defer own.Close()
+	return blob.ClaimBucket(ctx, place, rt, database)
 }
 
 // CollectBlobs collects the garbage of the blob store once, also of blobs that have no row; see blob.Collect. A grace of 0
@@ -154,30 +199,4 @@ func (a *App) CollectBlobs(ctx context.Context, grace time.Duration, dry bool) (
 		grace = a.BlobGrace
 	}
 	return blob.Collect(ctx, a.Store, b, blob.Collection{Grace: grace, Dry: dry, Whole: true, Now: time.Now})
-}
-
-// sweepBlobsEvery is how often a process that serves looks for garbage.
-const sweepBlobsEvery = time.Hour
-
-// sweepBlobs collects garbage about once an hour, until ctx ends. It looks at rows alone: every blob that this version commits
-// has one.
-func (a *App) sweepBlobs(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(time.Duration((0.5 + a.rand()) * float64(sweepBlobsEvery))):
-		}
-		a.sweepInbox(ctx)
-		a.mu.Lock()
-		b := a.blobs
-		a.mu.Unlock()
-		done, err := blob.Collect(ctx, a.Store, b, blob.Collection{Grace: a.BlobGrace, Now: time.Now})
-		switch {
-		case err != nil && ctx.Err() == nil:
-			a.Log.Warn("collect garbage of the blob store", "err", err)
-		case done != blob.Collected{}:
-			a.Log.Info("collected garbage of the blob store", "tombstones", done.Tombs, "deleted", done.Deleted, "bytes", done.DeleteBytes)
-		}
-	}
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gantry-imaging/gantry/internal/auth"
+	"github.com/gantry-imaging/gantry/internal/blob"
 	"github.com/gantry-imaging/gantry/internal/doctor"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
@@ -20,30 +22,43 @@ func Diagnose(ctx context.Context, s Settings, pipelines []*gantry.Pipeline) ([]
 		return nil, errors.New("deployment key: it is not hexadecimal")
 	}
 	o := doctor.Options{Home: s.Home, DatabaseURL: s.DatabaseURL, Blobs: s.Blobs, Key: key, Pipelines: pipelines, Now: time.Now,
-		Sinks: s.probed(ctx, pipelines)}
+		Trials: s.trials(ctx, pipelines)}
 	if s.inBucket() {
-		o.Blobs, o.Bucket = s.Home, func(ctx context.Context) (string, error) { return s.inspectBucket(ctx, key) }
+		o.Blobs, o.Bucket = s.Home, func(ctx context.Context) (blob.About, error) { return s.inspectBucket(ctx, key) }
 	}
 	return doctor.Examine(ctx, o), nil
 }
 
-// probed opens the sinks of pipelines that can be tried out.
-func (s Settings) probed(ctx context.Context, pipelines []*gantry.Pipeline) (out []doctor.Sink) {
+// trials opens the sources and sinks of pipelines that can be tried out.
+func (s Settings) trials(ctx context.Context, pipelines []*gantry.Pipeline) (out []doctor.Trial) {
 	p := &plans{app: &App{Settings: s}}
+	try := func(name string, e gantry.Endpoint, open func(gantry.Egress) (any, error)) {
+		if targetOf(e.Config).Scheme == "dir" || s.Drivers == nil {
+			return // opening it would make the folder
+		}
+		egress, err := p.egress(targetOf(e.Config), e.Auth, objects)
+		if err == nil {
+			egress, err = p.branched(e, egress, func(string) (int32, error) { return 0, nil })
+		}
+		var opened any
+		if err == nil {
+			opened, err = open(egress)
+		}
+		if probed, ok := opened.(gantry.Probed); ok || err != nil {
+			out = append(out, doctor.Trial{Name: name, Probed: probed, Failed: err})
+		}
+		if h, ok := opened.(gantry.Hooked); ok && h.HookToken() != "" {
+			if _, err := auth.Resolve(h.HookToken(), s.Lookup); err != nil {
+				out = append(out, doctor.Trial{Name: name + ": webhook", Failed: err})
+			}
+		}
+	}
 	for _, x := range pipelines {
+		for _, e := range x.Sources {
+			try("source "+e.Name+" of "+x.Name, e, func(out gantry.Egress) (any, error) { return s.Drivers.NewSource(ctx, e.Kind, e.Config, out) })
+		}
 		for _, e := range x.Sinks {
-			name := "sink " + e.Name + " of " + x.Name
-			if targetOf(e.Config).Scheme == "dir" || s.Drivers == nil {
-				continue // opening it would make the folder
-			}
-			egress, err := p.egress(targetOf(e.Config), e.Auth, objects)
-			var sink gantry.Sink
-			if err == nil {
-				sink, err = s.Drivers.NewSink(ctx, e.Kind, e.Config, egress)
-			}
-			if probed, ok := sink.(gantry.Probed); ok || err != nil {
-				out = append(out, doctor.Sink{Name: name, Probed: probed, Failed: err})
-			}
+			try("sink "+e.Name+" of "+x.Name, e, func(out gantry.Egress) (any, error) { return s.Drivers.NewSink(ctx, e.Kind, e.Config, out) })
 		}
 	}
 	return out

@@ -19,8 +19,8 @@ type fate struct {
 // untold is the status of an arrival that nothing came of anew.
 const untold gantry.ArrivalStatus = -1
 
-// fateOf finds out what is to become of an arrival on its ways. Where it is more than a marker, its bytes are settled, and
-// what is to be done with its object later is laid down.
+// fateOf finds out what is to become of an arrival on its ways. What is to be done with its object later is laid down; where it is
+// more than a marker, its bytes are settled before.
 func (in *intake) fateOf(ctx context.Context, ways []way, f *feed, o offer, a *gantry.Arrival, run string) (x fate, err error) {
 	var media []way
 	for _, w := range ways {
@@ -33,7 +33,10 @@ func (in *intake) fateOf(ctx context.Context, ways []way, f *feed, o offer, a *g
 		}
 	}
 	if len(media) == 0 {
-		return x, nil
+		if len(x.gatherings) > 0 {
+			err = in.mind(ctx, f, o.Object, x.gatherings[0].Arrival, x.gatherings, run)
+		}
+		return x, err
 	}
 	if err := in.settle(ctx, f, o, a); err != nil {
 		return x, err
@@ -41,7 +44,7 @@ func (in *intake) fateOf(ctx context.Context, ways []way, f *feed, o offer, a *g
 	if a.Version == "" {
 		a.Version = a.SHA.String()
 	}
-	if err := in.mind(ctx, f, o.Object, *a, run); err != nil {
+	if err := in.mind(ctx, f, o.Object, *a, x.gatherings, run); err != nil {
 		return x, err
 	}
 	for _, w := range media {

@@ -50,7 +50,7 @@ func (a *App) Hook(ctx context.Context, kind, source string, h http.Header, body
 	driver := f.source.(gantry.Hooked)
 	if err := a.knowsToken(driver.HookToken(), h.Get("Authorization")); err != nil {
 		if gantry.KindOf(err) != gantry.Denied { // ours, not the sender's
-			f.ledger.Failed(err)
+			f.ledger.Failed(string(gantry.ChannelWebhook), err)
 			a.Log.Warn("hook", "source", f.name, "code", string(gantry.CodeOf(err)), "err", err)
 		}
 		return err
@@ -163,10 +163,11 @@ func (a *App) noting(f *feed) func(context.Context, gantry.Notice) error {
 	return func(ctx context.Context, n gantry.Notice) error {
 		switch {
 		case n.Err != nil:
-			f.ledger.Failed(n.Err)
+			f.ledger.Failed(string(n.Channel), n.Err)
 			a.Log.Warn("channel", "source", f.name, "channel", string(n.Channel), "code", string(gantry.CodeOf(n.Err)), "err", n.Err)
 			return nil
 		case n.Code == "":
+			f.ledger.Worked(string(n.Channel))
 			return nil
 		}
 		a.Log.Warn("message not understood", "source", f.name, "channel", string(n.Channel), "code", string(n.Code))
@@ -175,15 +176,15 @@ func (a *App) noting(f *feed) func(context.Context, gantry.Notice) error {
 }
 
 // branched gives a driver's way out branches to the further targets of its config, signed as that is. What goes through one
-// is counted under the limit of its target.
-func (p *plans) branched(ctx context.Context, e gantry.Endpoint, out gantry.Egress, declare bool) (gantry.Egress, error) {
+// is counted under the limit of its target, which limiter gives by the target's key.
+func (p *plans) branched(e gantry.Endpoint, out gantry.Egress, limiter func(key string) (int32, error)) (gantry.Egress, error) {
 	c, ok := e.Config.(gantry.Reaching)
 	if !ok {
 		return out, nil
 	}
 	b := branches{out, map[gantry.Target]gantry.Egress{}}
 	for _, t := range c.Further() {
-		limiter, err := p.app.Store.EnsureLimiter(ctx, t.Key(), gantry.LimiterSpec{MaxUnits: -1}, declare)
+		under, err := limiter(t.Key())
 		if err != nil {
 			return nil, err
 		}
@@ -192,7 +193,7 @@ func (p *plans) branched(ctx context.Context, e gantry.Endpoint, out gantry.Egre
 		if err != nil {
 			return nil, err
 		}
-		b.ways[t.Target] = signed{way, aside{rt, limiter}}
+		b.ways[t.Target] = signed{way, aside{rt, under}}
 	}
 	return b, nil
 }

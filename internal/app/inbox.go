@@ -4,16 +4,10 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"time"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/gate"
 	"github.com/gantry-imaging/gantry/internal/postgres"
-)
-
-const (
-	inboxKeep  = 7 * 24 * time.Hour // after the end of its task, for what was awaited and what came
-	inboxBatch = 1000               // expectations that are removed at once
 )
 
 // inbox keeps what services send on connections of their own: rows in the database, bytes in the blob store. It is a gantry.Inbox.
@@ -124,18 +118,5 @@ func (b inbox) coded(x gantry.Incoming) gantry.Incoming {
 func (b inbox) Visited(v gantry.Visit) {
 	if v.Step != gantry.VisitBegan {
 		b.a.control.Count(gantry.Control{ControlKey: b.key, To: v.At, Took: v.Took, RespSize: v.Size, Kind: v.Kind, Code: v.Code})
-	}
-}
-
-// sweepInbox removes what nobody will ask for any more; its bytes are garbage then.
-func (a *App) sweepInbox(ctx context.Context) {
-	for {
-		n, err := a.Store.SweepInbox(ctx, inboxKeep, inboxBatch)
-		if err != nil && ctx.Err() == nil {
-			a.Log.Warn("sweep inbox", "err", err)
-		}
-		if err != nil || n < inboxBatch {
-			return
-		}
 	}
 }

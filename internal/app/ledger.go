@@ -22,6 +22,7 @@ const (
 	roomFor      = 10_000          // tasks that wait in a lane before its backlog waits
 	roomEvery    = time.Second
 	maxUnasked   = 10_000
+	holdsAfter   = 10 * time.Second
 )
 
 // ledger is what is on record of one source: its arrivals, and what the process that watches it reports. It is a
@@ -40,6 +41,8 @@ type ledger struct {
 	taken    bool // everything was taken up once
 	dirty    bool
 	written  time.Time
+
+	well map[string]struct{} // guarded by mu; parts of which it is reported that they work
 
 	unasked map[objectState]struct{} // that rules could not be asked about since the process began
 
@@ -72,7 +75,7 @@ func newLedger(a *App, f *feed, kind string) (*ledger, error) {
 		return nil, err
 	}
 	l := &ledger{app: a, feed: f, kind: kind, state: sealed, began: time.Now(), channels: map[string]*postgres.ChannelReport{}}
-	l.unasked = map[objectState]struct{}{}
+	l.unasked, l.well = map[objectState]struct{}{}, map[string]struct{}{}
 	l.report = postgres.SourceReport{Source: f.name, Kind: kind, Worst: -1}
 	return l, nil
 }
@@ -159,17 +162,47 @@ func (l *ledger) Heard(channel string, at time.Time) {
 	l.app.Metrics.Heard(l.feed.name, channel, at)
 }
 
-// Failed reports that a channel failed, or the reading of an object.
-func (l *ledger) Failed(err error) {
+// Failed reports that a part failed.
+func (l *ledger) Failed(part string, err error) {
 	code := gantry.CodeOf(err)
-	l.change(func(r *postgres.SourceReport) { r.Code, r.ErrorKind, r.FailedAt = code, gantry.KindOf(err), time.Now() })
+	l.change(func(*postgres.SourceReport) { l.fail(part, code, gantry.KindOf(err), time.Now()) })
 	l.app.Metrics.SourceFailed(l.feed.name, code)
+}
+
+func (l *ledger) fail(part string, code gantry.Code, kind gantry.Kind, at time.Time) {
+	delete(l.well, part)
+	l.report.Failure = postgres.SourceFailure{Part: part, Code: code, Kind: kind, At: at}
+}
+
+// Worked reports that a part went through: once, and then again after it failed.
+func (l *ledger) Worked(part string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, known := l.well[part]; known {
+		return
+	}
+	now := time.Now()
+	l.well[part], l.dirty = struct{}{}, true
+	if f := &l.report.Failure; f.Part == part && f.Over.IsZero() {
+		f.Over = now
+	}
+	l.report.Worked = append(l.report.Worked, postgres.SourceWorked{Part: part, At: now})
+}
+
+// holds reports that a source which does not report so itself works, if it has been watched for a while.
+func (l *ledger) holds() (stop func()) {
+	if _, ok := l.feed.source.(gantry.Resuming); ok {
+		return func() {}
+	}
+	t := time.AfterFunc(holdsAfter, func() { l.Worked(l.looks()) })
+	return func() { t.Stop() }
 }
 
 // took reports an arrival that is on record, of which a channel told. What was there before the source was first
 // watched says nothing of how late things come.
 func (l *ledger) took(channel string, o gantry.Object, now time.Time) {
 	l.Heard(channel, now)
+	l.Worked(gantry.PartObject)
 	l.mu.Lock()
 	first := !l.taken && o.At.Before(l.began)
 	l.mu.Unlock()
@@ -229,9 +262,15 @@ func (l *ledger) restore(r postgres.SourceReport) {
 		if x.Sweep.Began.IsZero() {
 			x.Sweep = r.Sweep
 		}
-		if x.FailedAt.IsZero() {
-			x.Code, x.ErrorKind, x.FailedAt = r.Code, r.ErrorKind, r.FailedAt
+		if x.Failure.At.IsZero() {
+			x.Failure = r.Failure
+			for _, w := range x.Worked { // since
+				if w.Part == x.Failure.Part && x.Failure.Over.IsZero() {
+					x.Failure.Over = w.At
+				}
+			}
 		}
+		x.Worked = append(slices.Clip(r.Worked), x.Worked...)
 		for _, c := range r.Channels {
 			l.channels[c.Channel].Told += c.Told
 		}

@@ -75,7 +75,7 @@ func TestLedgerReports(t *testing.T) {
 	l.took("sqs", gantry.Object{At: now.Add(-time.Hour), Backlog: true}, now)
 	l.took("sqs", gantry.Object{At: now.Add(-time.Hour)}, now.Add(-2*lagsWithin)) // long ago
 	l.Swept(gantry.Sweep{Began: now, Took: time.Second, Objects: 5, Missed: 2})
-	l.Failed(gantry.Errorf(gantry.Denied, "access_denied", "no"))
+	l.Failed(gantry.PartObject, gantry.Errorf(gantry.Denied, "access_denied", "no"))
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	l.write(ended) // it fails

@@ -259,7 +259,10 @@ func (p *plans) source(ctx context.Context, e gantry.Endpoint, key string, decla
 	if err != nil {
 		return nil, 0, err
 	}
-	if egress, err = p.branched(ctx, e, egress, declare); err != nil {
+	egress, err = p.branched(e, egress, func(key string) (int32, error) {
+		return p.app.Store.EnsureLimiter(ctx, key, gantry.LimiterSpec{MaxUnits: -1}, declare)
+	})
+	if err != nil {
 		return nil, 0, fmt.Errorf("source %s: %w", e.Name, err)
 	}
 	driver, err := p.app.Drivers.NewSource(ctx, e.Kind, e.Config, egress)

@@ -145,6 +145,9 @@ func (r *receiving) Visited(v gantry.Visit) {
 		"took", v.Took.Round(time.Millisecond))
 }
 
+// partAssociation is a part of a source of kind dicom: a peer begins an association, and releases it.
+const partAssociation = "association"
+
 // visited keeps a step for the status of the source.
 func (l *ledger) visited(v gantry.Visit) {
 	l.change(func(r *postgres.SourceReport) {
@@ -159,9 +162,12 @@ func (l *ledger) visited(v gantry.Visit) {
 			c.At = v.At
 		}
 		if v.Code != "" {
-			r.Code, r.ErrorKind, r.FailedAt = v.Code, v.Kind, v.At
+			l.fail(partAssociation, v.Code, v.Kind, v.At)
 		}
 	})
+	if v.Code == "" && v.Step == gantry.VisitLeft {
+		l.Worked(partAssociation)
+	}
 }
 
 // names lets one at a time be at a name.

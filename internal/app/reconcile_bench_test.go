@@ -147,7 +147,8 @@ func (*blank) Progress(context.Context) (gantry.TakeUp, error) { return gantry.T
 func (l *blank) Keep(p gantry.TakeUp)                          { l.done.Store(p.Taken) }
 func (*blank) Swept(gantry.Sweep)                              {}
 func (*blank) Heard(string, time.Time)                         {}
-func (*blank) Failed(error)                                    {}
+func (*blank) Failed(string, error)                            {}
+func (*blank) Worked(string)                                   {}
 
 // plainWay is a way out that keeps no record.
 type plainWay struct{}

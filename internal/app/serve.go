@@ -45,7 +45,7 @@ func (a *App) watchAll(ctx context.Context, feeds []*feed) error {
 		a.desk.begin(ctx, in)
 		defer a.desk.end(in)
 		g, ctx := errgroup.WithContext(ctx)
-		g.Go(func() error { a.sweepBlobs(ctx); return nil })
+		g.Go(func() error { a.sweep(ctx); return nil })
 		for _, f := range feeds {
 			g.Go(func() error { f.ledger.run(ctx); return nil })
 			g.Go(func() error { return a.watch(ctx, in, f) })
@@ -134,11 +134,13 @@ func (a *App) recordControl(ctx context.Context, s *scheduler.Session) {
 func (a *App) watch(ctx context.Context, in *intake, f *feed) error {
 	ctx = a.control.WithControl(ctx, f.control())
 	for pause := time.Second; ; pause = min(2*pause, time.Minute) {
+		stop := f.ledger.holds()
 		err := f.ledger.watch(ctx, a.announcing(in, f))
+		stop()
 		if ctx.Err() != nil || err == nil || errors.Is(err, context.Canceled) {
 			return nil
 		}
-		f.ledger.Failed(err)
+		f.ledger.Failed(f.ledger.looks(), err)
 		a.Log.Error("watch", "source", f.name, "code", string(gantry.CodeOf(err)), "err", err)
 		select {
 		case <-ctx.Done():

@@ -20,6 +20,11 @@ func (l *ledger) channel(o gantry.Object) string {
 	if o.Channel != "" {
 		return string(o.Channel)
 	}
+	return l.looks()
+}
+
+// looks is how the source looks for objects itself.
+func (l *ledger) looks() string {
 	if _, ok := l.feed.source.(gantry.Resuming); ok {
 		return "poll"
 	}
@@ -34,7 +39,7 @@ func (l *ledger) ended(ctx context.Context, in *intake, o gantry.Object, got tak
 		l.took(l.channel(o), o, time.Now())
 	case err == nil || ctx.Err() != nil:
 	default:
-		l.Failed(err)
+		l.Failed(gantry.PartObject, err)
 		if gantry.CodeOf(err) != gantry.CodeSourceGone {
 			return
 		}

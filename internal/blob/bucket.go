@@ -1,13 +1,13 @@
 package blob
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
 	"os"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -50,6 +50,9 @@ type BucketOptions struct {
 	// MemoryLimit bounds the bytes that staged blobs over gantry.InlineLimit hold in memory; 0 means 128 MiB.
 	MemoryLimit int64
 	Ledger      Ledger // nil: nothing is noted, and garbage must not be collected
+	// Database is the id of the database whose rows refer to the blobs. A store that belongs to another is refused with code
+	// other_database; one that belongs to none belongs to it from then on. Empty: it is not looked at, and no garbage is collected.
+	Database string
 }
 
 // Bucket is a blob store in a bucket of S3 or of a server that speaks its protocol, shared by any number of
@@ -88,19 +91,34 @@ func openBucket(ctx context.Context, o BucketOptions, e env) (*Bucket, error) {
 	}
 	b := &Bucket{BucketOptions: o, client: newClient(o.Place, o.Transport), mem: newMemory(o.MemoryLimit, e.patience), piece: 64 << 20, pause: 100 * time.Millisecond}
 	var err error
-	b.id, err = b.openIdentity(ctx, e)
-	return b, err
+	if b.id, err = b.openIdentity(ctx, e); err == nil && b.Database != "" {
+		err = own(ctx, b, b.id, b.Database, e.now)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
 }
 
 // InspectBucket reads the identity of a store in a bucket and holds key to it. It changes nothing. A store that was never
 // opened is NotFound with code blob_missing; another key is Illegal with code wrong_key.
-func InspectBucket(ctx context.Context, p Place, rt http.RoundTripper, key []byte) (id string, err error) {
-	b := &Bucket{BucketOptions: BucketOptions{Place: p, Transport: rt, Key: key}, client: newClient(p, rt), pause: 100 * time.Millisecond}
+func InspectBucket(ctx context.Context, p Place, rt http.RoundTripper, key []byte) (About, error) {
+	b := looking(p, rt)
+	b.Key = key
 	x, err := b.readIdentity(ctx)
-	if err != nil {
-		return "", err
+	if err == nil {
+		err = b.holdKey(x)
 	}
-	return x.ID, b.holdKey(x)
+	if err != nil {
+		return About{ID: x.ID}, err
+	}
+	o, err := b.readOwner(ctx)
+	return About{x.ID, o}, err
+}
+
+// looking is a store of which nothing but its own small objects is read and written.
+func looking(p Place, rt http.RoundTripper) *Bucket {
+	return &Bucket{BucketOptions: BucketOptions{Place: p, Transport: rt}, client: newClient(p, rt), pause: 100 * time.Millisecond}
 }
 
 // ID is the identity that the store got when it was made. A worker that knew the store under another one must
@@ -196,7 +214,7 @@ func (b *Bucket) openIdentity(ctx context.Context, e env) (string, error) {
 		fresh := identity{ID: gantry.NewIDs(e.now, e.rand).New().String(), Created: e.now().UTC().Truncate(time.Second)}
 		fresh.KeyCheck = keyCheck(b.Key, fresh.ID)
 		text, _ := json.MarshalIndent(fresh, "", "  ") // two strings and a time: cannot fail
-		if err = b.createIdentity(ctx, string(text)+"\n"); err == nil {
+		if err = b.writeSmall(ctx, identityKey, append(text, '\n'), true); err == nil {
 			x, err = b.readIdentity(ctx)
 		}
 	}
@@ -213,17 +231,49 @@ func (b *Bucket) holdKey(x identity) error {
 	return nil
 }
 
-func (b *Bucket) createIdentity(ctx context.Context, text string) error {
+// readIdentity reads identity; NotFound with code blob_missing if there is none.
+func (b *Bucket) readIdentity(ctx context.Context) (identity, error) {
+	text, err := b.readSmall(ctx, identityKey)
+	if err != nil {
+		return identity{}, err
+	}
+	return parseIdentity(text)
+}
+
+// writeSmall writes a small object of the store's own; with fresh it leaves one that is there.
+func (b *Bucket) writeSmall(ctx context.Context, name string, text []byte, fresh bool) error {
+	in := sdk.PutObjectInput{Bucket: &b.Bucket, Key: b.under(name), ContentType: aws.String("application/json")}
+	if fresh {
+		in.IfNoneMatch = aws.String("*")
+	}
 	return b.several(ctx, func(ctx context.Context) error {
 		one, cancel := context.WithTimeout(ctx, smallTime)
 		defer cancel()
-		_, err := b.client.PutObject(one, &sdk.PutObjectInput{Bucket: &b.Bucket, Key: b.under(identityKey), Body: strings.NewReader(text),
-			ContentType: aws.String("application/json"), IfNoneMatch: aws.String("*")})
-		if err == nil || status(err) == http.StatusPreconditionFailed {
+		in.Body = bytes.NewReader(text)
+		_, err := b.client.PutObject(one, &in)
+		if err == nil || fresh && status(err) == http.StatusPreconditionFailed {
 			return nil
 		}
-		return bucketGone(classify(ctx, "make blob store's identity", err))
+		return bucketGone(classify(ctx, "write blob store's "+name, err))
 	})
+}
+
+// readSmall reads a small object of the store's own; NotFound with code blob_missing if there is none.
+func (b *Bucket) readSmall(ctx context.Context, name string) (text []byte, err error) {
+	err = b.several(ctx, func(ctx context.Context) error {
+		one, cancel := context.WithTimeout(ctx, smallTime)
+		defer cancel()
+		out, err := b.client.GetObject(one, &sdk.GetObjectInput{Bucket: &b.Bucket, Key: b.under(name)})
+		if err != nil {
+			return classify(ctx, "read blob store's "+name, err)
+		}
+		defer out.Body.Close()
+		if text, err = io.ReadAll(io.LimitReader(out.Body, maxSmallFile)); err != nil {
+			return readError(ctx, err)
+		}
+		return nil
+	})
+	return text, err
 }
 
 // bucketGone is the meaning of what is not found where something is put.
@@ -232,26 +282,6 @@ func bucketGone(err error) error {
 		return gantry.Errorf(gantry.NotFound, CodeBucketMissing, "blob store: the server does not know the bucket")
 	}
 	return err
-}
-
-// readIdentity reads identity; NotFound with code blob_missing if there is none.
-func (b *Bucket) readIdentity(ctx context.Context) (x identity, err error) {
-	err = b.several(ctx, func(ctx context.Context) error {
-		one, cancel := context.WithTimeout(ctx, smallTime)
-		defer cancel()
-		out, err := b.client.GetObject(one, &sdk.GetObjectInput{Bucket: &b.Bucket, Key: b.under(identityKey)})
-		if err != nil {
-			return classify(ctx, "read blob store's identity", err)
-		}
-		defer out.Body.Close()
-		text, err := io.ReadAll(io.LimitReader(out.Body, maxSmallFile))
-		if err != nil {
-			return readError(ctx, err)
-		}
-		x, err = parseIdentity(text)
-		return err
-	})
-	return x, err
 }
 
 // readError classifies an error of an answer's body.

@@ -52,7 +52,7 @@ func newPail(t testing.TB, server *s3test.Server) *pail {
 func (p *pail) client() *sdk.Client { return newClient(p.Place, p.rt) }
 
 func (p *pail) options() BucketOptions {
-	return BucketOptions{Place: p.Place, Worker: 7, Key: testKey, Transport: p.rt, Scratch: p.t.TempDir()}
+	return BucketOptions{Place: p.Place, Worker: 7, Key: testKey, Transport: p.rt, Scratch: p.t.TempDir(), Database: "one"}
 }
 
 // open opens the store with quick tries, and small pieces so that uploads in pieces are not large.
@@ -146,12 +146,12 @@ func TestBucketKeeps(t *testing.T) {
 		}
 	}
 	keys := p.keys()
-	if len(keys) != len(sizes)+1 {
-		t.Errorf("%d objects for %d blobs and an identity: %q", len(keys), len(sizes), keys)
+	if len(keys) != len(sizes)+2 {
+		t.Errorf("%d objects for %d blobs, an identity and an owner: %q", len(keys), len(sizes), keys)
 	}
 	for _, k := range keys {
 		rest := strings.TrimPrefix(k, "one/store/")
-		if rest != identityKey && (len(rest) != len("sha256/ab/")+62 || !strings.HasPrefix(rest, "sha256/")) {
+		if rest != identityKey && rest != ownerKey && (len(rest) != len("sha256/ab/")+62 || !strings.HasPrefix(rest, "sha256/")) {
 			t.Errorf("an object is called %s", k)
 		}
 	}
@@ -186,8 +186,8 @@ func TestBucketIdentity(t *testing.T) {
 			t.Errorf("identities %q", ids)
 		}
 	}
-	if id, err := InspectBucket(t.Context(), p.Place, p.rt, testKey); id != ids[0] || err != nil {
-		t.Errorf("inspected as %q: %v", id, err)
+	if about, err := InspectBucket(t.Context(), p.Place, p.rt, testKey); about.ID != ids[0] || err != nil {
+		t.Errorf("inspected as %+v: %v", about, err)
 	}
 	for _, key := range [][]byte{nil, bytes.Repeat([]byte("x"), 32)} {
 		o := p.options()

@@ -30,6 +30,8 @@ const (
 // Garbage is a store as the collector sees it: blobs that are an object or a file of their own. What lies in
 // segments stays.
 type Garbage interface {
+	// Owned refuses a store that does not, or no longer, belong to the database that it was opened for.
+	Owned(ctx context.Context) error
 	// Objects gives all of them, in pages.
 	Objects(ctx context.Context, page func([]gantry.KeptBlob) error) error
 	// Remove deletes one; one that is not there is no error.
@@ -74,10 +76,14 @@ type Collected struct {
 // Collect collects garbage: a blob that nothing refers to gets a tombstone, and is deleted by a collector that comes
 // when the tombstone is older than the grace, if still nothing refers to it. A commit of the same bytes takes the
 // tombstone away. Between the row that says that a blob is leaving, and the end of its deletion, commits of the same
-// bytes wait. Any number of collectors may be at work at once. After an error what was done is done.
+// bytes wait. Any number of collectors of one database may be at work at once; a store that is not, or no longer, this database's
+// is left alone. After an error what was done is done.
 func Collect(ctx context.Context, l GarbageLedger, g Garbage, c Collection) (done Collected, err error) {
 	if c.Grace == 0 {
 		c.Grace = DefaultGrace
+	}
+	if err := g.Owned(ctx); err != nil {
+		return done, err
 	}
 	settle := min(settled, c.Grace)
 	if c.Whole {
@@ -117,6 +123,9 @@ func Collect(ctx context.Context, l GarbageLedger, g Garbage, c Collection) (don
 // remove deletes what is due.
 func (done *Collected) remove(ctx context.Context, l GarbageLedger, g Garbage, c Collection) error {
 	for {
+		if err := g.Owned(ctx); err != nil {
+			return err
+		}
 		began := c.Now() // a process that stood still must not send what was decided before
 		list, err := l.DoomBlobs(ctx, c.Grace, doomBatch)
 		if err != nil || len(list) == 0 {

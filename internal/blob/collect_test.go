@@ -312,7 +312,7 @@ func TestCollectFails(t *testing.T) {
 	if done := b.collect(s, Collection{}); done.Deleted != 1 {
 		t.Errorf("at last %+v", done)
 	}
-	if keys := p.keys(); len(keys) != 1 {
+	if keys := p.keys(); len(keys) != 2 { // identity and owner
 		t.Errorf("left over: %q", keys)
 	}
 	slow := time.Now()

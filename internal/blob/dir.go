@@ -55,6 +55,7 @@ type Options struct {
 	// means 128 MiB. What finds no room goes to a file.
 	MemoryLimit int64
 	Ledger      Ledger // nil: nothing is noted, and garbage must not be collected
+	Database    string // as of BucketOptions
 }
 
 // Dir is a blob store in a folder, shared by any number of processes. It is safe for concurrent use.
@@ -63,6 +64,7 @@ type Dir struct {
 	id       string
 	worker   gantry.WorkerID
 	mem      *memory
+	database string
 	writer   *writer
 	handles  *handles
 	ledger   Ledger
@@ -119,6 +121,11 @@ func open(ctx context.Context, o Options, e env) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Database != "" {
+		if err := own(ctx, folder{root, e.rand}, id, o.Database, e.now); err != nil {
+			return nil, err
+		}
+	}
 	if err := sweep(ctx, root, e.now().Add(-orphanAge)); err != nil {
 		return nil, diskError("remove orphans", err)
 	}
@@ -126,7 +133,7 @@ func open(ctx context.Context, o Options, e env) (*Dir, error) {
 		return nil, diskError("reclaim space of segments", err)
 	}
 	d := &Dir{
-		root: root, id: id, worker: o.Worker, ledger: o.Ledger, env: e, stop: make(chan struct{}),
+		root: root, id: id, database: o.Database, worker: o.Worker, ledger: o.Ledger, env: e, stop: make(chan struct{}),
 		mem: newMemory(o.MemoryLimit, e.patience), handles: newHandles(openSegments, root, id),
 	}
 	d.writer = newWriter(d, o.SegmentSize)

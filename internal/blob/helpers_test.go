@@ -27,7 +27,7 @@ var testKey = bytes.Repeat([]byte("k"), 32)
 
 // testOptions are those of a small store; changes come after.
 func testOptions(dir string) Options {
-	return Options{Dir: dir, Worker: 7, Key: testKey, SegmentSize: 1 << 20}
+	return Options{Dir: dir, Worker: 7, Key: testKey, SegmentSize: 1 << 20, Database: "one"}
 }
 
 func openTest(t testing.TB, o Options, change ...func(*env)) *Dir {

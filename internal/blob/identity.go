@@ -2,6 +2,7 @@ package blob
 
 import (
 	"bytes"
+	"context"
 	"crypto/hmac"
 	"encoding/hex"
 	"encoding/json"
@@ -64,29 +65,44 @@ func DeploymentKey(dir string, want []byte, rand io.Reader) ([]byte, error) {
 	return key, nil
 }
 
+// About is what a store says of itself.
+type About struct {
+	ID    string
+	Owner Owner
+}
+
 // Inspect reads the identity of the store in dir and holds the store's copy of the key, and want if it
 // is not empty, to it. It changes nothing. A store that was never opened gives fs.ErrNotExist; a key
 // that is not the store's, and a copy that was lost, are Illegal with code wrong_key.
-func Inspect(dir string, want []byte) (id string, err error) {
+func Inspect(dir string, want []byte) (About, error) {
 	x, err := readIdentity(dir)
 	if err != nil {
-		return "", err
+		return About{}, err
 	}
+	if err := checkCopy(dir, want, x); err != nil {
+		return About{ID: x.ID}, err
+	}
+	o, err := folder{root: dir}.readOwner(context.Background())
+	return About{x.ID, o}, err
+}
+
+// checkCopy holds the store's copy of the key, and want if it is not empty, to its identity.
+func checkCopy(dir string, want []byte, x identity) error {
 	text, err := readSmall(filepath.Join(dir, keyFile))
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && len(want) == 0:
-		return x.ID, gantry.Errorf(gantry.Illegal, CodeWrongKey, "deployment key: the blob store has lost its copy")
+		return gantry.Errorf(gantry.Illegal, CodeWrongKey, "deployment key: the blob store has lost its copy")
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return x.ID, err
+		return err
 	}
 	key, herr := hex.DecodeString(string(bytes.TrimSpace(text)))
 	if err == nil && (herr != nil || keyCheck(key, x.ID) != x.KeyCheck) {
-		return x.ID, gantry.Errorf(gantry.Illegal, CodeWrongKey, "deployment key: the copy in the blob store is not the key that it was made with")
+		return gantry.Errorf(gantry.Illegal, CodeWrongKey, "deployment key: the copy in the blob store is not the key that it was made with")
 	}
 	if len(want) > 0 && keyCheck(want, x.ID) != x.KeyCheck {
-		return x.ID, gantry.Errorf(gantry.Illegal, CodeWrongKey, "deployment key: the configured key is not the one that the blob store was made with")
+		return gantry.Errorf(gantry.Illegal, CodeWrongKey, "deployment key: the configured key is not the one that the blob store was made with")
 	}
-	return x.ID, nil
+	return nil
 }
 
 func createKey(dir string, want []byte, rand io.Reader) ([]byte, error) {

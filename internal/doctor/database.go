@@ -13,16 +13,16 @@ import (
 	"github.com/gantry-imaging/gantry/internal/postgres"
 )
 
-// database finds the database and looks at it.
-func database(ctx context.Context, o Options) []Finding {
+// database finds the database and looks at it. id is its own, empty if it is new; nil: it does not answer.
+func database(ctx context.Context, o Options) (found []Finding, id *string) {
 	dsn := o.DatabaseURL
 	if dsn == "" {
 		if _, err := os.Stat(filepath.Join(o.Home, "postgres", "data")); errors.Is(err, fs.ErrNotExist) {
-			return []Finding{binaries()}
+			return []Finding{binaries()}, new(string)
 		}
 		c, err := localpg.Open(ctx, localpg.Options{Home: o.Home})
 		if err != nil {
-			return []Finding{bad("database", err.Error(), "see the log in "+filepath.Join(o.Home, "postgres", "log")+", or name another database with --database-url")}
+			return []Finding{bad("database", err.Error(), "see the log in "+filepath.Join(o.Home, "postgres", "log")+", or name another database with --database-url")}, nil
 		}
 		defer c.Close()
 		dsn = c.DSN()
@@ -31,12 +31,12 @@ func database(ctx context.Context, o Options) []Finding {
 	defer cancel()
 	c, err := postgres.Inspect(ctx, dsn, o.Now)
 	if err != nil {
-		return []Finding{bad("database", reach(ctx, err), "check --database-url, that the server runs, and that it lets this host and user in")}
+		return []Finding{bad("database", reach(ctx, err), "check --database-url, that the server runs, and that it lets this host and user in")}, nil
 	}
 	return []Finding{
 		well("database", fmt.Sprintf("it answers in %s", c.RoundTrip.Round(10*time.Microsecond))),
 		version(c), durability(c), schema(c), roles(c), clock(c),
-	}
+	}, &c.ID
 }
 
 // reach is why there was no connection. Texts of the driver name user and database, never the password.

@@ -1,6 +1,6 @@
 // Package doctor looks at an installation and says, check by check, what is well, what is not and what
 // to do about it. It changes nothing but a file that it writes into the blob store and removes, and an object
-// that it does the same with in each bucket for results. Read doctor.go, then database.go, machine.go, targets.go and sinks.go:
+// that it does the same with in each bucket for results. Read doctor.go, then database.go, machine.go, targets.go and trials.go:
 // the checks.
 package doctor
 
@@ -8,6 +8,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/gantry-imaging/gantry/internal/blob"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
@@ -40,13 +41,13 @@ type Options struct {
 	Home        string
 	DatabaseURL string // empty: the private cluster below Home
 	Blobs       string // the folder of the blob store
-	// Bucket, if the store lies in one, reads its identity and holds the key to it; Blobs is then a folder on the disk that
+	// Bucket, if the store lies in one, reads its identity and its owner and holds the key to it; Blobs is then a folder on the disk that
 	// work is done on.
-	Bucket    func(context.Context) (string, error)
+	Bucket    func(context.Context) (blob.About, error)
 	Key       []byte // the configured deployment key; empty: the blob store's own
 	Pipelines []*gantry.Pipeline
 	Now       func() time.Time
-	Sinks     []Sink // those that can be tried out
+	Trials    []Trial // sources and sinks that can be tried out
 }
 
 // checkTime bounds each look at something that may not answer.
@@ -54,16 +55,16 @@ const checkTime = 5 * time.Second
 
 // Examine makes all checks.
 func Examine(ctx context.Context, o Options) []Finding {
-	found := database(ctx, o)
+	found, id := database(ctx, o)
 	if o.Bucket != nil {
-		found = append(found, bucket(ctx, o))
+		found = append(found, bucket(ctx, o, id)...)
 	} else {
-		found = append(found, blobs(o)...)
+		found = append(found, blobs(o, id)...)
 	}
 	found = append(found, disk(o), files())
 	found = append(found, programs(ctx)...)
 	found = append(found, targets(ctx, o.Pipelines)...)
-	return append(found, sinks(ctx, o.Sinks)...)
+	return append(found, trials(ctx, o.Trials)...)
 }
 
 // Sound tells whether nothing that was found is a problem.

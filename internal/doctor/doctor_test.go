@@ -47,32 +47,34 @@ func mustBe(t *testing.T, found []Finding, want map[string]Level) {
 // clock is off, and at none.
 func TestDatabase(t *testing.T) {
 	o := Options{DatabaseURL: postgrestest.Durable(t), Now: time.Now}
-	mustBe(t, database(t.Context(), o), map[string]Level{"database": OK, "version": OK, "durability": OK, "clock": OK})
+	mustBe(t, first(database(t.Context(), o)), map[string]Level{"database": OK, "version": OK, "durability": OK, "clock": OK})
 	o.DatabaseURL = postgrestest.DSN(t)
-	mustBe(t, database(t.Context(), o), map[string]Level{"schema": OK, "roles": OK, "durability": Problem})
+	mustBe(t, first(database(t.Context(), o)), map[string]Level{"schema": OK, "roles": OK, "durability": Problem})
 	o.Now = func() time.Time { return time.Now().Add(-time.Hour) }
-	mustBe(t, database(t.Context(), o), map[string]Level{"clock": Problem, "schema": OK})
+	mustBe(t, first(database(t.Context(), o)), map[string]Level{"clock": Problem, "schema": OK})
 	u, err := url.Parse(o.DatabaseURL)
 	if err != nil {
 		t.Fatal(err)
 	}
 	u.Path, o.Now = "/template1", time.Now
 	o.DatabaseURL = u.String()
-	mustBe(t, database(t.Context(), o), map[string]Level{"database": OK, "schema": Problem})
+	mustBe(t, first(database(t.Context(), o)), map[string]Level{"database": OK, "schema": Problem})
 	o.DatabaseURL = "postgres://nobody:s3cret@127.0.0.1:1/gantry"
-	found := database(t.Context(), o)
+	found, _ := database(t.Context(), o)
 	mustBe(t, found, map[string]Level{"database": Problem})
 	if len(found) != 1 || strings.Contains(found[0].Text, "s3cret") {
 		t.Errorf("%+v", found)
 	}
 	o.DatabaseURL, o.Home = "", t.TempDir()
-	if found := database(t.Context(), o); len(found) != 1 || found[0].Check != "database" {
+	if found, _ := database(t.Context(), o); len(found) != 1 || found[0].Check != "database" {
 		t.Errorf("%+v", found)
 	}
 	if left, err := os.ReadDir(o.Home); err != nil || len(left) != 0 {
 		t.Errorf("looking for a private database made %v, %v", left, err)
 	}
 }
+
+func first(found []Finding, _ *string) []Finding { return found }
 
 // TestVerdictsOnDatabases that no test has.
 func TestVerdictsOnDatabases(t *testing.T) {
@@ -105,34 +107,48 @@ func TestVerdictsOnDatabases(t *testing.T) {
 func TestBlobs(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "x", "blobs")
 	o := Options{Blobs: dir}
-	mustBe(t, blobs(o), map[string]Level{"blobs": OK})
+	mustBe(t, blobs(o, nil), map[string]Level{"blobs": OK})
 	key, err := blob.DeploymentKey(dir, nil, rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	mustBe(t, blobs(o), map[string]Level{"blobs": OK, "identity": OK})
+	mustBe(t, blobs(o, nil), map[string]Level{"blobs": OK, "identity": OK})
 	b, err := blob.OpenDir(t.Context(), blob.Options{Dir: dir, Worker: 1, Key: key, SegmentSize: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer b.Close()
 	before, _ := os.ReadDir(dir)
-	mustBe(t, blobs(o), map[string]Level{"blobs": OK, "identity": OK})
+	mustBe(t, blobs(o, nil), map[string]Level{"blobs": OK, "identity": OK})
 	o.Key = key
-	mustBe(t, blobs(o), map[string]Level{"identity": OK})
+	mustBe(t, blobs(o, nil), map[string]Level{"identity": OK})
 	o.Key = []byte("another key of 32 bytes, or more")
-	mustBe(t, blobs(o), map[string]Level{"identity": Problem})
+	mustBe(t, blobs(o, nil), map[string]Level{"identity": Problem})
 	o.Key = nil
 	if err := os.Remove(filepath.Join(dir, "key")); err != nil {
 		t.Fatal(err)
 	}
-	mustBe(t, blobs(o), map[string]Level{"blobs": OK, "identity": Problem})
+	mustBe(t, blobs(o, nil), map[string]Level{"blobs": OK, "identity": Problem})
 	if after, _ := os.ReadDir(dir); len(after) != len(before)-1 {
 		t.Errorf("it left %v", after)
 	}
 	o.Blobs = filepath.Join(dir, "identity.json")
-	mustBe(t, blobs(o), map[string]Level{"blobs": Problem})
+	mustBe(t, blobs(o, nil), map[string]Level{"blobs": Problem})
 	mustBe(t, []Finding{disk(Options{Blobs: filepath.Join(dir, "not", "there")}), files()}, map[string]Level{})
+}
+
+// TestOwner tells a store's database from another, from a new one, and from one that does not answer.
+func TestOwner(t *testing.T) {
+	mine, fresh := "mine", ""
+	for _, c := range []struct {
+		owner    string
+		database *string
+		want     Level
+	}{
+		{"", &mine, OK}, {"", &fresh, OK}, {"", nil, OK}, {"mine", &mine, OK}, {"mine", nil, OK}, {"mine", &fresh, Problem}, {"other", &mine, Problem},
+	} {
+		mustBe(t, []Finding{owner(blob.About{ID: "s", Owner: blob.Owner{Database: c.owner}}, c.database)}, map[string]Level{"owner": c.want})
+	}
 }
 
 // TestProgramsAreOptional: without ffmpeg only videos cannot be taken.

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -16,8 +17,8 @@ import (
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
-// blobs looks whether the blob store can be written, and whether it belongs to the deployment key.
-func blobs(o Options) []Finding {
+// blobs looks whether the blob store can be written, and whether it belongs to the deployment key and to the database with this id.
+func blobs(o Options, database *string) []Finding {
 	if _, err := os.Stat(o.Blobs); errors.Is(err, fs.ErrNotExist) {
 		parent := existing(o.Blobs)
 		if err := unix.Access(parent, unix.W_OK); err != nil {
@@ -26,30 +27,45 @@ func blobs(o Options) []Finding {
 		return []Finding{well("blobs", o.Blobs+" is not there yet and will be made")}
 	}
 	found := []Finding{written(o.Blobs)}
-	id, err := blob.Inspect(o.Blobs, o.Key)
+	about, err := blob.Inspect(o.Blobs, o.Key)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return append(found, well("identity", "the blob store was never opened"))
 	case err != nil:
 		return append(found, bad("identity", err.Error(), "set --key (GANTRY_KEY) to the key that the store was made with, or restore the file key in it"))
 	}
-	return append(found, well("identity", "blob store "+id+" has this deployment's key"))
+	return append(found, well("identity", "blob store "+about.ID+" has this deployment's key"), owner(about, database))
 }
 
-// bucket asks for the identity of a store in a bucket.
-func bucket(ctx context.Context, o Options) Finding {
+// owner looks whether a store belongs to the database; nil: that does not answer.
+func owner(x blob.About, database *string) Finding {
+	switch o := x.Owner; {
+	case o.Database == "":
+		return well("owner", "the blob store belongs to the database that opens it next")
+	case database == nil:
+		return well("owner", "the blob store belongs to database "+o.Database)
+	case o.Database == *database:
+		return well("owner", "the blob store belongs to this database")
+	default:
+		return bad("owner", fmt.Sprintf("the blob store belongs to another database, %s, since %s", o.Database, o.Since.Format(time.RFC3339)),
+			"give this database a blob store of its own or, if the other is lost for good, say gantry blobs claim")
+	}
+}
+
+// bucket asks for the identity of a store in a bucket, and for its owner.
+func bucket(ctx context.Context, o Options, database *string) []Finding {
 	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
-	id, err := o.Bucket(ctx)
+	about, err := o.Bucket(ctx)
 	switch {
 	case gantry.CodeOf(err) == blob.CodeMissing:
-		return well("blobs", "the bucket answers, and the blob store was never opened")
+		return []Finding{well("blobs", "the bucket answers, and the blob store was never opened")}
 	case gantry.CodeOf(err) == blob.CodeWrongKey:
-		return bad("blobs", err.Error(), "set key (GANTRY_KEY) to the key that the store was made with, or name another prefix")
+		return []Finding{bad("blobs", err.Error(), "set key (GANTRY_KEY) to the key that the store was made with, or name another prefix")}
 	case err != nil:
-		return bad("blobs", err.Error(), "look at blobs and bucket in the deployment file, and at the rights of its credentials")
+		return []Finding{bad("blobs", err.Error(), "look at blobs and bucket in the deployment file, and at the rights of its credentials")}
 	}
-	return well("blobs", "blob store "+id+" is in a bucket and has this deployment's key")
+	return []Finding{well("blobs", "blob store "+about.ID+" is in a bucket and has this deployment's key"), owner(about, database)}
 }
 
 // written writes a file to the disk and removes it.

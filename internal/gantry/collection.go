@@ -34,6 +34,12 @@ type Picky interface {
 	Wants(name string) bool
 }
 
+// Fleeting is a source's config that may take objects away once their tasks have ended.
+type Fleeting interface {
+	// Fleeting gives the key that says so; empty if objects stay, or a copy of each is kept in any case.
+	Fleeting() string
+}
+
 // Reasons of what closed a collection; they are stored in collection.reason. A collection that nothing but its
 // marker came for ends as empty, without a task.
 const (

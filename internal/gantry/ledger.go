@@ -30,9 +30,18 @@ type Ledger interface {
 	Swept(s Sweep)
 	// Heard notes that a channel told of a new object: poll, folder, upload, sqs or webhook.
 	Heard(channel string, at time.Time)
-	// Failed notes that a channel, or the reading of an object, failed.
-	Failed(err error)
+	// Failed notes that a channel, or something else that a source does again and again, failed: one of the parts below.
+	Failed(part string, err error)
+	// Worked notes that it went through. What failed before is over then.
+	Worked(part string)
 }
+
+// Parts of what a source does, beside its channels, that fail and work by themselves.
+const (
+	PartObject  = "object"  // an object is read and put on record
+	PartSweep   = "sweep"   // everything is listed, beside the poll
+	PartBacklog = "backlog" // what was there before is taken up
+)
 
 // TakeUp is how far a source was taken up. Its keys may hold names of people.
 type TakeUp struct {

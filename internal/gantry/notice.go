@@ -25,7 +25,8 @@ const (
 	ChannelPoll    Channel = "poll"
 	ChannelWebhook Channel = "webhook"
 	ChannelSQS     Channel = "sqs"
-	ChannelStore   Channel = "c-store" // the object itself came
+	ChannelStore   Channel = "c-store"    // the object itself came
+	ChannelDelete  Channel = "sqs delete" // messages of which nothing is left to do leave the queue
 )
 
 // Notice is what one message to a source came to, or that a channel is broken.
@@ -38,7 +39,7 @@ type Notice struct {
 	Code Code   // why the message, or a part of it, tells of no object; empty: it was understood
 	Body []byte // with Code: the message. It may hold names of people, so it is never logged
 
-	Err error // the channel is broken, and is tried again later
+	Err error // the channel is broken, and is tried again later. Without Err and Code it works
 }
 
 // Noting is a Source that tells what it hears.

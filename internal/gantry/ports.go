@@ -89,9 +89,8 @@ type Proving interface {
 	Prove(ctx context.Context) error
 }
 
-// Probed is a Sink that can look whether its server does what will be asked of it.
+// Probed is a Source or a Sink that can look whether its server does what will be asked of it.
 type Probed interface {
-	Sink
 	// Probe tries it out and takes away again what it laid down, if it may.
 	Probe(ctx context.Context) []Probe
 }
@@ -101,7 +100,7 @@ type Probe struct {
 	Check  string
 	Text   string // what was found
 	Advice string // what to do about it; empty if all is well
-	Bad    bool   // nothing can be delivered so; else, with advice, gantry makes up for it
+	Bad    bool   // nothing can be taken or delivered so; else, with advice, gantry makes up for it
 }
 
 // Delivery is one file for a sink.

@@ -51,9 +51,11 @@ type ArrivalCounts struct {
 	Ignored    int64 `json:"ignored"`
 }
 
-// SourceFailure is the last failure of a channel, or of reading an object.
+// SourceFailure is the last failure of a channel, or of another part of what a source does.
 type SourceFailure struct {
-	Code string    `json:"code"`
-	Kind string    `json:"kind"`
-	At   time.Time `json:"at"`
+	Part string     `json:"part,omitempty"` // poll, sqs, webhook, …, or object, sweep, backlog, association; empty: not known, from an older version
+	Code string     `json:"code"`
+	Kind string     `json:"kind"`
+	At   time.Time  `json:"at"`
+	Over *time.Time `json:"over_since,omitempty"` // when the same part worked again
 }

@@ -133,6 +133,7 @@ func (d *decoder) checkNames(f *file) {
 	d.checkLoops(f)
 	d.checkMoves(f)
 	d.checkMarker(f)
+	d.checkReruns(f)
 }
 
 // checkLoops refuses a sink whose results a source of the same pipeline would take, and a source whose inputs

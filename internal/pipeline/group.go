@@ -81,6 +81,21 @@ func (d *decoder) checkMarker(f *file) {
 	}
 }
 
+// rerunsAgain is what is wrong with a source that takes objects away which a later revision of their collection reads again.
+const rerunsAgain = "takes objects away that a rerun for a late one would read again: say copy: always, or late: append or ignore in group"
+
+// checkReruns refuses such sources.
+func (d *decoder) checkReruns(f *file) {
+	if c := f.Group.collect(nil); c == nil || c.Late != gantry.LateRerun {
+		return
+	}
+	for _, name := range sorted(f.Sources) {
+		if s, ok := f.Sources[name].Config.(gantry.Fleeting); ok && s.Fleeting() != "" {
+			d.at(d.placeOf(join("sources", name)+"."+s.Fleeting()).value, "%s: source %s %s", s.Fleeting(), short(name), rerunsAgain)
+		}
+	}
+}
+
 // divide says what the media of one archive are divided by.
 func (g group) divide() gantry.GroupBy {
 	if g.By == string(gantry.GroupPrefix) {

@@ -10,8 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/gantry-imaging/gantry/internal/driver/s3"
+	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
 // fake is a register of the shape that the real one has, with a kind that uses every type of field.
@@ -113,6 +115,8 @@ func (fake) Config(role gantry.Boundary, kind string) (any, bool) {
 	switch [2]string{role.String(), kind} {
 	case [2]string{"source", "dir"}:
 		return &dirSource{}, true
+	case [2]string{"source", "s3"}:
+		return &s3.SourceConfig{}, true
 	case [2]string{"sink", "dir"}:
 		return &dirSink{}, true
 	case [2]string{"processor", "http"}:

@@ -47,7 +47,8 @@ func together(paths []string, sources []Shared, k Kinds, env func(string) (strin
 	return s, nil
 }
 
-// strayRoutes finds routes to pipelines that there are not, and to those with a source of the same name.
+// strayRoutes finds routes to pipelines that there are not, to those with a source of the same name, and to those that would read
+// again what the source takes away.
 func strayRoutes(all []*gantry.Pipeline, sources []Shared) (problems Problems) {
 	known := map[string]*gantry.Pipeline{}
 	for _, p := range all {
@@ -63,6 +64,9 @@ func strayRoutes(all []*gantry.Pipeline, sources []Shared) (problems Problems) {
 				problems = append(problems, at)
 			case hasSource(p, s.Name):
 				at.Text = fmt.Sprintf("to: %s has a source %s of its own", short(r.To), short(s.Name))
+				problems = append(problems, at)
+			case fleets(s, p):
+				at.Text = fmt.Sprintf("to: %s collects, and source %s %s", short(r.To), short(s.Name), rerunsAgain)
 				problems = append(problems, at)
 			}
 		}
@@ -97,6 +101,12 @@ func unlikeLimits(all []*gantry.Pipeline, places []spots) (problems Problems) {
 		}
 	}
 	return problems
+}
+
+// fleets tells whether a source takes objects away that a pipeline may read again.
+func fleets(s Shared, p *gantry.Pipeline) bool {
+	f, ok := s.Config.(gantry.Fleeting)
+	return ok && f.Fleeting() != "" && p.Collect != nil && p.Collect.Late == gantry.LateRerun
 }
 
 func hasSource(p *gantry.Pipeline, name string) bool {

@@ -165,7 +165,7 @@ const (
 	aside  = "sinks: {results: {kind: dir, path: ../out}}\n"
 )
 
-// TestStrayRoutes finds routes to pipelines that there are not.
+// TestStrayRoutes finds routes to pipelines that there are not, and to those that would read again what the source takes away.
 func TestStrayRoutes(t *testing.T) {
 	t.Parallel()
 	_, text := deployedAs(t, fmt.Sprintf(drop, "{to: echoo}, {to: other}, {to: own}"), map[string]string{
@@ -176,6 +176,13 @@ func TestStrayRoutes(t *testing.T) {
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %s in\n%s", want, text)
+		}
+	}
+	const bucket = "sources:\n  incoming: {kind: s3, bucket: same, after: delete, copy: %s, routes: [{to: reruns}]}\n"
+	for copied, want := range map[string]string{"auto": `gantry.yaml:4:79: to: "reruns" collects, and source "incoming" takes objects away`, "always": ""} {
+		_, text := deployedAs(t, fmt.Sprintf(bucket, copied), map[string]string{"reruns": aside + "group: {by: prefix, quiet: 1s}\n"})
+		if (want == "") != (text == "") || !strings.Contains(text, want) {
+			t.Errorf("copy: %s: no %s in\n%s", copied, want, text)
 		}
 	}
 	s, text := deployedAs(t, fmt.Sprintf(drop, "{to: fed}, {to: mute}"), map[string]string{"fed": aside, "mute": "", "starved": aside})

@@ -39,3 +39,31 @@ processors: {finder: {kind: http, url: "http://127.0.0.1:1/"}}
 		}
 	}
 }
+
+// TestReruns refuses a source that takes away what a rerun reads again, and lets be what keeps a copy, reruns nothing or takes
+// nothing away.
+func TestReruns(t *testing.T) {
+	t.Parallel()
+	const file = `gantry: v1
+name: reruns
+sources: {inbox: {kind: s3, bucket: same, SOURCE}}
+stages: [{name: find, call: finder}]
+processors: {finder: {kind: http, url: "http://127.0.0.1:1/"}}
+group: {by: GROUP}
+`
+	for _, c := range []struct{ source, group, want string }{
+		{"after: move, move_to: done/, exclude: [done/]", "prefix, quiet: 1s", "p.yaml:3:50: after: source"},
+		{"after: delete, copy: never", "series, quiet: 1s, late: rerun", "p.yaml:3:50: after: source"},
+		{"after_failed: move, failed_to: bad/, exclude: [bad/]", "prefix, quiet: 1s", "p.yaml:3:57: after_failed: source"},
+		{"after: delete, copy: always", "prefix, quiet: 1s", ""},
+		{"after: delete", "prefix, quiet: 1s, late: append", ""},
+		{"after: delete", "prefix, quiet: 1s, late: ignore", ""},
+		{"after: delete", "study", ""},
+		{"after: tag, after_failed: tag", "prefix, quiet: 1s", ""},
+	} {
+		_, err := Parse("p.yaml", []byte(strings.NewReplacer("SOURCE", c.source, "GROUP", c.group).Replace(file)), all.Drivers(), nil)
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s, %s: %v", c.source, c.group, err)
+		}
+	}
+}

@@ -24,11 +24,18 @@ type Aftercare struct {
 }
 
 // KeepInMind lays down that something is to be done with an object once its tasks have ended. It comes before the
-// arrival, so that no crash in between forgets it. An object that is put again is minded again.
-func (s *Store) KeepInMind(ctx context.Context, a gantry.Arrival, mark string) error {
-	_, err := s.pool.Exec(ctx, `insert into aftercare(source, ref_mac, version, mark, due) values ($1, $2, $3, $4, clock_timestamp() + interval '1 s')
-		on conflict (source, ref_mac, version) do update set mark = excluded.mark, due = excluded.due, at = clock_timestamp(), ended = null, tries = 0, code = null`,
-		a.Source, a.RefMAC[:], a.Version, mark)
+// arrival, so that no crash in between forgets it. An object that is put again is minded again. marker are the
+// gatherings of an object that is a marker: it has no task of its own, and waits for those of the groups that it is about.
+func (s *Store) KeepInMind(ctx context.Context, a gantry.Arrival, mark string, marker []gantry.Gathering) error {
+	var pipelines []string // null in the row of what is no marker
+	var groups [][]byte
+	for i := range marker {
+		pipelines, groups = append(pipelines, marker[i].Pipeline), append(groups, marker[i].Group[:])
+	}
+	_, err := s.pool.Exec(ctx, `insert into aftercare(source, ref_mac, version, mark, due, pipelines, groups) values ($1, $2, $3, $4, clock_timestamp() + interval '1 s', $5, $6)
+		on conflict (source, ref_mac, version) do update set mark = excluded.mark, due = excluded.due, at = clock_timestamp(), ended = null, tries = 0, code = null,
+			pipelines = excluded.pipelines, groups = excluded.groups`,
+		a.Source, a.RefMAC[:], a.Version, mark, pipelines, groups)
 	if err != nil {
 		return fmt.Errorf("keep object in mind: %w", err)
 	}
@@ -36,7 +43,7 @@ func (s *Store) KeepInMind(ctx context.Context, a gantry.Arrival, mark string) e
 }
 
 // DueAftercare takes up to n objects of a source all of whose tasks have ended: of those made from it alone, and of
-// those whose collection it belongs to. They are the caller's for a time; then they are given again. more tells that others
+// those whose collection it belongs to or, a marker, said was complete. They are the caller's for a time; then they are given again. more tells that others
 // may be due.
 func (s *Store) DueAftercare(ctx context.Context, source string, n int, within time.Duration) (list []Aftercare, more bool, err error) {
 	rows, err := s.pool.Query(ctx, aftercareSQL, source, n, micros(within))
@@ -76,19 +83,29 @@ func (s *Store) Tended(ctx context.Context, x Aftercare, code gantry.Code, again
 	return nil
 }
 
-// TasksEnded has the objects that tasks were made of looked at now.
+// endedSQL makes the objects due that tasks were made of, and markedSQL the markers of their groups. $1 tasks.
+const (
+	endedSQL = `update aftercare c set due = clock_timestamp() from arrival a
+		where a.id = any(array(
+			select arrival from task where id = any($1) and arrival is not null
+			union all
+			select m.arrival from task t join collection_member m on m.collection = t.collection where t.id = any($1)))
+		and c.source = a.source and c.ref_mac = a.ref_mac and c.version = a.version and c.due > clock_timestamp()`
+	markedSQL = `update aftercare set due = clock_timestamp()
+		where groups && array(select c.key_mac from collection c where c.id = any(array(select collection from task where id = any($1) and collection is not null)))
+		and due > clock_timestamp()`
+)
+
+// TasksEnded has the objects that tasks were made of, and the markers of their groups, looked at now.
 func (s *Store) TasksEnded(ctx context.Context, tasks []gantry.TaskID) error {
 	ids := make([]int64, len(tasks))
 	for i, t := range tasks {
 		ids[i] = int64(t)
 	}
-	_, err := s.pool.Exec(ctx, `update aftercare c set due = clock_timestamp() from arrival a
-		where a.id = any(array(
-			select arrival from task where id = any($1) and arrival is not null
-			union all
-			select m.arrival from task t join collection_member m on m.collection = t.collection where t.id = any($1)))
-		and c.source = a.source and c.ref_mac = a.ref_mac and c.version = a.version and c.due > clock_timestamp()`, ids)
-	if err != nil {
+	b := &pgx.Batch{}
+	b.Queue(endedSQL, ids)
+	b.Queue(markedSQL, ids)
+	if err := s.pool.SendBatch(ctx, b).Close(); err != nil {
 		return fmt.Errorf("note ended tasks: %w", err)
 	}
 	return nil

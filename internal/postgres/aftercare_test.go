@@ -18,7 +18,7 @@ func minded(t *testing.T, n int) (*bed, []gantry.Task, gantry.Arrival) {
 	a := must(b.Originals(t.Context(), tasks[0].Task))(t)[0]
 	b.exec(`update task set arrival = $1`, a.ID)
 	b.exec(`update arrival set sequencer = 's' where id = $1`, a.ID)
-	if err := b.KeepInMind(t.Context(), a, "the mark"); err != nil {
+	if err := b.KeepInMind(t.Context(), a, "the mark", nil); err != nil {
 		t.Fatal(err)
 	}
 	return b, tasks, a
@@ -91,7 +91,7 @@ func TestAftercare(t *testing.T) {
 	if got := b.look(a); len(got) != 0 {
 		t.Errorf("again: %+v", got)
 	}
-	if err := b.KeepInMind(t.Context(), a, "the mark"); err != nil {
+	if err := b.KeepInMind(t.Context(), a, "the mark", nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := b.look(a); len(got) != 1 {
@@ -220,7 +220,7 @@ func TestAftercareWithoutArrival(t *testing.T) {
 	t.Parallel()
 	b, _, a := minded(t, 1)
 	ghost := gantry.Arrival{Source: a.Source, RefMAC: gantry.Digest{9}, Version: "ghost"}
-	if err := b.KeepInMind(t.Context(), ghost, "m"); err != nil {
+	if err := b.KeepInMind(t.Context(), ghost, "m", nil); err != nil {
 		t.Fatal(err)
 	}
 	b.exec(`update aftercare set at = now() - interval '40 h'`)

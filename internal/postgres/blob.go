@@ -135,3 +135,16 @@ func (s *Store) BlobStore(ctx context.Context, id string, claim bool) (known str
 	}
 	return known, nil
 }
+
+// DatabaseID gives the id of this database, by which its blob store knows it: a backup that is put back has it too, a new
+// database gets fresh for its own.
+func (s *Store) DatabaseID(ctx context.Context, fresh string) (id string, err error) {
+	_, err = s.pool.Exec(ctx, `insert into database_id (id) values ($1) on conflict do nothing`, fresh)
+	if err == nil {
+		err = s.pool.QueryRow(ctx, `select id from database_id`).Scan(&id)
+	}
+	if err != nil {
+		return "", fmt.Errorf("read database's id: %w", err)
+	}
+	return id, nil
+}

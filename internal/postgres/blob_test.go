@@ -10,6 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
+	"github.com/gantry-imaging/gantry/internal/postgres"
+	"github.com/gantry-imaging/gantry/internal/postgres/postgrestest"
 )
 
 // TestBlobUseIsComplete finds every column of the schema that holds locations. One that is new has to be looked at by blob_use as
@@ -175,5 +177,27 @@ func TestBlobStore(t *testing.T) {
 		if known := must(b.BlobStore(t.Context(), c.id, c.claim))(t); known != c.known {
 			t.Errorf("%+v: the database belongs to %q", c, known)
 		}
+	}
+}
+
+// TestDatabaseID keeps the first id, which doctor sees too; a database that has none yet says so.
+func TestDatabaseID(t *testing.T) {
+	t.Parallel()
+	dsn := postgrestest.DSN(t)
+	b, err := postgres.Open(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	if c := must(postgres.Inspect(t.Context(), dsn, time.Now))(t); c.ID != "" {
+		t.Errorf("a new database is called %q", c.ID)
+	}
+	for _, fresh := range []string{"one", "two"} {
+		if id := must(b.DatabaseID(t.Context(), fresh))(t); id != "one" {
+			t.Errorf("asked with %s: %q", fresh, id)
+		}
+	}
+	if c := must(postgres.Inspect(t.Context(), dsn, time.Now))(t); c.ID != "one" {
+		t.Errorf("inspected as %q", c.ID)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"time"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
@@ -31,4 +32,18 @@ func (s *Store) KeepMessage(ctx context.Context, source string, n gantry.Notice)
 		return fmt.Errorf("keep message: %w", err)
 	}
 	return nil
+}
+
+// sweepMessagesSQL removes old messages. The time is that of the statement: the index ends a scan by no other. $1 how old, $2 how many.
+const sweepMessagesSQL = `delete from source_event where id = any(array(
+	select id from source_event where at < now() - $1::interval order by at limit $2))`
+
+// SweepMessages removes messages that tell of no object and were kept longer ago than keep, the oldest first, at most limit; it says
+// how many.
+func (s *Store) SweepMessages(ctx context.Context, keep time.Duration, limit int) (int64, error) {
+	tag, err := s.pool.Exec(ctx, sweepMessagesSQL, keep, limit)
+	if err != nil {
+		return 0, fmt.Errorf("sweep messages: %w", err)
+	}
+	return tag.RowsAffected(), nil
 }

@@ -3,10 +3,12 @@ package postgres_test
 import (
 	"bytes"
 	"crypto/sha256"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
+	"github.com/gantry-imaging/gantry/internal/postgres"
 )
 
 // TestNewestEvent finds the greatest event of an object, whatever became of it, and that of no other.
@@ -71,5 +73,27 @@ func TestKeepMessage(t *testing.T) {
 	}
 	if n := b.count(`select count(*) from source_event where code = 'malformed' and size = 102400 and sha = $1 and length(body) = 65536`, sum[:]); n != 1 {
 		t.Error("not as it came")
+	}
+}
+
+// TestSweepMessages removes what is old, the oldest first and so much at a time, and finds it without looking through the rest.
+func TestSweepMessages(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.exec(`insert into source_event(source, channel, code, size, sha, body, at)
+		select 'p/in', 'sqs', 'malformed', 1, sha256(int4send(n)), 'x', now() + interval '1 hour' - n * interval '1 day' from generate_series(1, 40) n`)
+	for _, want := range []int64{8, 2, 0} {
+		if n := must(b.SweepMessages(t.Context(), 30*24*time.Hour, 8))(t); n != want {
+			t.Errorf("swept %d, want %d", n, want)
+		}
+		if n := b.count(`select count(*) from source_event where at > now() - interval '30 days'`); n != 30 {
+			t.Errorf("%d of those that are not old are left", n)
+		}
+	}
+	p := newPlans(t, true)
+	p.exec(`insert into source_event(source, channel, code, size, sha) select 'p/in', 'sqs', 'malformed', 1, sha256(int4send(n)) from generate_series(1, 20000) n`)
+	p.exec(`analyze source_event`)
+	if plan := p.explain(postgres.SweepMessagesSQL, "'30 days'", "1000"); strings.Contains(plan, "Seq Scan on source_event") || !strings.Contains(plan, "source_event_at") {
+		t.Errorf("it looks through all:\n%s", plan)
 	}
 }

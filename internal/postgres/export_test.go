@@ -59,8 +59,14 @@ func RedriveForTest() map[string]string {
 	return map[string]string{"kin": kinSQL, "count": countPartsSQL, "again": againSQL, "retry": retryPartsSQL, "back": putBackSQL}
 }
 
+// SweepMessagesSQL removes old messages. $1 how old, $2 how many.
+const SweepMessagesSQL = sweepMessagesSQL
+
 // AftercareSQL takes objects that are to be looked at. $1 source, $2 how many, $3 for how long (us).
 var AftercareSQL = aftercareSQL
+
+// MarkedSQL makes the markers of groups due. $1 tasks of the groups.
+const MarkedSQL = markedSQL
 
 // GrantWithoutOut is the grant as it must not be: blind to the parts that are out.
 func GrantWithoutOut() string { return strings.Replace(grantSQL, outSQL, "0", 1) }

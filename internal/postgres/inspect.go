@@ -24,6 +24,7 @@ type Condition struct {
 	Schema, Wanted    int64         // the last migration that was applied, and this program's last
 	Skew              time.Duration // the database's clock less this process's, at best half a RoundTrip off
 	RoundTrip         time.Duration
+	ID                string // the database's own id, by which its blob store knows it; empty: it has none yet
 }
 
 // Inspect looks at a database and changes nothing. It connects without the schema, which may not be
@@ -43,14 +44,17 @@ func Inspect(ctx context.Context, dsn string, now func() time.Time) (Condition, 
 		return c, fmt.Errorf("connect to database: %w", err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	var versions bool
+	var versions, named bool
 	err = conn.QueryRow(ctx, `select current_setting('server_version_num')::int, current_setting('fsync')::bool, current_setting('full_page_writes')::bool,
 		current_setting('synchronous_commit'), current_setting('max_connections')::int,
 		exists (select from pg_roles where rolname = 'gantry_app' and pg_has_role(current_user, oid, 'member')),
-		to_regclass('gantry.goose_db_version') is not null`).
-		Scan(&c.Version, &c.FSync, &c.FullPageWrites, &c.SynchronousCommit, &c.Connections, &c.Roles, &versions)
+		to_regclass('gantry.goose_db_version') is not null, to_regclass('gantry.database_id') is not null`).
+		Scan(&c.Version, &c.FSync, &c.FullPageWrites, &c.SynchronousCommit, &c.Connections, &c.Roles, &versions, &named)
 	if err == nil && versions {
 		err = conn.QueryRow(ctx, `select coalesce(max(version_id), 0) from gantry.goose_db_version where is_applied`).Scan(&c.Schema)
+	}
+	if err == nil && named {
+		err = conn.QueryRow(ctx, `select coalesce((select id from gantry.database_id), '')`).Scan(&c.ID)
 	}
 	if err == nil {
 		begun := now()

@@ -73,11 +73,25 @@ type SourceReport struct {
 	Passed            int64
 	Last, Half, Worst time.Duration // from an object's time to its arrival's commit; Worst below 0: none was seen
 	Sweeps, Missed    int64
-	Sweep             gantry.Sweep // the last
-	Code              gantry.Code
-	ErrorKind         gantry.Kind
-	FailedAt          time.Time
+	Sweep             gantry.Sweep   // the last
+	Failure           SourceFailure  // the last
+	Worked            []SourceWorked // parts, after they failed or for the first time
 	Channels          []ChannelReport
+}
+
+// SourceFailure is a failure of a part of what a source does.
+type SourceFailure struct {
+	Part string // see gantry.Ledger
+	Code gantry.Code
+	Kind gantry.Kind
+	At   time.Time
+	Over time.Time // when the part worked again; zero: not yet
+}
+
+// SourceWorked says that a part worked.
+type SourceWorked struct {
+	Part string
+	At   time.Time
 }
 
 // ChannelReport is what a channel told since the last report.
@@ -88,8 +102,8 @@ type ChannelReport struct {
 }
 
 const reportSQL = `insert into source_state as x (source, kind, at, progress, backlog, passed, lag_us, lag_p50_us, lag_max_us, sweeps, missed,
-    swept_at, sweep_us, sweep_objects, sweep_missed, error_code, error_kind, error_at)
-  values ($1, $2, clock_timestamp(), $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+    swept_at, sweep_us, sweep_objects, sweep_missed, error_code, error_kind, error_at, error_part, error_over)
+  values ($1, $2, clock_timestamp(), $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, nullif($18, ''), $19)
   on conflict (source) do update set kind = excluded.kind, at = excluded.at, progress = coalesce(excluded.progress, x.progress),
     backlog = excluded.backlog, passed = excluded.passed,
     lag_us = coalesce(excluded.lag_us, x.lag_us), lag_p50_us = coalesce(excluded.lag_p50_us, x.lag_p50_us), lag_max_us = coalesce(excluded.lag_max_us, x.lag_max_us),
@@ -100,7 +114,11 @@ const reportSQL = `insert into source_state as x (source, kind, at, progress, ba
     sweep_missed = case when excluded.swept_at is null then x.sweep_missed else excluded.sweep_missed end,
     error_code = case when excluded.error_at is null then x.error_code else excluded.error_code end,
     error_kind = case when excluded.error_at is null then x.error_kind else excluded.error_kind end,
-    error_at = coalesce(excluded.error_at, x.error_at)`
+    error_at = coalesce(excluded.error_at, x.error_at),
+    error_part = case when excluded.error_at is null then x.error_part else excluded.error_part end,
+    error_over = case when excluded.error_at is null
+      then coalesce(x.error_over, (select min(w.at) from unnest($20::text[], $21::timestamptz[]) w(part, at) where w.part = coalesce(x.error_part, w.part) and w.at > x.error_at))
+      else excluded.error_over end`
 
 const channelSQL = `insert into source_channel as x (source, channel, heard_at, told) values ($1, $2, $3, $4)
   on conflict (source, channel) do update set heard_at = coalesce(greatest(excluded.heard_at, x.heard_at), x.heard_at), told = x.told + excluded.told`
@@ -112,9 +130,13 @@ func (s *Store) ReportSource(ctx context.Context, r SourceReport) error {
 	if r.Worst < 0 {
 		lags = make([]*int64, 3)
 	}
+	parts, times := make([]string, len(r.Worked)), make([]time.Time, len(r.Worked))
+	for i, w := range r.Worked {
+		parts[i], times[i] = w.Part, w.At
+	}
 	batch := &pgx.Batch{}
 	batch.Queue(reportSQL, r.Source, r.Kind, r.Progress, r.Backlog, r.Passed, lags[0], lags[1], lags[2], r.Sweeps, r.Missed,
-		timeOrNull(r.Sweep.Began), micros(r.Sweep.Took), r.Sweep.Objects, r.Sweep.Missed, string(r.Code), int16(r.ErrorKind), timeOrNull(r.FailedAt))
+		timeOrNull(r.Sweep.Began), micros(r.Sweep.Took), r.Sweep.Objects, r.Sweep.Missed, string(r.Failure.Code), int16(r.Failure.Kind), timeOrNull(r.Failure.At), r.Failure.Part, timeOrNull(r.Failure.Over), parts, times)
 	for _, c := range r.Channels {
 		batch.Queue(channelSQL, r.Source, c.Channel, timeOrNull(c.At), c.Told)
 	}
@@ -142,7 +164,7 @@ func (s *Store) SourceProgress(ctx context.Context, source string) (progress []b
 
 // The arrivals of a source are counted along the unique key, those that no task was made from along their own.
 const sourcesSQL = `select s.source, s.kind, s.at, s.backlog, s.passed, s.lag_us, s.lag_p50_us, s.lag_max_us, s.sweeps, s.missed,
-  s.swept_at, s.sweep_us, s.sweep_objects, s.sweep_missed, s.error_code, s.error_kind, s.error_at,
+  s.swept_at, s.sweep_us, s.sweep_objects, s.sweep_missed, s.error_code, s.error_kind, s.error_at, s.error_part, s.error_over,
   (select count(*) from arrival a where a.source = s.source), n.n
 from source_state s, lateral (
   select array(select coalesce(c.n, 0) from generate_series(1, 4) st left join
@@ -164,12 +186,12 @@ func (s *Store) Sources(ctx context.Context) ([]gantry.SourceStatus, error) {
 
 func scanSource(row pgx.CollectableRow) (x gantry.SourceStatus, err error) {
 	var last, half, worst, took, objects, missed, all *int64
-	var swept, failed *time.Time
-	var code *string
+	var swept, failed, over *time.Time
+	var code, part *string
 	var kind *int16
 	var turned []int64
 	err = row.Scan(&x.Source, &x.Kind, &x.At, &x.Backlog, &x.Passed, &last, &half, &worst, &x.Sweeps, &x.Missed,
-		&swept, &took, &objects, &missed, &code, &kind, &failed, &all, &turned)
+		&swept, &took, &objects, &missed, &code, &kind, &failed, &part, &over, &all, &turned)
 	if err != nil {
 		return x, err
 	}
@@ -180,7 +202,10 @@ func scanSource(row pgx.CollectableRow) (x gantry.SourceStatus, err error) {
 		x.LastSweep = &gantry.SweepStatus{Began: *swept, Took: inSeconds(*took), Objects: *objects, Missed: *missed}
 	}
 	if failed != nil {
-		x.LastError = &gantry.SourceFailure{Code: *code, Kind: gantry.Kind(*kind).String(), At: *failed}
+		x.LastError = &gantry.SourceFailure{Code: *code, Kind: gantry.Kind(*kind).String(), At: *failed, Over: over}
+		if part != nil {
+			x.LastError.Part = *part
+		}
 	}
 	a := gantry.ArrivalCounts{Superseded: turned[0], SourceGone: turned[1], Unmatched: turned[2], Ignored: turned[3]}
 	a.Accepted = *all - a.Superseded - a.SourceGone - a.Unmatched - a.Ignored

@@ -91,7 +91,7 @@ func TestSources(t *testing.T) {
 	b := newBed(t)
 	at := time.Now().Truncate(time.Microsecond)
 	first := postgres.SourceReport{Source: "p/in", Kind: "s3", Progress: []byte("sealed"), Backlog: true, Passed: 10, Worst: 3 * time.Second, Half: 2 * time.Second, Last: time.Second,
-		Sweeps: 1, Missed: 2, Sweep: gantry.Sweep{Began: at, Took: time.Minute, Objects: 100, Missed: 2}, Code: "access_denied", ErrorKind: gantry.Denied, FailedAt: at,
+		Sweeps: 1, Missed: 2, Sweep: gantry.Sweep{Began: at, Took: time.Minute, Objects: 100, Missed: 2}, Failure: postgres.SourceFailure{Part: "poll", Code: "access_denied", Kind: gantry.Denied, At: at},
 		Channels: []postgres.ChannelReport{{Channel: "poll", At: at, Told: 3}, {Channel: "sqs"}}}
 	second := postgres.SourceReport{Source: "p/in", Kind: "s3", Worst: -1, Sweeps: 2, Missed: 1, Channels: []postgres.ChannelReport{{Channel: "poll", At: at.Add(-time.Hour), Told: 1}}}
 	for _, r := range []postgres.SourceReport{first, second, {Source: "p/a", Kind: "dir", Worst: -1}} {
@@ -114,7 +114,7 @@ func TestSources(t *testing.T) {
 	want := gantry.SourceStatus{Source: "p/in", Kind: "s3", Lag: &gantry.SourceLag{Last: 1, Half: 2, Max: 3},
 		LastSweep: &gantry.SweepStatus{Took: 60, Objects: 100, Missed: 2}, Sweeps: 3, Missed: 3,
 		Arrivals:  gantry.ArrivalCounts{Accepted: 3, Superseded: 1, SourceGone: 2, Unmatched: 1, Ignored: 1},
-		LastError: &gantry.SourceFailure{Code: "access_denied", Kind: "denied"}, Channels: []gantry.ChannelStatus{{Channel: "poll", Heard: x.LastEvent, Told: 4}, {Channel: "sqs"}}}
+		LastError: &gantry.SourceFailure{Part: "poll", Code: "access_denied", Kind: "denied"}, Channels: []gantry.ChannelStatus{{Channel: "poll", Heard: x.LastEvent, Told: 4}, {Channel: "sqs"}}}
 	want.At, want.LastEvent, want.LastSweep.Began, want.LastError.At = x.At, x.LastEvent, x.LastSweep.Began, x.LastError.At
 	if diff := cmp.Diff(want, x); diff != "" {
 		t.Error(diff)
@@ -124,6 +124,43 @@ func TestSources(t *testing.T) {
 	}
 	if p := must(b.SourceProgress(t.Context(), "p/nobody"))(t); p != nil {
 		t.Errorf("progress %q of nobody", p)
+	}
+}
+
+// TestFailureIsOver: a failure ends when the same part works, in the same report or a later one, and not when another part does, nor by
+// what worked before it. One of which no part is on record ends by any.
+func TestFailureIsOver(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	at := time.Now().Truncate(time.Microsecond)
+	fails := func(part string, at, over time.Time) postgres.SourceReport {
+		return postgres.SourceReport{Source: "p/in", Worst: -1, Failure: postgres.SourceFailure{Part: part, Code: "slow_down", Kind: gantry.Unavailable, At: at, Over: over}}
+	}
+	works := func(part string, at time.Time) postgres.SourceReport {
+		return postgres.SourceReport{Source: "p/in", Worst: -1, Worked: []postgres.SourceWorked{{Part: "object", At: at.Add(-time.Hour)}, {Part: part, At: at}}}
+	}
+	for i, c := range []struct {
+		r    postgres.SourceReport
+		over time.Time
+	}{
+		{fails("sqs", at, time.Time{}), time.Time{}},
+		{works("poll", at.Add(time.Second)), time.Time{}},
+		{works("sqs", at.Add(-time.Second)), time.Time{}},
+		{postgres.SourceReport{Source: "p/in", Worst: -1}, time.Time{}},
+		{works("sqs", at.Add(2*time.Second)), at.Add(2 * time.Second)},
+		{works("sqs", at.Add(3*time.Second)), at.Add(2 * time.Second)},
+		{fails("sqs", at.Add(4*time.Second), time.Time{}), time.Time{}},
+		{fails("object", at.Add(5*time.Second), at.Add(6*time.Second)), at.Add(6 * time.Second)},
+		{fails("", at.Add(7*time.Second), time.Time{}), time.Time{}},
+		{works("webhook", at.Add(8*time.Second)), at.Add(8 * time.Second)},
+	} {
+		if err := b.ReportSource(t.Context(), c.r); err != nil {
+			t.Fatal(err)
+		}
+		e := must(b.Sources(t.Context()))(t)[0].LastError
+		if e == nil || e.Code != "slow_down" || (e.Over == nil) != c.over.IsZero() || e.Over != nil && !e.Over.Equal(c.over) {
+			t.Errorf("report %d: %+v", i, e)
+		}
 	}
 }
 

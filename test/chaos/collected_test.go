@@ -97,10 +97,12 @@ func (f *field) hurry(t *testing.T, i *installation) {
 	}
 }
 
-// movedEarlySQL counts the calls that moved an image before a task that was made of it, alone or with others, had ended.
+// movedEarlySQL counts the calls that moved an image, or a marker, before a task that was made of it, alone or with others, or of the
+// marker's folder, had ended.
 const movedEarlySQL = `
 select count(*) from call_intent i where op = $1 and arrival is not null and exists (select from task t where t.finished_at > i.at
-  and (t.arrival = i.arrival or t.collection in (select collection from collection_member where arrival = i.arrival)))`
+  and (t.arrival = i.arrival or t.collection in (select collection from collection_member where arrival = i.arrival
+    union all select c.id from arrival a join aftercare f using (source, ref_mac, version) join collection c on c.key_mac = any(f.groups) where a.id = i.arrival)))`
 
 // tidy waits until the inputs of n folders are where they are to be in the end.
 func (f *field) tidy(t *testing.T, i *installation, n int) {
@@ -135,13 +137,13 @@ func (f *field) tidy(t *testing.T, i *installation, n int) {
 	f.moved(t, n)
 }
 
-// moved wants each image where done ones go, under its own name, and nothing else; the marker and what no rule took stay.
+// moved wants each image, and each marker, where done ones go, under its own name, and nothing else; what no rule took stays.
 func (f *field) moved(t *testing.T, n int) {
 	t.Helper()
 	for x := range n {
 		for dir, want := range map[string]map[string][]byte{
-			"moved": {"0.png": member(x, 0), "1.png": member(x, 1), "2.png": member(x, 2)},
-			"ward":  {marker: nil, note: []byte(folderName(x))},
+			"moved": {"0.png": member(x, 0), "1.png": member(x, 1), "2.png": member(x, 2), marker: nil},
+			"ward":  {note: []byte(folderName(x))},
 		} {
 			dir = filepath.Join(f.dir, "in", dir, folderName(x))
 			files, err := os.ReadDir(dir)

@@ -76,6 +76,20 @@ func (c SourceConfig) checkAfter() (found []gantry.FieldProblem) {
 	return found
 }
 
+// Fleeting gives the key that takes objects away of which there may be no copy. With copy: auto there is none where the bucket
+// keeps versions, which nobody knows before the bucket is asked; the version that was read goes too.
+func (c SourceConfig) Fleeting() string {
+	if c.Copy == copyAlways {
+		return ""
+	}
+	for _, x := range []struct{ key, is string }{{"after", c.After}, {"after_failed", c.AfterFailed}} {
+		if x.is == "move" || x.is == "delete" {
+			return x.key
+		}
+	}
+	return ""
+}
+
 // After says what becomes of objects whose tasks ended so.
 func (s *source) After(ended gantry.State) (gantry.Op, bool) {
 	x, ok := s.after[ended]

@@ -18,6 +18,7 @@ type book struct {
 	up     gantry.TakeUp
 	sweeps []gantry.Sweep
 	failed []error
+	parts  []string       // that failed, and with a plus those that worked
 	times  map[string]int // that an object was announced and taken
 }
 
@@ -41,10 +42,25 @@ func (b *book) Swept(s gantry.Sweep) { // nothing is forgotten: it has a databas
 	b.sweeps = append(b.sweeps, s)
 }
 
-func (b *book) Failed(err error) {
+func (b *book) Failed(part string, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.failed = append(b.failed, err)
+	b.failed, b.parts = append(b.failed, err), append(b.parts, part)
+}
+
+func (b *book) Worked(part string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if n := len(b.parts); n == 0 || b.parts[n-1] != "+"+part {
+		b.parts = append(b.parts, "+"+part)
+	}
+}
+
+// came gives what was told of parts.
+func (b *book) came() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.parts)
 }
 
 func (b *book) missed() (n int64) {

@@ -64,4 +64,7 @@ func (*memory) Keep(gantry.TakeUp) {}
 func (*memory) Heard(string, time.Time) {}
 
 // Failed tells nobody.
-func (*memory) Failed(error) {}
+func (*memory) Failed(string, error) {}
+
+// Worked tells nobody.
+func (*memory) Worked(string) {}

@@ -172,7 +172,7 @@ func (p *pass) read(page *sdk.ListObjectsV2Output, now time.Time) ([]sight, erro
 		o, err := toObject(x, page.EncodingType)
 		switch {
 		case gantry.CodeOf(err) == CodeNameTooLong:
-			p.ledger.Failed(err)
+			p.ledger.Failed(gantry.PartObject, err)
 			continue
 		case err != nil:
 			return nil, err

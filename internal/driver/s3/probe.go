@@ -25,9 +25,9 @@ const probePrefix = "_gantry/probe-"
 // probe is one look at a sink's server.
 type probe struct {
 	*sink
-	ctx   context.Context
-	key   string
-	found []gantry.Probe
+	probes
+	ctx context.Context
+	key string
 }
 
 // Probe puts a small object under a key of its own, twice and with other bytes the second time, as deliveries
@@ -45,15 +45,18 @@ func (s *sink) Probe(ctx context.Context) []gantry.Probe {
 	return p.found
 }
 
-func (p *probe) well(check, format string, args ...any) {
+// probes is what was found.
+type probes struct{ found []gantry.Probe }
+
+func (p *probes) well(check, format string, args ...any) {
 	p.found = append(p.found, gantry.Probe{Check: check, Text: fmt.Sprintf(format, args...)})
 }
 
-func (p *probe) doubt(check, text, advice string) {
+func (p *probes) doubt(check, text, advice string) {
 	p.found = append(p.found, gantry.Probe{Check: check, Text: text, Advice: advice})
 }
 
-func (p *probe) bad(check string, err error, advice string) {
+func (p *probes) bad(check string, err error, advice string) {
 	p.found = append(p.found, gantry.Probe{Check: check, Text: fmt.Sprintf("%v (%s)", err, gantry.CodeOf(err)), Advice: advice, Bad: true})
 }
 

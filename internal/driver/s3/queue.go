@@ -76,6 +76,7 @@ type taker struct {
 
 	resting sync.Mutex
 	pause   time.Duration // guarded by resting; before the next request, since nothing went through of late
+	works   bool          // guarded by resting; the journal knows that the queue answers
 }
 
 // watchQueue takes messages until ctx ends, and then deletes those that were taken.
@@ -107,9 +108,12 @@ func (t *taker) poll(ctx context.Context) {
 		switch {
 		case err != nil && ctx.Err() == nil:
 			t.tire(err)
-			t.note(ctx, gantry.Notice{Channel: gantry.ChannelSQS, Err: err})
-		case err == nil && len(list) == 0: // what failed is hidden for a time of its own
-			t.refresh()
+			t.answers(ctx, err)
+		case err == nil:
+			t.answers(ctx, nil)
+			if len(list) == 0 { // what failed is hidden for a time of its own
+				t.refresh()
+			}
 		}
 		for _, m := range list {
 			t.under.Go(func() {
@@ -117,6 +121,17 @@ func (t *taker) poll(ctx context.Context) {
 				t.take(ctx, m)
 			})
 		}
+	}
+}
+
+// answers tells the journal that the queue fails, and once that it answers.
+func (t *taker) answers(ctx context.Context, err error) {
+	t.resting.Lock()
+	known := t.works && err == nil
+	t.works = err == nil
+	t.resting.Unlock()
+	if !known {
+		t.note(ctx, gantry.Notice{Channel: gantry.ChannelSQS, Err: err})
 	}
 }
 
@@ -208,9 +223,7 @@ func (t *taker) remove(ctx context.Context) {
 				break more
 			}
 		}
-		if err := t.queue.remove(ctx, list); err != nil {
-			t.note(ctx, gantry.Notice{Channel: gantry.ChannelSQS, Err: err})
-		}
+		t.note(ctx, gantry.Notice{Channel: gantry.ChannelDelete, Err: t.queue.remove(ctx, list)})
 	}
 }
 

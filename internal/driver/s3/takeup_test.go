@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -291,4 +293,38 @@ type away struct{ *memory }
 
 func (away) Known(context.Context, []gantry.Object) ([]bool, error) {
 	return nil, gantry.Errorf(gantry.Unavailable, "", "ask the ledger: it is away")
+}
+
+// A listing that fails, and one that works again, are told as what they are: the poll, what was there before beside it, and everything
+// at long intervals.
+func TestPartsFailAndWork(t *testing.T) {
+	t.Parallel()
+	sh := &shelf{young: map[string]bool{}}
+	for i := range 3000 {
+		sh.keys = append(sh.keys, fmt.Sprintf("k%05d", i))
+	}
+	var ill atomic.Bool
+	s := serveSource(t, func(w http.ResponseWriter, r *http.Request) {
+		if ill.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		sh.ServeHTTP(w, r)
+	})
+	s.page, s.few, s.sweep, s.poll, s.pause = 100, 2, time.Hour, 5*time.Millisecond, 5*time.Millisecond
+	b := newBook()
+	last := func(part string) func() bool {
+		return func() bool { came := b.came(); return len(came) > 0 && came[len(came)-1] == part }
+	}
+	during(t, s, b, nil, func() {
+		until(t, "all is taken up", func() bool { return slices.Contains(b.came(), "+"+gantry.PartBacklog) })
+		until(t, "the poll works", last("+poll"))
+		ill.Store(true)
+		until(t, "the poll fails", last("poll"))
+		ill.Store(false)
+		until(t, "the poll works again", last("+poll"))
+	})
+	if n := slices.Index(b.came(), "poll"); n < 0 || slices.Contains(b.came()[:n], gantry.PartSweep) {
+		t.Errorf("%q", b.came())
+	}
 }

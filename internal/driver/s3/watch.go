@@ -51,11 +51,14 @@ func (s *source) watchListing(ctx context.Context, l gantry.Ledger, announce fun
 		}
 		wait := max(s.poll, seldom*w.took)
 		if err != nil {
-			l.Failed(err)
+			l.Failed(string(gantry.ChannelPoll), err)
 			pause = min(max(2*pause, s.pause), maxBackoff)
 			wait = max(pause, gantry.RetryAfterOf(err))
-		} else if pause = 0; w.soon > 0 {
-			wait = min(wait, w.soon)
+		} else {
+			l.Worked(string(gantry.ChannelPoll))
+			if pause = 0; w.soon > 0 {
+				wait = min(wait, w.soon)
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -151,15 +154,23 @@ func (w *watcher) sweepAside(ctx context.Context) {
 	}
 	w.side.Go(func() {
 		err := w.whole(ctx)
-		if err != nil && ctx.Err() == nil {
-			w.ledger.Failed(err)
-		}
+		w.came(ctx, gantry.PartSweep, err)
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if w.sweeping = false; err != nil {
 			w.sweepAt = w.now().Add(max(maxBackoff, gantry.RetryAfterOf(err)))
 		}
 	})
+}
+
+// came tells the ledger what came of a part.
+func (w *watcher) came(ctx context.Context, part string, err error) {
+	switch {
+	case err == nil:
+		w.ledger.Worked(part)
+	case ctx.Err() == nil:
+		w.ledger.Failed(part, err)
+	}
 }
 
 // takeUpAside begins to take up the backlog, if there is one.
@@ -171,9 +182,7 @@ func (w *watcher) takeUpAside(ctx context.Context) {
 		return
 	}
 	w.side.Go(func() {
-		if err := w.takeUp(ctx); err != nil && ctx.Err() == nil {
-			w.ledger.Failed(err)
-		}
+		w.came(ctx, gantry.PartBacklog, w.takeUp(ctx))
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.taking = false

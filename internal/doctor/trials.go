@@ -8,18 +8,18 @@ import (
 	"github.com/gantry-imaging/gantry/internal/gate"
 )
 
-// Sink is a sink that can be tried out.
-type Sink struct {
-	Name string // sink NAME of PIPELINE
+// Trial is a source or a sink that can be tried out.
+type Trial struct {
+	Name string // source NAME of PIPELINE, or sink
 	gantry.Probed
 	Failed error // it cannot be opened; then there is nothing else
 }
 
-// probeTime bounds all that is tried at one sink.
+// probeTime bounds all that is tried at one of them.
 const probeTime = 30 * time.Second
 
-// sinks tries out what each sink will ask of its server.
-func sinks(ctx context.Context, list []Sink) (found []Finding) {
+// trials tries out what each will ask of its server.
+func trials(ctx context.Context, list []Trial) (found []Finding) {
 	for _, s := range list {
 		if s.Failed != nil {
 			found = append(found, bad(s.Name, s.Failed.Error(), "look at its settings and credentials in the pipeline file"))
@@ -30,7 +30,7 @@ func sinks(ctx context.Context, list []Sink) (found []Finding) {
 	return found
 }
 
-func probe(ctx context.Context, s Sink) (found []Finding) {
+func probe(ctx context.Context, s Trial) (found []Finding) {
 	m := gate.NewMeter(time.Now)
 	m.Several()
 	ctx, cancel := context.WithTimeout(gate.WithMeter(ctx, m), probeTime)
