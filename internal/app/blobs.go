@@ -169,6 +169,7 @@ func (a *App) sweepBlobs(ctx context.Context) {
 		case <-time.After(time.Duration((0.5 + a.rand()) * float64(sweepBlobsEvery))):
 		}
 		a.sweepInbox(ctx)
+		a.sweepDebts(ctx)
 		a.mu.Lock()
 		b := a.blobs
 		a.mu.Unlock()

@@ -137,6 +137,10 @@ func (r *receiving) Visited(v gantry.Visit) {
 		r.app.Log.Warn("instance not taken", "source", r.feed.name, "code", string(v.Code))
 		return
 	}
+	if v.Step == gantry.VisitUnanswered {
+		r.app.Log.Warn("storage commitment not reported", "source", r.feed.name, "code", string(v.Code))
+		return
+	}
 	log := r.app.Log.Info
 	if v.Code != "" {
 		log = r.app.Log.Warn

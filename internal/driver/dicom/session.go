@@ -157,7 +157,7 @@ func refusal(err error) dimse.Response {
 func (s *session) Commit(ctx context.Context, c dimse.Commitment) dimse.Response {
 	for _, x := range s.stands {
 		if own, ok := x.Desk.(committer); ok {
-			if mine, answer := own.commit(s, c); mine {
+			if mine, answer := own.commit(ctx, s, c); mine {
 				return answer
 			}
 		}

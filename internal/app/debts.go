@@ -1,0 +1,47 @@
+package app
+
+import (
+	"context"
+	"time"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+const (
+	debtsKeep  = 30 * 24 * time.Hour // after the end of a debt, and for one that nobody takes up
+	debtsBatch = 1000                // that are removed at once
+)
+
+// Owe puts on record that a peer is owed an answer. Its request goes by a code.
+func (r *receiving) Owe(ctx context.Context, d gantry.Debt, hold time.Duration) (gantry.Debt, error) {
+	d.Peer = clean(d.Peer)
+	return r.app.Store.Owe(ctx, r.feed.name, gantry.MAC(r.app.Key, "debt", r.feed.name, d.Peer, d.Name), d, hold)
+}
+
+// Due gives what is to be paid now.
+func (r *receiving) Due(ctx context.Context, n int, hold time.Duration) ([]gantry.Debt, error) {
+	return r.app.Store.DueDebts(ctx, r.feed.name, n, hold)
+}
+
+// Postpone has a debt wait.
+func (r *receiving) Postpone(ctx context.Context, d gantry.Debt, by time.Duration) error {
+	return r.app.Store.PostponeDebt(ctx, d, by)
+}
+
+// Settle ends a debt.
+func (r *receiving) Settle(ctx context.Context, d gantry.Debt, given gantry.Code) error {
+	return r.app.Store.SettleDebt(ctx, d, given)
+}
+
+// sweepDebts removes debts that ended long ago.
+func (a *App) sweepDebts(ctx context.Context) {
+	for {
+		n, err := a.Store.SweepDebts(ctx, debtsKeep, debtsBatch)
+		if err != nil && ctx.Err() == nil {
+			a.Log.Warn("sweep debts", "err", err)
+		}
+		if err != nil || n < debtsBatch {
+			return
+		}
+	}
+}
