@@ -206,7 +206,13 @@ func (a *App) openPort() {
 // call gives a driver that peers call its place on the port, in a process that has one.
 func (a *App) call(driver any) error {
 	c, ok := driver.(dicomdriver.Called)
-	if !ok || a.port == nil {
+	if !ok {
+		return nil
+	}
+	if a.port == nil {
+		if place, _, called := c.Called(); called {
+			a.Log.Info("peers call a process that serves, not this one", "listen", place.Listen, "aet", place.AET)
+		}
 		return nil
 	}
 	return a.port.Add(c)

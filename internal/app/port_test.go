@@ -216,6 +216,9 @@ func TestReceiveForTwo(t *testing.T) {
 	if r := dcmsend(t, listen, "TWO", s.Dir, "-aet", "CT1"); !strings.Contains(r.Output, "with status ERROR    : 2") {
 		t.Errorf("what no rule takes: %s", r.Output)
 	}
+	if r := dimsetest.Run(t, "storescu", append([]string{"-v", "-aet", "CT1", "-aec", "TWO"}, append(strings.Split(listen, ":"), s.Files[0])...)...); !strings.Contains(r.Output, "0x124") {
+		t.Errorf("what no rule takes is answered: %s", r.Output)
+	}
 	if r := dcmsend(t, listen, "THREE", s.Dir); !strings.Contains(r.Output, "Association Rejected") {
 		t.Errorf("nobody: %s", r.Output)
 	}

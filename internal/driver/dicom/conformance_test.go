@@ -178,6 +178,7 @@ func storedTable() string {
 		{"it is larger than `max_mib`", gantry.Errorf(gantry.Illegal, gantry.CodeTooLarge, "")},
 		{"a UID of the command is none", gantry.Errorf(gantry.Illegal, codeBadUID, "")},
 		{"other bytes came before under its UID, and `duplicates: refuse`", gantry.Errorf(gantry.Illegal, gantry.CodeDuplicate, "")},
+		{"no rule (`when`, `routes`) takes it: it is what it should be, and not for this AE title", gantry.Errorf(gantry.Illegal, gantry.CodeNoRoute, "")},
 		{"nobody at the AE title waits for it (calling AE)", gantry.Errorf(gantry.Denied, codeNobody, "")},
 	} {
 		r := refusal(x.err)
