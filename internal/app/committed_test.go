@@ -4,11 +4,14 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,7 +28,8 @@ type vault struct {
 	listen int // where it reports
 
 	mu     sync.Mutex
-	stores map[string]int // of each SOP Instance UID
+	stores map[string]int                 // of each SOP Instance UID
+	refuse func(uid string, nth int) bool // whether it is out of resources for an object that comes for the nth time; nil: it never is
 	asked  []dimse.Commitment
 }
 
@@ -53,8 +57,12 @@ func (v *vault) Store(_ context.Context, r dimse.StoreRequest) dimse.Response {
 		return dimse.Response{Status: dimse.StatusProcessing}
 	}
 	v.mu.Lock()
-	defer v.mu.Unlock()
 	v.stores[r.Instance]++
+	n := v.stores[r.Instance]
+	v.mu.Unlock()
+	if v.refuse != nil && v.refuse(r.Instance, n) {
+		return dimse.Response{Status: dimse.StatusOutOfResources}
+	}
 	return dimse.Response{Status: 0xB000}
 }
 
@@ -219,6 +227,58 @@ func TestNotCommitted(t *testing.T) {
 		t.Errorf("%+v", task)
 	}
 	if n := y.sinkCalls(); n["put ok"] != 5 || n["confirm ok"] != 2 || n["callback failed"] != 2 {
+		t.Errorf("calls %v", n)
+	}
+}
+
+// sent gives how often each object came, the fewest first.
+func (v *vault) sent() []int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return slices.Sorted(maps.Values(v.stores))
+}
+
+// TestRefusedAloneIsSentAgain: of four objects the archive has no room for one, twice, and the process ends in between. That one is sent again, and
+// the others are not; the archive is asked about all four, once it has them, and nothing is done before it answers.
+func TestRefusedAloneIsSentAgain(t *testing.T) {
+	v := newVault(t)
+	var first atomic.Value
+	v.refuse = func(uid string, nth int) bool {
+		first.CompareAndSwap(nil, uid)
+		if first.Load() != uid || nth > 2 {
+			return false
+		}
+		for len(v.sent()) < 4 { // the others are there first
+			time.Sleep(time.Millisecond)
+		}
+		return true
+	}
+	y := delivering(t, v.port, v.listen, "VAULT", ", associations: 4")
+	y.text = strings.Replace(y.text, "initial: 1ms", "initial: 1s", 1)
+	stop := y.serve("")
+	y.put("study.zip", studyZip(t, 4))
+	y.until("one was refused", 20*time.Second, func() bool {
+		return y.count(`select count(*) from task_hot where state = 4 and attempt = 1`) == 1
+	})
+	stop()
+	if n := len(v.requests()); n != 0 {
+		t.Errorf("asked %d times before all is there", n)
+	}
+	y.serve("")
+	y.until("the archive is asked", 20*time.Second, func() bool { return len(v.requests()) == 1 })
+	if got := v.sent(); !slices.Equal(got, []int{1, 1, 1, 3}) {
+		t.Errorf("the objects were sent %v times", got)
+	}
+	if got := v.requests()[0]; len(got.Instances) != 4 {
+		t.Errorf("asked about %d", len(got.Instances))
+	}
+	if s := v.report("VAULT", v.requests()[0], 0); s != dimse.StatusSuccess {
+		t.Errorf("reported: %04X", s)
+	}
+	if task := y.ended(1, 20*time.Second)[0]; task.State != "done" {
+		t.Errorf("%+v\n%s", task, y.log.text())
+	}
+	if n := y.sinkCalls(); n["put ok"] != 4 || n["put failed"] != 2 || n["confirm ok"] != 1 {
 		t.Errorf("calls %v", n)
 	}
 }

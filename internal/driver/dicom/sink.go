@@ -27,6 +27,7 @@ type sink struct {
 var (
 	_ gantry.Confirming = (*sink)(nil)
 	_ gantry.Picking    = (*sink)(nil)
+	_ gantry.Lasting    = (*sink)(nil)
 	_ gantry.Probed     = (*sink)(nil)
 	_ Called            = (*sink)(nil)
 	_ Desk              = (*sink)(nil)
@@ -54,6 +55,10 @@ func NewSink(_ context.Context, c SinkConfig, egress gantry.Egress) (gantry.Sink
 func (s *sink) Picks(media string, manifest bool) bool {
 	return !manifest && media == gantry.MediaDICOM
 }
+
+// Lasts says that an object that was answered with success or a warning is not sent again: whether the archive has it yet is a question for
+// storage commitment.
+func (s *sink) Lasts() {}
 
 // Deliver sends one object by C-STORE: its data set is the file's, byte for byte. What is sent again under the same SOP Instance UID
 // is the same object, so that an archive which has it is content; whether it keeps the first or the second it does not say, and
