@@ -31,6 +31,8 @@ type vault struct {
 	stores map[string]int                 // of each SOP Instance UID
 	refuse func(uid string, nth int) bool // whether it is out of resources for an object that comes for the nth time; nil: it never is
 	asked  []dimse.Commitment
+
+	left, broken int // associations
 }
 
 func newVault(t *testing.T) *vault {
@@ -77,8 +79,23 @@ func (v *vault) Commit(_ context.Context, c dimse.Commitment) dimse.Response {
 // Reported is nothing that it waits for.
 func (v *vault) Reported(context.Context, dimse.Commitment) dimse.Response { return dimse.Response{} }
 
-// Ended is nothing to it.
-func (v *vault) Ended(error) {}
+// Ended counts associations that were released, and those that broke off.
+func (v *vault) Ended(err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if err == nil {
+		v.left++
+	} else {
+		v.broken++
+	}
+}
+
+// ends gives how many associations were released and how many broke off.
+func (v *vault) ends() (left, broken int) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.left, v.broken
+}
 
 func (v *vault) requests() []dimse.Commitment {
 	v.mu.Lock()
@@ -280,6 +297,28 @@ func TestRefusedAloneIsSentAgain(t *testing.T) {
 	}
 	if n := y.sinkCalls(); n["put ok"] != 4 || n["put failed"] != 2 || n["confirm ok"] != 1 {
 		t.Errorf("calls %v", n)
+	}
+}
+
+// TestReleasedAtTheEnd: the associations that a process kept for what comes next are released when it ends, and not before.
+func TestReleasedAtTheEnd(t *testing.T) {
+	v := newVault(t)
+	y := delivering(t, v.port, v.listen, "VAULT", "")
+	stop := y.serve("")
+	y.put("study.zip", studyZip(t, 3))
+	y.until("the archive is asked", 20*time.Second, func() bool { return len(v.requests()) == 1 })
+	stop()
+	if left, broken := v.ends(); left != 0 || broken != 0 {
+		t.Errorf("before the end %d associations were released, %d broke off", left, broken)
+	}
+	began := time.Now()
+	if err := y.App.Close(); err != nil {
+		t.Error(err)
+	}
+	took := time.Since(began)
+	y.until("the associations are over", 5*time.Second, func() bool { left, _ := v.ends(); return left > 0 })
+	if left, broken := v.ends(); broken != 0 || took > 3*time.Second {
+		t.Errorf("%d associations were released, %d broke off, in %s", left, broken, took)
 	}
 }
 

@@ -19,8 +19,10 @@ func Diagnose(ctx context.Context, s Settings, pipelines []*gantry.Pipeline) ([]
 	if err != nil {
 		return nil, errors.New("deployment key: it is not hexadecimal")
 	}
+	p := &plans{app: &App{Settings: s}}
+	defer p.leave()
 	o := doctor.Options{Home: s.Home, DatabaseURL: s.DatabaseURL, Blobs: s.Blobs, Key: key, Pipelines: pipelines, Now: time.Now,
-		Sinks: s.probed(ctx, pipelines)}
+		Sinks: p.probed(ctx, pipelines)}
 	if s.inBucket() {
 		o.Blobs, o.Bucket = s.Home, func(ctx context.Context) (string, error) { return s.inspectBucket(ctx, key) }
 	}
@@ -28,18 +30,18 @@ func Diagnose(ctx context.Context, s Settings, pipelines []*gantry.Pipeline) ([]
 }
 
 // probed opens the sinks of pipelines that can be tried out.
-func (s Settings) probed(ctx context.Context, pipelines []*gantry.Pipeline) (out []doctor.Sink) {
-	p := &plans{app: &App{Settings: s}}
+func (p *plans) probed(ctx context.Context, pipelines []*gantry.Pipeline) (out []doctor.Sink) {
 	for _, x := range pipelines {
 		for _, e := range x.Sinks {
 			name := "sink " + e.Name + " of " + x.Name
-			if targetOf(e.Config).Scheme == "dir" || s.Drivers == nil {
+			if targetOf(e.Config).Scheme == "dir" || p.app.Drivers == nil {
 				continue // opening it would make the folder
 			}
 			egress, err := p.egress(targetOf(e.Config), e.Auth, objects)
 			var sink gantry.Sink
 			if err == nil {
-				sink, err = s.Drivers.NewSink(ctx, e.Kind, e.Config, egress)
+				sink, err = p.app.Drivers.NewSink(ctx, e.Kind, e.Config, egress)
+				p.stay(sink)
 			}
 			if probed, ok := sink.(gantry.Probed); ok || err != nil {
 				out = append(out, doctor.Sink{Name: name, Probed: probed, Failed: err})

@@ -29,6 +29,7 @@ var (
 	_ gantry.Picking    = (*sink)(nil)
 	_ gantry.Lasting    = (*sink)(nil)
 	_ gantry.Probed     = (*sink)(nil)
+	_ gantry.Leaving    = (*sink)(nil)
 	_ Called            = (*sink)(nil)
 	_ Desk              = (*sink)(nil)
 )
@@ -130,6 +131,9 @@ func (s *sink) NameOf(ctx context.Context, d gantry.Delivery) (gantry.Digest, er
 }
 
 func instanceName(instance string) gantry.Digest { return sha256.Sum256([]byte(instance)) }
+
+// Leave releases the associations that nobody uses.
+func (s *sink) Leave() { s.out.close() }
 
 // Tell says who takes what archives report.
 func (s *sink) Tell(take func(context.Context, gantry.Answer) (bool, error)) { s.take.Store(&take) }
