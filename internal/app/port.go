@@ -24,6 +24,7 @@ type came struct {
 func (c *came) settle(ctx context.Context, in *intake, f *feed, a *gantry.Arrival) error {
 	var kept postgres.Kept
 	var err error
+	a.Once = c.Once // which the database holds it to: others may be taking it
 	if c.Once || !fresh(ctx, c.Ahead) {
 		if kept, err = in.keepings.kept(ctx, postgres.Version{Source: a.Source, RefMAC: a.RefMAC, Version: a.Version}); err != nil {
 			return err
