@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/gantry-imaging/gantry/internal/fail"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
@@ -15,7 +16,9 @@ const (
 // Owe puts on record that a peer is owed an answer. Its request goes by a code.
 func (r *receiving) Owe(ctx context.Context, d gantry.Debt, hold time.Duration) (gantry.Debt, error) {
 	d.Peer = clean(d.Peer)
-	return r.app.Store.Owe(ctx, r.feed.name, gantry.MAC(r.app.Key, "debt", r.feed.name, d.Peer, d.Name), d, hold)
+	d, err := r.app.Store.Owe(ctx, r.feed.name, gantry.MAC(r.app.Key, "debt", r.feed.name, d.Peer, d.Name), d, hold)
+	fail.Point("after_owe")
+	return d, err
 }
 
 // Due gives what is to be paid now.
@@ -30,6 +33,7 @@ func (r *receiving) Postpone(ctx context.Context, d gantry.Debt, by time.Duratio
 
 // Settle ends a debt.
 func (r *receiving) Settle(ctx context.Context, d gantry.Debt, given gantry.Code) error {
+	fail.Point("before_settle")
 	return r.app.Store.SettleDebt(ctx, d, given)
 }
 
