@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/gantry-imaging/gantry/internal/driver/all"
+	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/pipeline"
 )
 
@@ -42,6 +43,7 @@ func (k *checkCmd) Run(c console, x *cli) error {
 func (k *checkCmd) print(out io.Writer, served *pipeline.Served) error {
 	for _, p := range served.Pipelines {
 		fmt.Fprintf(out, "ok  %s  %s\n", p.Name, p.Version.String()[:12])
+		printCalledBack(out, p)
 		if k.Vars {
 			if err := printVariables(out, pipeline.Variables(p)); err != nil {
 				return err
@@ -60,6 +62,25 @@ func (k *checkCmd) print(out io.Writer, served *pipeline.Served) error {
 		fmt.Fprintf(out, "note  results become inputs: %s\n", chain)
 	}
 	return nil
+}
+
+// printCalledBack says at what addresses services and archives answer, which not every process listens at.
+func printCalledBack(out io.Writer, p *gantry.Pipeline) {
+	tell := func(who string, config any) {
+		c, is := config.(gantry.CalledBack)
+		if !is {
+			return
+		}
+		if address, name, ok := c.CalledAt(); ok {
+			fmt.Fprintf(out, "note  %s answers %s at %s: gantry serve listens there, gantry worker does not\n", who, name, address)
+		}
+	}
+	for _, x := range p.Processors {
+		tell("processor "+x.Name, x.Config)
+	}
+	for _, x := range p.Sinks {
+		tell("sink "+x.Name, x.Config)
+	}
 }
 
 // deployed reads the deployment file, if there is one, and takes its pipelines and their routes where no files are

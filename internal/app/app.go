@@ -152,8 +152,9 @@ func New(s Settings, db *Database) (*App, error) {
 	return a, nil
 }
 
-// Close gives back what the app opened itself.
+// Close gives back what the app opened itself, once nothing runs any more.
 func (a *App) Close() error {
+	a.plans.leave()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.blobs == nil {

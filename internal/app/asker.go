@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gantry-imaging/gantry/internal/fail"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
@@ -214,7 +215,9 @@ func (c *asker) put(ctx context.Context, x question) {
 	if t := x.rules.Expect.Timeout; t > gantry.DefaultExpect {
 		c.later(ctx, x.Question, t+askSpare)
 	}
+	fail.Point("before_ask")
 	n, known, err := c.ask(ctx, x)
+	fail.Point("after_ask")
 	stopped := err != nil && ctx.Err() != nil
 	c.left(x, err != nil && !stopped && gantry.CodeOf(err) != gantry.CodeBadUID, gantry.RetryAfterOf(err))
 	c.due(0) // others may wait for the place
@@ -237,6 +240,7 @@ func (c *asker) put(ctx context.Context, x question) {
 	ctx, end := lasting(ctx)
 	defer end()
 	got, ok, err := c.app.Store.Answered(ctx, x.Question, n, x.rules, c.pause(x.Question))
+	fail.Point("after_counted")
 	if err != nil {
 		c.app.Log.Warn("archives", "err", err)
 		c.due(closeLook)

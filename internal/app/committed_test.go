@@ -4,11 +4,14 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,8 +28,11 @@ type vault struct {
 	listen int // where it reports
 
 	mu     sync.Mutex
-	stores map[string]int // of each SOP Instance UID
+	stores map[string]int                 // of each SOP Instance UID
+	refuse func(uid string, nth int) bool // whether it is out of resources for an object that comes for the nth time; nil: it never is
 	asked  []dimse.Commitment
+
+	left, broken int // associations
 }
 
 func newVault(t *testing.T) *vault {
@@ -53,8 +59,12 @@ func (v *vault) Store(_ context.Context, r dimse.StoreRequest) dimse.Response {
 		return dimse.Response{Status: dimse.StatusProcessing}
 	}
 	v.mu.Lock()
-	defer v.mu.Unlock()
 	v.stores[r.Instance]++
+	n := v.stores[r.Instance]
+	v.mu.Unlock()
+	if v.refuse != nil && v.refuse(r.Instance, n) {
+		return dimse.Response{Status: dimse.StatusOutOfResources}
+	}
 	return dimse.Response{Status: 0xB000}
 }
 
@@ -69,8 +79,23 @@ func (v *vault) Commit(_ context.Context, c dimse.Commitment) dimse.Response {
 // Reported is nothing that it waits for.
 func (v *vault) Reported(context.Context, dimse.Commitment) dimse.Response { return dimse.Response{} }
 
-// Ended is nothing to it.
-func (v *vault) Ended(error) {}
+// Ended counts associations that were released, and those that broke off.
+func (v *vault) Ended(err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if err == nil {
+		v.left++
+	} else {
+		v.broken++
+	}
+}
+
+// ends gives how many associations were released and how many broke off.
+func (v *vault) ends() (left, broken int) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.left, v.broken
+}
 
 func (v *vault) requests() []dimse.Commitment {
 	v.mu.Lock()
@@ -220,6 +245,80 @@ func TestNotCommitted(t *testing.T) {
 	}
 	if n := y.sinkCalls(); n["put ok"] != 5 || n["confirm ok"] != 2 || n["callback failed"] != 2 {
 		t.Errorf("calls %v", n)
+	}
+}
+
+// sent gives how often each object came, the fewest first.
+func (v *vault) sent() []int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return slices.Sorted(maps.Values(v.stores))
+}
+
+// TestRefusedAloneIsSentAgain: of four objects the archive has no room for one, twice, and the process ends in between. That one is sent again, and
+// the others are not; the archive is asked about all four, once it has them, and nothing is done before it answers.
+func TestRefusedAloneIsSentAgain(t *testing.T) {
+	v := newVault(t)
+	var first atomic.Value
+	v.refuse = func(uid string, nth int) bool {
+		first.CompareAndSwap(nil, uid)
+		if first.Load() != uid || nth > 2 {
+			return false
+		}
+		for len(v.sent()) < 4 { // the others are there first
+			time.Sleep(time.Millisecond)
+		}
+		return true
+	}
+	y := delivering(t, v.port, v.listen, "VAULT", ", associations: 4")
+	y.text = strings.Replace(y.text, "initial: 1ms", "initial: 1s", 1)
+	stop := y.serve("")
+	y.put("study.zip", studyZip(t, 4))
+	y.until("one was refused", 20*time.Second, func() bool {
+		return y.count(`select count(*) from task_hot where state = 4 and attempt = 1`) == 1
+	})
+	stop()
+	if n := len(v.requests()); n != 0 {
+		t.Errorf("asked %d times before all is there", n)
+	}
+	y.serve("")
+	y.until("the archive is asked", 20*time.Second, func() bool { return len(v.requests()) == 1 })
+	if got := v.sent(); !slices.Equal(got, []int{1, 1, 1, 3}) {
+		t.Errorf("the objects were sent %v times", got)
+	}
+	if got := v.requests()[0]; len(got.Instances) != 4 {
+		t.Errorf("asked about %d", len(got.Instances))
+	}
+	if s := v.report("VAULT", v.requests()[0], 0); s != dimse.StatusSuccess {
+		t.Errorf("reported: %04X", s)
+	}
+	if task := y.ended(1, 20*time.Second)[0]; task.State != "done" {
+		t.Errorf("%+v\n%s", task, y.log.text())
+	}
+	if n := y.sinkCalls(); n["put ok"] != 4 || n["put failed"] != 2 || n["confirm ok"] != 1 {
+		t.Errorf("calls %v", n)
+	}
+}
+
+// TestReleasedAtTheEnd: the associations that a process kept for what comes next are released when it ends, and not before.
+func TestReleasedAtTheEnd(t *testing.T) {
+	v := newVault(t)
+	y := delivering(t, v.port, v.listen, "VAULT", "")
+	stop := y.serve("")
+	y.put("study.zip", studyZip(t, 3))
+	y.until("the archive is asked", 20*time.Second, func() bool { return len(v.requests()) == 1 })
+	stop()
+	if left, broken := v.ends(); left != 0 || broken != 0 {
+		t.Errorf("before the end %d associations were released, %d broke off", left, broken)
+	}
+	began := time.Now()
+	if err := y.App.Close(); err != nil {
+		t.Error(err)
+	}
+	took := time.Since(began)
+	y.until("the associations are over", 5*time.Second, func() bool { left, _ := v.ends(); return left > 0 })
+	if left, broken := v.ends(); broken != 0 || took > 3*time.Second {
+		t.Errorf("%d associations were released, %d broke off, in %s", left, broken, took)
 	}
 }
 

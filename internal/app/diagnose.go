@@ -21,8 +21,10 @@ func Diagnose(ctx context.Context, s Settings, pipelines []*gantry.Pipeline) ([]
 	if err != nil {
 		return nil, errors.New("deployment key: it is not hexadecimal")
 	}
+	p := &plans{app: &App{Settings: s}}
+	defer p.leave()
 	o := doctor.Options{Home: s.Home, DatabaseURL: s.DatabaseURL, Blobs: s.Blobs, Key: key, Pipelines: pipelines, Now: time.Now,
-		Trials: s.trials(ctx, pipelines)}
+		Trials: p.trials(ctx, pipelines)}
 	if s.inBucket() {
 		o.Blobs, o.Bucket = s.Home, func(ctx context.Context) (blob.About, error) { return s.inspectBucket(ctx, key) }
 	}
@@ -30,8 +32,8 @@ func Diagnose(ctx context.Context, s Settings, pipelines []*gantry.Pipeline) ([]
 }
 
 // trials opens the sources and sinks of pipelines that can be tried out.
-func (s Settings) trials(ctx context.Context, pipelines []*gantry.Pipeline) (out []doctor.Trial) {
-	p := &plans{app: &App{Settings: s}}
+func (p *plans) trials(ctx context.Context, pipelines []*gantry.Pipeline) (out []doctor.Trial) {
+	s := p.app.Settings
 	try := func(name string, e gantry.Endpoint, open func(gantry.Egress) (any, error)) {
 		if targetOf(e.Config).Scheme == "dir" || s.Drivers == nil {
 			return // opening it would make the folder
@@ -43,6 +45,7 @@ func (s Settings) trials(ctx context.Context, pipelines []*gantry.Pipeline) (out
 		var opened any
 		if err == nil {
 			opened, err = open(egress)
+			p.stay(opened)
 		}
 		if probed, ok := opened.(gantry.Probed); ok || err != nil {
 			out = append(out, doctor.Trial{Name: name, Probed: probed, Failed: err})

@@ -25,6 +25,7 @@ type plans struct {
 	mu    sync.Mutex
 	open  map[int32]*engine.Plan
 	sinks []gantry.Endpoint // in place of every pipeline's own, if not nil
+	stays []gantry.Leaving  // drivers that were opened and keep connections
 
 	instead map[string]gantry.Processor // in place of every pipeline's own of that name
 	called  func(processor string)      // told of every call that left, if not nil
@@ -152,6 +153,7 @@ func (p *plans) call(ctx context.Context, id int32, x *gantry.Pipeline, name str
 	if err != nil {
 		return engine.Call{}, fmt.Errorf("processor %s: %w", name, err)
 	}
+	p.stay(driver)
 	p.app.attend(driver, gantry.ControlKey{Boundary: gantry.AtProcessor, Limiter: limiter, Pipeline: id, Index: indexOf(x, proc)})
 	if err := p.app.call(driver); err != nil {
 		return engine.Call{}, fmt.Errorf("processor %s: %w", name, err)
@@ -223,6 +225,7 @@ func (p *plans) sink(ctx context.Context, e gantry.Endpoint) (engine.Sink, error
 	if err != nil {
 		return engine.Sink{}, fmt.Errorf("sink %s: %w", e.Name, err)
 	}
+	p.stay(driver)
 	if err := p.app.call(driver); err != nil {
 		return engine.Sink{}, fmt.Errorf("sink %s: %w", e.Name, err)
 	}

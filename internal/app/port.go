@@ -24,6 +24,7 @@ type came struct {
 func (c *came) settle(ctx context.Context, in *intake, f *feed, a *gantry.Arrival) error {
 	var kept postgres.Kept
 	var err error
+	a.Once = c.Once // which the database holds it to: others may be taking it
 	if c.Once || !fresh(ctx, c.Ahead) {
 		if kept, err = in.keepings.kept(ctx, postgres.Version{Source: a.Source, RefMAC: a.RefMAC, Version: a.Version}); err != nil {
 			return err
@@ -137,6 +138,10 @@ func (r *receiving) Visited(v gantry.Visit) {
 		r.app.Log.Warn("instance not taken", "source", r.feed.name, "code", string(v.Code))
 		return
 	}
+	if v.Step == gantry.VisitUnanswered {
+		r.app.Log.Warn("storage commitment not reported", "source", r.feed.name, "code", string(v.Code))
+		return
+	}
 	log := r.app.Log.Info
 	if v.Code != "" {
 		log = r.app.Log.Warn
@@ -208,7 +213,13 @@ func (a *App) openPort() {
 // call gives a driver that peers call its place on the port, in a process that has one.
 func (a *App) call(driver any) error {
 	c, ok := driver.(dicomdriver.Called)
-	if !ok || a.port == nil {
+	if !ok {
+		return nil
+	}
+	if a.port == nil {
+		if place, _, called := c.Called(); called {
+			a.Log.Info("peers call a process that serves, not this one", "listen", place.Listen, "aet", place.AET)
+		}
 		return nil
 	}
 	return a.port.Add(c)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/gantry-imaging/gantry/internal/dimse/dimsetest"
@@ -200,6 +201,40 @@ func TestReceiveOnce(t *testing.T) {
 	})
 }
 
+// TestReceiveOnceByTwo: two processes of one source are sent different bytes of the same instances at the same time. Of each the first is kept; who
+// sends the other is told 0x0111, whichever process he is at.
+func TestReceiveOnceByTwo(t *testing.T) {
+	t.Parallel()
+	url := serve(t, scoring).URL
+	r := newRig(t, nil)
+	second := *r
+	second.App = r.beside()
+	s := dimsetest.NewStudy(t, 30, 16)
+	at, dirs := []string{freeAddress(t), freeAddress(t)}, []string{s.Dir, t.TempDir()}
+	for _, file := range s.Files {
+		if err := os.Rename(changed(t, file), filepath.Join(dirs[1], filepath.Base(file))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out := make([]string, 2)
+	var g sync.WaitGroup
+	for i, f := range []*rig{r, &second} {
+		f.front(gatehouse("us", url, at[i], "GANTRY", ", duplicates: refuse", "group: {by: study, quiet: 1m}"))
+	}
+	for i := range at {
+		g.Go(func() { out[i] = dcmsend(t, at[i], "GANTRY", dirs[i]).Output })
+	}
+	g.Wait()
+	taken, refused := 0, 0
+	for _, text := range out {
+		taken += strings.Count(text, "C-STORE Response (Success)")
+		refused += strings.Count(text, "0x111")
+	}
+	if n := r.count(`select count(*) from arrival`); n != 30 || taken != 30 || refused != 30 {
+		t.Errorf("%d are kept, %d were taken and %d refused\n%s\n%s", n, taken, refused, out[0], out[1])
+	}
+}
+
 // TestReceiveForTwo: two pipelines have an AE title each at one address, with a rule; what no rule takes is not taken.
 func TestReceiveForTwo(t *testing.T) {
 	t.Parallel()
@@ -213,8 +248,11 @@ func TestReceiveForTwo(t *testing.T) {
 	if r := dcmsend(t, listen, "TWO", s.Dir); r.Exit == 0 || !strings.Contains(r.Output, "Association Rejected") {
 		t.Errorf("a stranger: %s", r.Output)
 	}
-	if r := dcmsend(t, listen, "TWO", s.Dir, "-aet", "CT1"); !strings.Contains(r.Output, "with status ERROR    : 2") {
+	if r := dcmsend(t, listen, "TWO", s.Dir, "-aet", "CT1"); strings.Count(r.Output, "0x124") != 2 || strings.Contains(r.Output, "SUCCESS") {
 		t.Errorf("what no rule takes: %s", r.Output)
+	}
+	if r := dimsetest.Run(t, "storescu", append([]string{"-v", "-aet", "CT1", "-aec", "TWO"}, append(strings.Split(listen, ":"), s.Files[0])...)...); r.Exit == 0 || !strings.Contains(r.Output, "0x124") {
+		t.Errorf("what no rule takes, by a sender that stops: %s", r.Output)
 	}
 	if r := dcmsend(t, listen, "THREE", s.Dir); !strings.Contains(r.Output, "Association Rejected") {
 		t.Errorf("nobody: %s", r.Output)

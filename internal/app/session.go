@@ -51,7 +51,7 @@ func (a *App) work(ctx context.Context, opts scheduler.Options, beside life) err
 		in.collected, in.keepings = newCollected(a, ends.due, counts.due), newKeepings(a)
 		e := engine.New(engine.Options{Store: a.Store, Session: s, Caller: g, Blobs: blobs, Plans: a.plans, Rand: a.rand, Acquire: s.Acquire, Units: s.Units, Scratch: scratch,
 			Namespace: a.namespace(), Log: a.Log, Passage: a.plans.Passage, Shared: a.plans.Shared, Tickets: tickets{a},
-			Confirmations: confirmations{tickets{a}, a.Store}, Scanned: a.scans.of, Arrived: a.arrival})
+			Confirmations: confirmations{tickets{a}, a.Store}, Delivered: a.Store.TakenBySink, Scanned: a.scans.of, Arrived: a.arrival})
 		in.made = e
 		living, end := context.WithCancel(loops)
 		context.AfterFunc(ctx, end)

@@ -10,6 +10,7 @@ import (
 const (
 	inboxKeep = 7 * 24 * time.Hour  // after the end of its task, for what was awaited and what came
 	eventKeep = 30 * 24 * time.Hour // for messages that nobody understood, which may hold names of people
+	debtsKeep = 30 * 24 * time.Hour // after the end of what a peer was owed, and for what nobody takes up
 
 	oldEvery   = time.Hour // about how often a process that serves looks for what is old
 	oldBatch   = 1000      // rows of a kind that are removed at once
@@ -34,7 +35,7 @@ func (a *App) sweepRows(ctx context.Context) {
 		what   string
 		remove func(ctx context.Context, keep time.Duration, limit int) (int64, error)
 		keep   time.Duration
-	}{{"sweep inbox", a.Store.SweepInbox, inboxKeep}, {"sweep messages", a.Store.SweepMessages, eventKeep}} {
+	}{{"sweep inbox", a.Store.SweepInbox, inboxKeep}, {"sweep messages", a.Store.SweepMessages, eventKeep}, {"sweep debts", a.Store.SweepDebts, debtsKeep}} {
 		if err := inBatches(func() (int64, error) { return x.remove(ctx, x.keep, oldBatch) }); err != nil && ctx.Err() == nil {
 			a.Log.Warn(x.what, "err", err)
 		}

@@ -267,7 +267,7 @@ func (c *confirming) resend(ctx context.Context, s confirmingSink, a gantry.Aske
 			again = append(again, x)
 		}
 	}
-	return c.deliverAll(ctx, s.at, again)
+	return c.deliverAll(ctx, s.at, again, nil)
 }
 
 // lost ends the wait for a sink for good.

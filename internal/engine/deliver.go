@@ -36,25 +36,74 @@ func (w *work) seal(ctx context.Context, sink int16, n int, manifest []byte) err
 	return err
 }
 
-func (w *work) deliverAll(ctx context.Context, sink int16, outputs []delivered) error {
-	g, ctx := errgroup.WithContext(ctx)
+// taken is what a sink took by the record, by the digest of its items.
+type taken map[gantry.Digest]bool
+
+// takenBy gives what a sink took of this delivery in earlier tries, if that lasts there. Once its server said that it does not keep something,
+// or said nothing, the record proves nothing any more.
+func (w *work) takenBy(ctx context.Context, sink int16, asked []gantry.Asked) (taken, error) {
+	s := w.plan.Sinks[sink]
+	if _, ok := s.Sink.(gantry.Lasting); !ok || w.e.Delivered == nil || slices.ContainsFunc(asked, func(a gantry.Asked) bool { return a.Sink == sink }) {
+		return nil, nil
+	}
+	list, err := w.e.Delivered(ctx, w.task.Task, w.task.Leg, w.task.Delivery, s.Index)
+	if err != nil {
+		return nil, err
+	}
+	had := taken{}
+	for _, d := range list {
+		had[d] = true
+	}
+	return had, nil
+}
+
+// deliverAll delivers what a sink has not taken yet. With the first failure nothing more is begun; what is under way is broken off, but
+// where it lasts goes on to its end, since it need not be sent again then.
+func (w *work) deliverAll(ctx context.Context, sink int16, outputs []delivered, had taken) error {
+	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(deliverSide)
+	failed := gctx.Done()
+	if had != nil {
+		gctx = ctx
+	}
 	halted := false
 	for i, x := range outputs {
-		if halted = w.halting(); halted {
+		if !x.SHA.IsZero() && had[itemsDigest([]gantry.Item{x.Item})] {
+			continue
+		}
+		if halted = w.halting(); halted || closed(failed) {
 			break // what is under way goes on
 		}
 		g.Go(func() error {
+			if closed(failed) {
+				return nil
+			}
 			fail.Point("before_put")
-			err := w.deliver(ctx, sink, gantry.OpPut, int32(i), []gantry.Item{x.Item}, w.delivery(x))
+			err := w.deliver(gctx, sink, gantry.OpPut, int32(i), []gantry.Item{x.Item}, w.delivery(x))
 			fail.Point("after_put")
 			return err
 		})
 	}
-	if err := g.Wait(); err != nil || !halted {
+	err := g.Wait()
+	switch {
+	case err != nil:
 		return err
+	case halted:
+		return errStop
+	case ctx.Err() != nil:
+		return context.Cause(ctx) // not all was begun
 	}
-	return errStop
+	return nil
+}
+
+// closed tells whether something has ended.
+func closed(done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	default:
+		return false
+	}
 }
 
 // delivery is an output as sinks get it.

@@ -101,6 +101,9 @@ type Options struct {
 	Arrived func(task string) (gantry.Arrival, bool)
 	// Shared finds a source that several pipelines share, by its version; nil where there is none.
 	Shared func(ctx context.Context, version int32) (Source, error)
+	// Delivered gives what a sink took of one delivery of a task, by the record: the digests of the items of each call that ended well. It is
+	// asked about sinks that are gantry.Lasting; nil: nothing is known, and everything is delivered.
+	Delivered func(ctx context.Context, task gantry.TaskID, leg, delivery, sink int16) ([]gantry.Digest, error)
 	// Confirmations is needed where a plan has a sink that confirms what was delivered.
 	Confirmations Confirmations
 }

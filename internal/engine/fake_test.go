@@ -41,8 +41,9 @@ type world struct {
 	tickets  Tickets // of a service that answers later
 	units    int     // that parts may still go out with; below 0: any number
 	confirms Confirmations
-	scans    func(gantry.Digest) (gantry.Code, bool) // nil: no file was scanned as it came
-	came     func(string) (gantry.Arrival, bool)     // nil: this process made no task
+	scans    func(gantry.Digest) (gantry.Code, bool)   // nil: no file was scanned as it came
+	came     func(string) (gantry.Arrival, bool)       // nil: this process made no task
+	taken    func(sink int16) ([]gantry.Digest, error) // by the record; nil: nobody knows
 }
 
 // newWorld has one task of some stages that call one processor for each part.
@@ -91,7 +92,13 @@ func (w *world) step(ctx context.Context, state gantry.State, stage int16) gantr
 func (w *world) stepOf(ctx context.Context, task gantry.Task) gantry.Transition {
 	w.t.Helper()
 	w.scratch = w.t.TempDir()
-	e := New(Options{Store: w, Session: w, Caller: w, Blobs: w.blobs, Plans: w, Tickets: w.tickets, Rand: func() float64 { return 0.5 }, Scratch: w.scratch, Confirmations: w.confirms, Scanned: w.scans, Arrived: w.came})
+	o := Options{Store: w, Session: w, Caller: w, Blobs: w.blobs, Plans: w, Tickets: w.tickets, Rand: func() float64 { return 0.5 }, Scratch: w.scratch, Confirmations: w.confirms, Scanned: w.scans, Arrived: w.came}
+	if w.taken != nil {
+		o.Delivered = func(_ context.Context, _ gantry.TaskID, _, _, sink int16) ([]gantry.Digest, error) {
+			return w.taken(sink)
+		}
+	}
+	e := New(o)
 	step, end := e.Begin(task)
 	defer end()
 	return w.land(step(ctx, task))

@@ -56,7 +56,11 @@ func (w *work) respond(ctx context.Context) (gantry.Event, error) {
 		if c.begun() {
 			continue
 		}
-		if err := w.deliverAll(ctx, int16(i), outputs); err != nil {
+		had, err := w.takenBy(ctx, int16(i), c.asked)
+		if err != nil {
+			return "", err
+		}
+		if err := w.deliverAll(ctx, int16(i), outputs, had); err != nil {
 			return "", err
 		}
 		if err := w.seal(ctx, int16(i), len(outputs), manifest); err != nil {

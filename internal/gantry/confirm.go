@@ -15,6 +15,14 @@ type Picking interface {
 	Picks(media string, manifest bool) bool
 }
 
+// Lasting is a Sink that is not given again what it took once in the same delivery, by the record: its server acknowledges what it keeps, and to
+// look whether it is there, or to send it again, would cost or change something. Any other Sink is given everything again when one
+// output failed, and makes sure of it.
+type Lasting interface {
+	Sink
+	Lasts()
+}
+
 // Confirming is a Sink whose server says later, and on its own, whether it keeps what was delivered, as storage commitment of DICOM
 // does (PS3.4 annex J). A task is not done before it has. Each method makes one try; errors are *Error with a Kind.
 type Confirming interface {

@@ -163,3 +163,16 @@ type Blob interface {
 	io.Closer
 	Size() int64
 }
+
+// CalledBack is the config of a processor or sink whose service answers by calling us. A process that serves listens for it, one that
+// only works does not.
+type CalledBack interface {
+	// CalledAt says where, and by which name it asks for us; false: it does not call.
+	CalledAt() (address, name string, ok bool)
+}
+
+// Leaving is a processor or a sink that keeps connections whose end its server is told of.
+type Leaving interface {
+	// Leave ends those that nobody uses, in bounded time. The driver is not used after that.
+	Leave()
+}

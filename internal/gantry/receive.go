@@ -28,6 +28,7 @@ type Receiver interface {
 	OnRecord(ctx context.Context, refs []string) ([]bool, error)
 	// Visited notes what a peer came for and was no object: that it was let in, left, or was turned away.
 	Visited(v Visit)
+	Debts
 }
 
 // Ahead is what a Receiver asked about an object before it was complete.
@@ -75,16 +76,17 @@ type Visit struct {
 type VisitStep uint8
 
 // The steps: the peer was let in; it left in order; the stay was broken off; it was turned away at the door; an object of it
-// was not taken.
+// was not taken; what it asked was not answered, and will not be.
 const (
 	VisitBegan VisitStep = iota
 	VisitLeft
 	VisitBroken
 	VisitRefused
 	VisitNotTaken
+	VisitUnanswered
 )
 
-var visitSteps = [...]string{"accepted", "released", "aborted", "rejected", "refused"}
+var visitSteps = [...]string{"accepted", "released", "aborted", "rejected", "refused", "unanswered"}
 
 // String is the step as it stands in metrics and channels.
 func (s VisitStep) String() string { return visitSteps[s] }

@@ -128,6 +128,7 @@ type Arrival struct {
 	Reason    Code   // of a status other than Accepted
 	Event     string // as of Object
 	Via       int32  // the row of pipeline_version of what its source was part of: a pipeline, or a shared source
+	Once      bool   // while another version of the object is kept it is not taken: Illegal with code duplicate; not stored
 
 	Collection int64 // as an original of a task: the collection that the task is made of; 0: it is made of this arrival alone
 }

@@ -45,6 +45,9 @@ func (s *Store) Gather(ctx context.Context, list []gantry.Gathering) ([]gantry.G
 // refused tells rows that the database will never take, Illegal with code bad_row, from a database that cannot take any now. Its
 // own text may hold values.
 func refused(verb string, err error) error {
+	if other := keptOther(verb, err); other != nil {
+		return other
+	}
 	pe, ok := errors.AsType[*pgconn.PgError](err)
 	if ok && pe.ConstraintName == sameObject {
 		return gantry.Errorf(gantry.Transient, "", "%s: an object came another way at this moment", verb)
@@ -125,6 +128,11 @@ func queueHeads(b *pgx.Batch, list []gantry.Gathering, heads map[groupKey]head) 
 	}
 	slices.Sort(sources)
 	b.Queue(gatherLockSQL, slices.Compact(sources))
+	queueOnce(b, func(yield func(*gantry.Arrival)) {
+		for i := range list {
+			yield(&list[i].Arrival)
+		}
+	})
 	b.Queue(headsSQL, pipelines, macs).Query(func(rows pgx.Rows) error {
 		var key groupKey
 		var h head

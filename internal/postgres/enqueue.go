@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
@@ -41,7 +42,7 @@ func (s *Store) Enqueue(ctx context.Context, list []gantry.Admission) (made int,
 
 // Admit makes arrivals and their tasks durable, all or none, and gives the tasks that are new, by their public ids, each with the
 // arrival that it is of: another than was given if that was on record already. The receipts of the calls that brought them are
-// written with them. The same arrival and public id may be given again, and the same receipt; then nothing changes.
+// written with them. Of an arrival that is to be taken once no other version may be kept: Illegal with code duplicate. The same arrival and public id may be given again, and the same receipt; then nothing changes.
 func (s *Store) Admit(ctx context.Context, list []gantry.Admission, receipts ...*gantry.Receipt) (made map[string]int64, err error) {
 	var (
 		ids, sizes, within            []int64
@@ -65,6 +66,11 @@ func (s *Store) Admit(ctx context.Context, list []gantry.Admission, receipts ...
 		runs, priorities, within = append(runs, x.Run), append(priorities, x.Priority), append(within, micros(x.Within))
 	}
 	b := &pgx.Batch{}
+	queueOnce(b, func(yield func(*gantry.Arrival)) {
+		for i := range list {
+			yield(&list[i].Arrival)
+		}
+	})
 	made = map[string]int64{}
 	b.Queue(enqueueSQL, ids, sources, macs, versions, names, sizes, shas, locations, sequencers,
 		public, pipelines, lanes, runs, priorities, within, places, events, vias).Query(func(rows pgx.Rows) error {
@@ -75,7 +81,7 @@ func (s *Store) Admit(ctx context.Context, list []gantry.Admission, receipts ...
 	})
 	queueReceipts(b, receipts)
 	if err := s.pool.SendBatch(ctx, b).Close(); err != nil {
-		return nil, fmt.Errorf("enqueue: %w", err)
+		return nil, cmp.Or(keptOther("enqueue", err), fmt.Errorf("enqueue: %w", err))
 	}
 	return made, nil
 }

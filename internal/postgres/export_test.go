@@ -92,6 +92,16 @@ func InboxForTest() map[string][]string {
 	}
 }
 
+// TakenForTest is the statement of TakenBySink, with its arguments.
+func TakenForTest() []string {
+	return []string{takenBySinkSQL, "7", "0::smallint", "0::smallint", "0::smallint"}
+}
+
+// DebtsForTest are the statements about debts, with their arguments, by what they do.
+func DebtsForTest() map[string][]string {
+	return map[string][]string{"owe": {oweSQL, "'p/in'", "'CT'", "'new'", "''", "''", "0", "10000"}, "due": {dueDebtsSQL, "'p/in'", "8", "0"}}
+}
+
 // FactsForTest are the statements of Facts, with their arguments for a task, by what they read.
 func FactsForTest(id string) map[string][]string {
 	return map[string][]string{"task": {factsSQL, id}, "processes": {processesSQL}, "ahead": {aheadSQL, id}, "parts": {factPartsSQL, id}, "calls": {openCallsSQL, id},

@@ -217,7 +217,7 @@ func TestKillsAtEveryPoint(t *testing.T) {
 	f, c := newField(t), newCluster(t)
 	f.clean(t)
 	seed := uint64(setting(t, "CHAOS_SEED", 1))
-	k := &killer{t: t, f: f, i: c.install(t), points: without(t, points(t), slices.Concat(atBucket, atWire)), want: setting(t, "CHAOS_KILLS", 200), todo: map[bool][]string{}, late: map[string]int{}, rand: rand.New(rand.NewPCG(seed, 1))}
+	k := &killer{t: t, f: f, i: c.install(t), points: without(t, points(t), slices.Concat(atBucket, atWire, atArchive, atReport)), want: setting(t, "CHAOS_KILLS", 200), todo: map[bool][]string{}, late: map[string]int{}, rand: rand.New(rand.NewPCG(seed, 1))}
 	begun := time.Now()
 	done := make(chan struct{})
 	var slots, supply sync.WaitGroup

@@ -110,8 +110,7 @@ func shows(p dimse.Peer, name string) bool {
 	if p.TLS == nil || len(p.TLS.VerifiedChains) == 0 || len(p.TLS.PeerCertificates) == 0 {
 		return false
 	}
-	c := p.TLS.PeerCertificates[0]
-	return c.Subject.CommonName == name || slices.Contains(c.DNSNames, name)
+	return bears(p.TLS.PeerCertificates[0], name)
 }
 
 // over says how an association ended.

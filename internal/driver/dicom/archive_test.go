@@ -84,7 +84,8 @@ type archive struct {
 	commits   []dimse.Commitment
 	proposals []dimse.Proposal
 	open      int
-	most      int // at once
+	most      int     // at once
+	ends      []error // of associations; nil: it was released
 }
 
 // archiveAt starts it. It ends with the test.
@@ -166,9 +167,10 @@ func (a *archive) Reported(context.Context, dimse.Commitment) dimse.Response {
 }
 
 // Ended counts.
-func (a *archive) Ended(error) {
+func (a *archive) Ended(err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.ends = append(a.ends, err)
 	a.open--
 }
 

@@ -87,6 +87,12 @@ func (c ProcessorConfig) calling() string {
 // called is our AE title that it calls.
 func (c ProcessorConfig) called() string { return cmp.Or(c.Await.AET, c.Calling) }
 
+// CalledAt is where the service answers.
+func (c ProcessorConfig) CalledAt() (address, name string, ok bool) {
+	c = c.withDefaults()
+	return c.Await.Listen, c.called(), true
+}
+
 // place is where it calls us.
 func (c ProcessorConfig) place() Place {
 	from, _ := parseNetwork(c.Await.Network) // checked; none is anywhere

@@ -4,8 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
-	"sync"
-	"time"
+	"slices"
 
 	"github.com/gantry-imaging/gantry/internal/dimse"
 	"github.com/gantry-imaging/gantry/internal/gantry"
@@ -14,16 +13,9 @@ import (
 // Codes of reports of storage commitment that cannot be made.
 const (
 	codeNoReport gantry.Code = "no_report_address" // Permanent: the association is over, and the file says no other way
-	codeNoClass  gantry.Code = "no_context"        // Permanent: the peer takes no reports
+	codeNoClass  gantry.Code = "no_context"        // Denied: the peer takes no reports
+	codeRefused  gantry.Code = "report_refused"    // Permanent: the peer does not know the request, or takes no such report
 )
-
-const (
-	maxReports  = 256 // that wait
-	sideReports = 8   // that are being made
-)
-
-// reportAfter are the pauses before the tries of one report.
-var reportAfter = []time.Duration{0, time.Second, 5 * time.Second, 30 * time.Second, 2 * time.Minute, 10 * time.Minute}
 
 // Of storage commitment: what failed, and why a request is not taken (PS3.3 section C.14.1.1, PS3.7 section C.5).
 const (
@@ -33,13 +25,7 @@ const (
 
 // committer is a Desk of this package that answers requests for storage commitment on the association on which they came.
 type committer interface {
-	commit(s *session, c dimse.Commitment) (mine bool, r dimse.Response)
-}
-
-// report is a request for storage commitment that is to be answered.
-type report struct {
-	session *session
-	dimse.Commitment
+	commit(ctx context.Context, s *session, c dimse.Commitment) (mine bool, r dimse.Response)
 }
 
 // Commit is never asked: commit is.
@@ -47,76 +33,60 @@ func (s *source) Commit(context.Context, dimse.Peer, dimse.Commitment) (bool, di
 	return false, dimse.Response{}
 }
 
-// commit takes a request; the answer comes later.
-func (s *source) commit(from *session, c dimse.Commitment) (bool, dimse.Response) {
-	if !s.config.Commit {
-		return false, dimse.Response{}
-	}
-	select {
-	case s.reports <- report{from, c}:
-		return true, dimse.Response{Status: dimse.StatusSuccess}
-	default:
-		return true, dimse.Response{Status: statusLimited}
-	}
-}
-
-// reportAll makes reports until ctx ends.
-func (s *source) reportAll(ctx context.Context) {
-	var g sync.WaitGroup
-	defer g.Wait()
-	for range sideReports {
-		g.Go(func() {
-			for {
-				select {
-				case r := <-s.reports:
-					s.reportOne(ctx, r)
-				case <-ctx.Done():
-					return
-				}
-			}
-		})
-	}
-}
-
-// reportOne makes a report, in as many tries as it takes. One that cannot be made is told of.
-func (s *source) reportOne(ctx context.Context, r report) {
-	var err error
-	for _, pause := range reportAfter {
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return
-		}
-		if err = s.tryReport(ctx, r); err == nil || !gantry.KindOf(err).Retryable() {
-			break
-		}
-	}
-	if err != nil && ctx.Err() == nil {
-		s.to.Visited(gantry.Visit{Step: gantry.VisitNotTaken, At: time.Now(), Kind: gantry.KindOf(err), Code: gantry.CodeOf(err)})
-	}
-}
-
+// tryReport makes one report: to the address of the peer, or, where the file says none, on the association on which it was asked for.
 func (s *source) tryReport(ctx context.Context, r report) error {
-	c, err := s.answer(ctx, r.Commitment)
+	request, err := readRequest(r.Request)
 	if err != nil {
 		return err
 	}
-	for _, a := range s.config.Allow {
-		if a.Report != "" && a.AET == r.session.peer.Calling {
-			return s.reportTo(ctx, a, c)
-		}
+	c, err := s.answer(ctx, request)
+	if err != nil {
+		return err
+	}
+	if to, ok := s.reporting(r.Peer); ok {
+		return s.reportTo(ctx, to, c)
+	}
+	if r.session == nil {
+		return noReport()
 	}
 	a := r.session.with.Load()
 	if a == nil {
-		return gantry.Errorf(gantry.Permanent, codeNoReport, "report storage commitment: the association is over, and the file says no address")
+		return noReport()
 	}
 	select {
 	case <-a.Done():
-		return gantry.Errorf(gantry.Permanent, codeNoReport, "report storage commitment: the association is over, and the file says no address")
+		return noReport()
 	default:
 	}
-	_, err = a.Report(ctx, c)
-	return err
+	got, err := a.Report(ctx, c)
+	return reported(got, err)
+}
+
+func noReport() error {
+	return gantry.Errorf(gantry.Permanent, codeNoReport, "report storage commitment: the association is over, and the file says no address")
+}
+
+// reporting finds where a peer is reported to, if the file says so.
+func (s *source) reporting(peer string) (AllowConfig, bool) {
+	i := slices.IndexFunc(s.config.Allow, func(a AllowConfig) bool { return a.Report != "" && a.AET == peer })
+	if i < 0 {
+		return AllowConfig{}, false
+	}
+	return s.config.Allow[i], true
+}
+
+// reported says what the response to an N-EVENT-REPORT means (PS3.7 section 10.1.1.1.8): a peer that could not take it may
+// do so later, one that does not know what it is about never will.
+func reported(r dimse.Response, err error) error {
+	switch {
+	case err != nil:
+		return err
+	case r.Status == dimse.StatusProcessing || r.Status == statusLimited:
+		return gantry.Errorf(gantry.Unavailable, CodeProcessing, "report storage commitment: the peer cannot take it now")
+	case r.Status.Class() == dimse.Failure:
+		return gantry.Errorf(gantry.Permanent, codeRefused, "report storage commitment: the peer does not take it")
+	}
+	return nil
 }
 
 // answer says which instances are on record.
@@ -155,7 +125,7 @@ func (s *source) reportTo(ctx context.Context, to AllowConfig, c dimse.Commitmen
 		return err
 	}
 	if s.config.Cert != "" {
-		if conn, err = s.secured(conn, to.Report); err != nil {
+		if conn, err = s.secured(conn, to); err != nil {
 			return err
 		}
 	}
@@ -166,21 +136,27 @@ func (s *source) reportTo(ctx context.Context, to AllowConfig, c dimse.Commitmen
 	}
 	defer a.Abort()
 	if _, ok := a.Find(dimse.StorageCommitment, ""); !ok {
-		return gantry.Errorf(gantry.Permanent, codeNoClass, "report storage commitment: the peer takes no reports")
+		return gantry.Errorf(gantry.Denied, codeNoClass, "report storage commitment: the peer takes no reports")
 	}
-	if _, err := a.Report(ctx, c); err != nil {
+	got, err := a.Report(ctx, c)
+	if err := reported(got, err); err != nil {
 		return err
 	}
-	return a.Release(ctx)
+	a.Release(ctx) // what is wrong with the association now changes nothing for the report
+	return nil
 }
 
-// secured speaks TLS to a peer, as peers do to us: with our certificate, and the same authorities.
-func (s *source) secured(conn net.Conn, address string) (net.Conn, error) {
-	host, _, _ := net.SplitHostPort(address)
+// secured speaks TLS to a peer, as peers do to us: with our certificate, the same authorities, and the same name in the peer's certificate,
+// if the file says one. Else that has to be for the host that it listens at.
+func (s *source) secured(conn net.Conn, to AllowConfig) (net.Conn, error) {
+	host, _, _ := net.SplitHostPort(to.Report)
 	c, err := dimse.ClientTLS(s.config.Cert, s.config.Key, s.config.CA, host)
 	if err != nil {
 		conn.Close()
 		return nil, gantry.Errorf(gantry.Illegal, codeBadTLS, "report storage commitment: %w", err)
+	}
+	if to.Certificate != "" {
+		knownAs(c, to.Certificate)
 	}
 	return tls.Client(conn, c), nil
 }

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/suyashkumar/dicom/pkg/uid"
 
@@ -177,6 +178,7 @@ func storedTable() string {
 		{"it is larger than `max_mib`", gantry.Errorf(gantry.Illegal, gantry.CodeTooLarge, "")},
 		{"a UID of the command is none", gantry.Errorf(gantry.Illegal, codeBadUID, "")},
 		{"other bytes came before under its UID, and `duplicates: refuse`", gantry.Errorf(gantry.Illegal, gantry.CodeDuplicate, "")},
+		{"no rule (`when`, `routes`) takes it: it is what it should be, and not for this AE title", gantry.Errorf(gantry.Illegal, gantry.CodeNoRoute, "")},
 		{"nobody at the AE title waits for it (calling AE)", gantry.Errorf(gantry.Denied, codeNobody, "")},
 	} {
 		r := refusal(x.err)
@@ -195,12 +197,31 @@ func classOf(s dimse.Status) string {
 
 func commitmentTable() string {
 	var pauses []string
-	for _, p := range reportAfter[1:] {
-		pauses = append(pauses, fmt.Sprintf("%g s", p.Seconds()))
+	for _, p := range reportAfter {
+		pauses = append(pauses, shortly(p))
+	}
+	status := func(code gantry.Code) string {
+		return fmt.Sprintf("%04X", uint16(owingStatus(gantry.Errorf(gantry.Unavailable, code, ""))))
 	}
 	return table("what | value", row("failure reason of an instance that is not on record", fmt.Sprintf("%04X", reasonNoInstance)),
-		row("status of an N-ACTION when the requests that wait are too many", fmt.Sprintf("%04X", uint16(statusLimited))),
-		row("requests that wait, at most", strconv.Itoa(maxReports)), row("pauses between the tries of a report", strings.Join(pauses, ", ")))
+		row("status of an N-ACTION when the requests that wait are too many", status(gantry.CodeTooMany)),
+		row("status of an N-ACTION that the database cannot take now", status("")),
+		row("status of an N-ACTION with a transaction UID that the peer used for other instances", status(gantry.CodeDuplicate)),
+		row("requests that wait for their first try, at most, in one process", strconv.Itoa(maxReports)),
+		row("pauses between the tries of a report, the last again and again", strings.Join(pauses, ", ")),
+		row("bound of one try", shortly(reportWithin)), row("a report is given up after", shortly(reportUntil)),
+		row("after the end of the process that made it, a report is another's within", shortly(reportHold+lookForOwed)))
+}
+
+// shortly is a duration in its largest unit that is whole.
+func shortly(d time.Duration) string {
+	switch {
+	case d%time.Hour == 0:
+		return fmt.Sprintf("%d h", d/time.Hour)
+	case d%time.Minute == 0:
+		return fmt.Sprintf("%d min", d/time.Minute)
+	}
+	return fmt.Sprintf("%d s", d/time.Second)
 }
 
 // asError gives a status's error as one that may be nil.

@@ -22,7 +22,7 @@ const (
 	codeUnlike           gantry.Code = "unlike_places"       // two places at one address with different TLS
 	codeCalled           gantry.Code = "called_ae"           // Denied: nobody is called so there
 	codeCalling          gantry.Code = "calling_ae"          // Denied: who calls is not allowed to
-	codeBusy             gantry.Code = "too_many"            // Unavailable: over the limit of associations
+	codeBusy                         = gantry.CodeTooMany    // Unavailable: over the limit of associations
 	codeBadUID           gantry.Code = "bad_uid"             // a UID of the command is none
 	codeClassMismatch    gantry.Code = "sop_class_mismatch"  // command and data set say different SOP classes
 	codeInstanceMismatch gantry.Code = "uid_mismatch"        // command and data set say different SOP Instance UIDs

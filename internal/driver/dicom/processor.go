@@ -75,11 +75,15 @@ type processor struct {
 
 var (
 	_ gantry.Awaiting = (*processor)(nil)
+	_ gantry.Leaving  = (*processor)(nil)
 	_ Called          = (*processor)(nil)
 )
 
 // Attend says where answers are kept.
 func (p *processor) Attend(box gantry.Inbox) { p.box = box }
+
+// Leave releases the associations that nobody uses.
+func (p *processor) Leave() { p.out.close() }
 
 // Deferral says that answers come to an inbox.
 func (p *processor) Deferral() *gantry.Deferral {

@@ -232,7 +232,8 @@ func (s *sender) release(lines ...*line) {
 	}
 }
 
-// close ends the associations that nobody uses; those in use end when they are given back.
+// close ends the associations that nobody uses, side by side: a peer that does not answer is left after releaseWithin. Those in use end when
+// they are given back.
 func (s *sender) close() {
 	s.mu.Lock()
 	s.closed = true
@@ -242,5 +243,9 @@ func (s *sender) close() {
 		l.timer.Stop()
 	}
 	s.mu.Unlock()
-	s.release(free...)
+	var g sync.WaitGroup
+	for _, l := range free {
+		g.Go(func() { s.release(l) })
+	}
+	g.Wait()
 }

@@ -142,7 +142,7 @@ func refusal(err error) dimse.Response {
 		answer.Status = dimse.StatusInvalidInstance
 	case code == gantry.CodeDuplicate:
 		answer.Status = dimse.StatusDuplicate
-	case code == codeNobody:
+	case code == codeNobody, code == gantry.CodeNoRoute: // there is nothing wrong with it: it is not for us
 		answer.Status = dimse.StatusNotAuthorized
 	case kind != gantry.Illegal:
 		answer.Status = dimse.StatusOutOfResources
@@ -157,7 +157,7 @@ func refusal(err error) dimse.Response {
 func (s *session) Commit(ctx context.Context, c dimse.Commitment) dimse.Response {
 	for _, x := range s.stands {
 		if own, ok := x.Desk.(committer); ok {
-			if mine, answer := own.commit(s, c); mine {
+			if mine, answer := own.commit(ctx, s, c); mine {
 				return answer
 			}
 		}

@@ -146,6 +146,7 @@ func TestStoreRefuses(t *testing.T) {
 		"full":        {func(*dimse.StoreRequest) {}, gantry.Errorf(gantry.Unavailable, "no_space", "write"), dimse.StatusOutOfResources, ""},
 		"denied disk": {func(*dimse.StoreRequest) {}, gantry.Errorf(gantry.Denied, "", "write"), dimse.StatusOutOfResources, ""},
 		"duplicate":   {func(*dimse.StoreRequest) {}, gantry.Errorf(gantry.Illegal, gantry.CodeDuplicate, "other bytes"), dimse.StatusDuplicate, ""},
+		"no rule":     {func(*dimse.StoreRequest) {}, gantry.Errorf(gantry.Illegal, gantry.CodeNoRoute, "no rule"), dimse.StatusNotAuthorized, ""},
 		"bad row":     {func(*dimse.StoreRequest) {}, gantry.Errorf(gantry.Illegal, "bad_row", "row"), dimse.StatusCannotUnderstand, ""},
 	} {
 		k := newKeeper(t)

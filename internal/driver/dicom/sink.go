@@ -27,7 +27,9 @@ type sink struct {
 var (
 	_ gantry.Confirming = (*sink)(nil)
 	_ gantry.Picking    = (*sink)(nil)
+	_ gantry.Lasting    = (*sink)(nil)
 	_ gantry.Probed     = (*sink)(nil)
+	_ gantry.Leaving    = (*sink)(nil)
 	_ Called            = (*sink)(nil)
 	_ Desk              = (*sink)(nil)
 )
@@ -54,6 +56,10 @@ func NewSink(_ context.Context, c SinkConfig, egress gantry.Egress) (gantry.Sink
 func (s *sink) Picks(media string, manifest bool) bool {
 	return !manifest && media == gantry.MediaDICOM
 }
+
+// Lasts says that an object that was answered with success or a warning is not sent again: whether the archive has it yet is a question for
+// storage commitment.
+func (s *sink) Lasts() {}
 
 // Deliver sends one object by C-STORE: its data set is the file's, byte for byte. What is sent again under the same SOP Instance UID
 // is the same object, so that an archive which has it is content; whether it keeps the first or the second it does not say, and
@@ -125,6 +131,9 @@ func (s *sink) NameOf(ctx context.Context, d gantry.Delivery) (gantry.Digest, er
 }
 
 func instanceName(instance string) gantry.Digest { return sha256.Sum256([]byte(instance)) }
+
+// Leave releases the associations that nobody uses.
+func (s *sink) Leave() { s.out.close() }
 
 // Tell says who takes what archives report.
 func (s *sink) Tell(take func(context.Context, gantry.Answer) (bool, error)) { s.take.Store(&take) }

@@ -60,6 +60,11 @@ func (c SinkConfig) Check() []gantry.FieldProblem {
 	return found
 }
 
+// CalledAt is where the archive confirms, if it is asked to.
+func (c SinkConfig) CalledAt() (address, name string, ok bool) {
+	return c.Listen, c.calling(), c.Commit
+}
+
 // place is where the archive calls us.
 func (c SinkConfig) place() Place {
 	l := c.ListenTLS

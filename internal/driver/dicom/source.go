@@ -14,7 +14,9 @@ type source struct {
 	config  SourceConfig
 	out     gantry.Egress
 	to      gantry.Receiver // set before anything can come
-	reports chan report     // of storage commitment, to be made
+	room    chan struct{}   // holds one for each of reports that is to be made, or is being made
+	reports chan report     // of storage commitment that were asked for just now
+	again   chan struct{}   // told that one is due which waited
 }
 
 var (
@@ -30,7 +32,7 @@ func NewSource(_ context.Context, c SourceConfig, e gantry.Egress) (gantry.Sourc
 	for _, p := range c.Check() {
 		return nil, gantry.Errorf(gantry.Illegal, CodeBadConfig, "open source: %s: %s", p.Key, p.Text)
 	}
-	return &source{config: c, out: e, reports: make(chan report, maxReports)}, nil
+	return &source{config: c, out: e, room: make(chan struct{}, maxReports), reports: make(chan report, maxReports), again: make(chan struct{}, 1)}, nil
 }
 
 // Watch reports storage commitment until ctx ends. Objects come by the port.
