@@ -75,6 +75,7 @@ func (w *work) attempt(ctx context.Context, call Call, u unit, spec gantry.CallS
 	a := &answer{}
 	defer a.discard()
 	var made []gantry.Item
+	var marks []gantry.ItemMark
 	var ticket gantry.Ticket
 	err := w.e.Caller.Call(ctx, spec,
 		func(ctx context.Context) (err error) { ticket, err = send(ctx, a); return err },
@@ -82,6 +83,7 @@ func (w *work) attempt(ctx context.Context, call Call, u unit, spec gantry.CallS
 			if err == nil && ticket.ID == "" {
 				made, err = w.keep(context.WithoutCancel(ctx), u, a)
 			}
+			marks = a.noted()
 			if err != nil {
 				if halted(ctx, err) || w.gone() != nil {
 					return nil, err
@@ -96,7 +98,7 @@ func (w *work) attempt(ctx context.Context, call Call, u unit, spec gantry.CallS
 			} else {
 				p = p.Ended(gantry.PartOK)
 			}
-			return &gantry.Write{Items: made, Parts: []gantry.Part{p}, Marks: a.noted(), Of: w.owner}, nil
+			return &gantry.Write{Items: made, Parts: []gantry.Part{p}, Marks: marks, Of: w.owner}, nil
 		})
 	if errors.Is(err, gantry.ErrFenced) || errors.Is(err, gantry.ErrNotRecorded) {
 		return err
@@ -110,7 +112,7 @@ func (w *work) attempt(ctx context.Context, call Call, u unit, spec gantry.CallS
 	if err == nil || p != u.Part {
 		w.setPart(p)
 		w.addItems(made...)
-		for _, m := range a.noted() {
+		for _, m := range marks { // the gate filled in what was sent
 			w.mark(m)
 		}
 		return nil
@@ -186,10 +188,10 @@ func (w *work) request(u unit, a *answer) *gantry.Request {
 	}
 }
 
-// firstRead takes an item's digest while it is read to be sent.
+// firstRead takes an item's digest while it is read to be sent, or leaves that to the gate.
 type firstRead struct {
 	body
-	sum  hash.Hash
+	sum  hash.Hash // nil: the item is all of the request
 	n    int64
 	once sync.Once
 	done func(gantry.ItemMark)
@@ -198,15 +200,27 @@ type firstRead struct {
 // Size is that of the item.
 func (f *firstRead) Size() int64 { return sizeOf(gantry.Item{Size: -1}, f.body) }
 
+// Sole is for a processor whose request is the item alone.
+func (f *firstRead) Sole() { f.sum = nil }
+
 // Read passes bytes on; at the end the digest is known.
 func (f *firstRead) Read(p []byte) (int, error) {
 	n, err := f.body.Read(p)
-	f.sum.Write(p[:n])
+	if f.sum != nil {
+		f.sum.Write(p[:n])
+	}
 	f.n += int64(n)
 	if err == io.EOF {
-		f.once.Do(func() { f.done(gantry.ItemMark{SHA: gantry.Digest(f.sum.Sum(nil)), Size: f.n}) })
+		f.once.Do(func() { f.done(f.found()) })
 	}
 	return n, err
+}
+
+func (f *firstRead) found() gantry.ItemMark {
+	if f.sum == nil {
+		return gantry.ItemMark{Size: f.n, Sent: true}
+	}
+	return gantry.ItemMark{SHA: gantry.Digest(f.sum.Sum(nil)), Size: f.n}
 }
 
 // checkContent holds an answer to the kind that it claims, by its first bytes and, for pictures, by their

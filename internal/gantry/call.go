@@ -113,6 +113,21 @@ type Outcome struct {
 	Code     Code
 }
 
+// Digested fills in, in place, the digests of items that were all of the call's request. Where that is not as long as the
+// item, the digest stays unknown, and the mark goes.
+func (o *Outcome) Digested(marks []ItemMark) []ItemMark {
+	known := marks[:0]
+	for _, m := range marks {
+		if m.Sent {
+			m.SHA = o.ReqSHA
+		}
+		if !m.Sent || m.Size == o.ReqSize && !m.SHA.IsZero() {
+			known = append(known, m)
+		}
+	}
+	return known
+}
+
 // Write is what one caller wants durable at once. The parts that belong to a task land only if
 // the lease still holds; an outcome always lands, since it is a fact.
 type Write struct {

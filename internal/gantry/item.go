@@ -59,6 +59,7 @@ type ItemMark struct {
 	Size     int64
 	Reason   Code
 	Rejected bool
+	Sent     bool // it was all of a call's request: SHA is that of the request, as Outcome.Digested gives it
 }
 
 // PartStatus says how far a part is.

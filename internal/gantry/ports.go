@@ -130,6 +130,20 @@ func DigestOf(r io.Reader) (Digest, int64, bool) {
 	return Digest{}, 0, false
 }
 
+// Sole is a stream that digests what is read from it, unless it hears that it is all of a call's request: that has a digest
+// already, taken on the wire.
+type Sole interface {
+	// Sole says so, before the first read.
+	Sole()
+}
+
+// SendAlone tells r that the body of the call's request will be what is read from it, no more and no less.
+func SendAlone(r io.Reader) {
+	if s, ok := r.(Sole); ok {
+		s.Sole()
+	}
+}
+
 // Sized is a stream that knows how many bytes it has in all; -1 if it does not.
 type Sized interface {
 	Size() int64

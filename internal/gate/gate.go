@@ -84,7 +84,7 @@ func (g *Gate) Call(ctx context.Context, spec gantry.CallSpec, send func(context
 			w = sealed
 		}
 	}
-	w.Lease, w.Outcome = in.Lease, out
+	w.Lease, w.Outcome, w.Marks = in.Lease, out, out.Digested(w.Marks)
 	fail.Point("before_outcome")
 	// The call was made: its record is written whatever became of ctx meanwhile.
 	cerr := g.session.Commit(context.WithoutCancel(ctx), w)

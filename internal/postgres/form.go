@@ -72,8 +72,8 @@ func chosen(by *regexp.Regexp, text string, value func(array string) string, mor
 	return fmt.Sprintf("(select %s%s) as %s", strings.Join(list, ", "), more, m[2])
 }
 
-// args gives those of a section this form. text is the section's.
-func (f form) args(x section, text string) []any {
+// args gives those of a section this form; flat tells whether it unnests columns.
+func (f form) args(x section, flat bool) []any {
 	switch {
 	case f == oneRow:
 		all := make([]any, len(x.args))
@@ -81,7 +81,7 @@ func (f form) args(x section, text string) []any {
 			all[i] = first(a)
 		}
 		return all
-	case f == fewRows && columns.MatchString(text):
+	case f == fewRows && flat:
 		return append(x.args[:len(x.args):len(x.args)], places[:x.rows])
 	}
 	return x.args

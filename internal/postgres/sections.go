@@ -23,6 +23,7 @@ type section struct {
 // few rows most of a statement's cost is its length.
 type sections struct {
 	text map[string]string
+	flat map[string]bool // those whose rows are read out of unnested columns
 
 	mu   sync.Mutex
 	made map[string]string // by the names of the sections
@@ -32,11 +33,12 @@ var parameter = regexp.MustCompile(`\$[0-9]+`)
 
 // newSections takes a file apart at its lines that begin with "-- section: NAME".
 func newSections(file string) *sections {
-	s := &sections{text: map[string]string{}, made: map[string]string{}}
+	s := &sections{text: map[string]string{}, flat: map[string]bool{}, made: map[string]string{}}
 	for _, part := range strings.Split(file, "\n-- section: ")[1:] {
 		head, text, _ := strings.Cut(part, "\n")
 		name := strings.TrimRight(strings.Fields(head)[0], ".,")
 		s.text[name] = strings.TrimSpace(text)
+		s.flat[name] = columns.MatchString(text)
 	}
 	return s
 }
@@ -50,7 +52,7 @@ func (s *sections) statement(all ...section) (string, []any) {
 	for i, x := range all {
 		if i == 0 || x.rows > 0 {
 			names = append(names, x.name)
-			args = append(args, form.args(x, s.section(x.name))...)
+			args = append(args, form.args(x, s.flat[x.name])...)
 		}
 	}
 	key := strings.Join(names, " ")
@@ -76,7 +78,7 @@ func (s *sections) join(form form, all []section) string {
 			n, _ := strconv.Atoi(p[1:])
 			return "$" + strconv.Itoa(base+n)
 		}))
-		base += len(form.args(x, text))
+		base += len(form.args(x, s.flat[x.name]))
 	}
 	return strings.Join(parts, ",\n") + "\n" + s.section("answer")
 }

@@ -91,7 +91,10 @@ func connect(ctx context.Context, dsn string, conns int32, planning map[string]s
 	set["idle_in_transaction_session_timeout"] = "10s"
 	set["lock_timeout"] = "5s"
 	maps.Copy(set, planning)
-	cfg.AfterConnect = takeRole
+	cfg.AfterConnect = func(ctx context.Context, c *pgx.Conn) error {
+		takeColumns(c.TypeMap())
+		return takeRole(ctx, c)
+	}
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("connect to database: %w", err)

@@ -15,8 +15,10 @@ const (
 	pollMin    = 5 * time.Millisecond
 	pollMax    = 500 * time.Millisecond
 	lanesEvery = 2 * time.Second
-	doubtFor   = time.Second      // after a claim whose end is not known: until then it may still land
-	heldEvery  = 10 * time.Second // how often this process looks what it holds, in any case
+	doubtFor   = time.Second           // after a claim whose end is not known: until then it may still land
+	heldEvery  = 10 * time.Second      // how often this process looks what it holds, in any case
+	crowdPart  = 8                     // of the places: fewer free are few
+	crowdEvery = 25 * time.Millisecond // between two rounds while few places are free
 )
 
 // claimer takes ready tasks while this process has room, lane by lane, never more than the units it
@@ -123,7 +125,7 @@ func (c *claimer) run(ctx context.Context, start func(gantry.Task)) {
 	pause := pollMin
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for {
+	for last := (time.Time{}); ; last = time.Now() {
 		polled := false
 		select {
 		case <-ctx.Done():
@@ -132,6 +134,7 @@ func (c *claimer) run(ctx context.Context, start func(gantry.Task)) {
 		case <-timer.C:
 			polled = true
 		}
+		c.await(ctx, last)
 		more, err := c.round(ctx, polled, start)
 		if err != nil && ctx.Err() == nil {
 			c.s.opts.Log.Warn("claim", "err", err)
@@ -143,6 +146,23 @@ func (c *claimer) run(ctx context.Context, start func(gantry.Task)) {
 		}
 		jitter := 1 + (c.s.opts.Rand()-0.5)/2
 		timer.Reset(time.Duration(float64(pause) * jitter))
+	}
+}
+
+// await lets a process with few free places wait for more of them, but not for long: a claim of one task costs nearly as much
+// as one of ten.
+func (c *claimer) await(ctx context.Context, last time.Time) {
+	for c.s.opts.Tasks-c.running() < max(1, c.s.opts.Tasks/crowdPart) {
+		left := crowdEvery - time.Since(last)
+		if left <= 0 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.poke:
+		case <-time.After(left):
+		}
 	}
 }
 

@@ -21,6 +21,7 @@ type desk struct {
 	ageless bool // the control: nothing goes to the oldest
 	ready   []gantry.Task
 	next    gantry.TaskID
+	claims  int // that were asked for
 }
 
 func (d *desk) Lanes(context.Context, gantry.WorkerID, bool) ([]gantry.Lane, error) {
@@ -57,6 +58,7 @@ func (d *desk) add(lane int32, n int, priority int16) {
 }
 
 func (d *desk) Claim(_ context.Context, _ gantry.WorkerID, want []gantry.Want) (out []gantry.Task, err error) {
+	d.claims++
 	for _, w := range want {
 		if d.ageless {
 			w.Aged = 0

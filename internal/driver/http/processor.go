@@ -129,6 +129,7 @@ func (p *processor) open(ctx context.Context, req *gantry.Request) (*input, erro
 	if err != nil {
 		return nil, err
 	}
+	gantry.SendAlone(r)
 	item, size := req.Items[0], req.Items[0].Size
 	if s, ok := r.(gantry.Sized); ok && size < 0 {
 		size = s.Size()
