@@ -234,6 +234,12 @@ func TestPeersSendCorpus(t *testing.T) {
 	at, stop := served(t, ours, func(*SourceConfig) {})
 	for _, name := range names {
 		o := corpusObject(t, filepath.Join(dir, name))
+		switch odd := len(o.set)%2 == 1; {
+		case odd && o.syntax == dimse.DeflatedLE:
+			o.set = append(o.set, 0) // as it is sent
+		case odd:
+			continue // no message can carry it
+		}
 		push(t, at, o)
 		if got := split(t, ours.files[o.uid]).set; !bytes.Equal(got, o.set) {
 			t.Errorf("%s: %d bytes came of %d", name, len(got), len(o.set))
