@@ -275,8 +275,10 @@ func TestPeersSendCorpus(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if o := split(t, b); !came[sha256.Sum256(o.set)] {
-			t.Errorf("an object in %s came in other bytes than to storescp", o.syntax)
+		// Of a UID whose VR is UN dcmsend says the first byte, in hexadecimal: that is no SOP class, and storescp does not mind.
+		o := split(t, b)
+		if has := came[sha256.Sum256(o.set)]; has == (o.class == "31") {
+			t.Errorf("an object in %s that is said to be of class %s came: %t", o.syntax, o.class, has)
 		}
 	}
 }
