@@ -42,7 +42,11 @@ type usage struct{ senders, receiver, database time.Duration }
 
 // used is the processor time until now, of x's processes and of what sends to it.
 func (b *bed) used(x *contestant) usage {
-	return usage{senders: endedTime(), receiver: serverTime(x.pid), database: serverTime(b.postmaster)}
+	u := usage{senders: endedTime(), receiver: serverTime(x.pid), database: serverTime(b.postmaster)}
+	if x.pid == os.Getpid() {
+		u.receiver = ownTime()
+	}
+	return u
 }
 
 // spent adds what was used since.
