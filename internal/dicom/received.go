@@ -21,11 +21,20 @@ func KnownSyntax(uid string) bool {
 	return ok
 }
 
+// Skipper is a reader that goes past bytes without giving them. Skip goes past n bytes; if it gets past fewer, the error says why, io.EOF
+// at the end.
+type Skipper interface {
+	io.Reader
+	Skip(n int64) (int64, error)
+}
+
 // ScanTags is Scan, and Tags where Scan accepts the file, in one pass over r. The tags are nil where they cannot be read,
-// which is no refusal.
+// which is no refusal. It takes no digest, so a Skipper need not give what nothing is to be learnt from.
 func ScanTags(r io.Reader, size int64, l Limits) (*Info, map[string]string, error) {
 	c := &collector{}
 	s := newScanner(r, size, l)
+	s.raw.hash = nil
+	s.raw.past, _ = r.(Skipper)
 	s.visit = func(e element, value []byte) {
 		if e.tag < tagPixels && !c.full {
 			c.add(e, value, s.ts.big)

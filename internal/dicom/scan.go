@@ -90,7 +90,7 @@ type Info struct {
 	Offsets      int // entries of the Basic Offset Table
 
 	Warnings []gantry.Code // each once, in the order found
-	SHA      gantry.Digest // of the exact bytes read
+	SHA      gantry.Digest // of the exact bytes read; zero where ScanTags read them
 	Size     int64         // bytes read
 }
 
@@ -111,7 +111,9 @@ func (s *scanner) judged(size int64) (*Info, error) {
 		return nil, fmt.Errorf("scan at byte %d: %w", s.raw.pos(), err)
 	}
 	s.info.Size = s.raw.pos()
-	s.info.SHA = gantry.Digest(s.raw.hash.Sum(nil))
+	if s.raw.hash != nil {
+		s.info.SHA = gantry.Digest(s.raw.hash.Sum(nil))
+	}
 	if verdict == nil && size >= 0 && s.info.Size != size {
 		verdict = gantry.Errorf(gantry.Illegal, gantry.CodeTruncated, "%d bytes announced, %d came", size, s.info.Size)
 	}

@@ -27,6 +27,7 @@ type source struct {
 	size   int64     // -1 if not known
 	err    error     // why there are no more bytes
 	seek   io.Seeker // of r, where bytes may be gone past without reading them; nil if not
+	past   Skipper   // r, where it goes past bytes by itself; nil if not
 }
 
 func newSource(r io.Reader, size int64, h hash.Hash) *source {
@@ -117,6 +118,14 @@ func (s *source) skip(n int64) error {
 			return err
 		}
 		s.base, s.lo, s.hi, s.err = at, 0, 0, nil
+		return nil
+	}
+	if held := int64(s.hi - s.lo); s.past != nil && s.err == nil && n > held {
+		k, err := s.past.Skip(n - held)
+		s.base, s.lo, s.hi, s.err = s.pos()+held+k, 0, 0, err
+		if k < n-held {
+			return s.why()
+		}
 		return nil
 	}
 	for n > 0 {

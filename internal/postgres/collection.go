@@ -58,9 +58,15 @@ func refused(verb string, err error) error {
 	return fmt.Errorf("%s: %w", verb, err)
 }
 
-// gatherRound is Gather for arrivals of different objects. Those that are on record get their ids in list. It takes two round trips,
-// three where a collection is opened.
+// gatherRound is Gather for arrivals of different objects. Those that are on record get their ids in list. It takes one round trip where
+// everything is as it was left, else two, and three where a collection is opened.
 func (s *Store) gatherRound(ctx context.Context, list []gantry.Gathering) (out []gantry.Gathered, err error) {
+	if heads, ok := s.left.of(list, time.Now()); ok {
+		if out, ok, err := s.gatherAsLeft(ctx, list, heads); ok {
+			return out, err
+		}
+	}
+	var groups []*gathering
 	err = s.inBatches(ctx, func(c *pgxpool.Conn, first *pgx.Batch) (*pgx.Batch, error) {
 		heads, seen, err := look(ctx, c, first, list)
 		if err != nil {
@@ -70,17 +76,20 @@ func (s *Store) gatherRound(ctx context.Context, list []gantry.Gathering) (out [
 			if x.arrival != 0 {
 				list[i].Arrival.ID = x.arrival
 			}
-			if r := list[i].Receipt; r != nil {
-				r.Intent.Arrival = list[i].Arrival.ID
-			}
 		}
-		groups := gather(list, heads, seen)
+		recordAs(list)
+		groups = gather(list, heads, seen)
 		if err := openRevisions(ctx, c, list, groups); err != nil {
 			return nil, err
 		}
 		out = told(list, groups, seen)
-		return write(list, groups, seen, out), nil
+		b := &pgx.Batch{}
+		write(b, list, groups, seen, out)
+		return b, nil
 	})
+	if err == nil {
+		s.left.keep(groups, time.Now())
+	}
 	return out, err
 }
 
@@ -108,23 +117,18 @@ func (s *Store) inBatches(ctx context.Context, do func(*pgxpool.Conn, *pgx.Batch
 // look waits for the other accepts of the same sources, and gives the last revision of each group, locked, and what is on record of the objects.
 func look(ctx context.Context, c *pgxpool.Conn, b *pgx.Batch, list []gantry.Gathering) (map[groupKey]head, []sight, error) {
 	heads := map[groupKey]head{}
+	queueLock(b, list)
 	queueHeads(b, list, heads)
 	seen := make([]sight, len(list))
 	queueSights(b, list, seen)
 	return heads, seen, c.SendBatch(ctx, b).Close()
 }
 
-func queueHeads(b *pgx.Batch, list []gantry.Gathering, heads map[groupKey]head) {
-	var sources, pipelines []string
-	var macs [][]byte
-	known := map[groupKey]bool{}
+// queueLock waits for the other accepts of the same sources, and for those of objects that are taken once.
+func queueLock(b *pgx.Batch, list []gantry.Gathering) {
+	var sources []string
 	for i := range list {
 		sources = append(sources, list[i].Arrival.Source)
-		key := groupKey{list[i].Pipeline, list[i].Group}
-		if !known[key] {
-			known[key] = true
-			pipelines, macs = append(pipelines, key.pipeline), append(macs, slices.Clone(key.mac[:]))
-		}
 	}
 	slices.Sort(sources)
 	b.Queue(gatherLockSQL, slices.Compact(sources))
@@ -133,6 +137,19 @@ func queueHeads(b *pgx.Batch, list []gantry.Gathering, heads map[groupKey]head) 
 			yield(&list[i].Arrival)
 		}
 	})
+}
+
+func queueHeads(b *pgx.Batch, list []gantry.Gathering, heads map[groupKey]head) {
+	var pipelines []string
+	var macs [][]byte
+	known := map[groupKey]bool{}
+	for i := range list {
+		key := groupKey{list[i].Pipeline, list[i].Group}
+		if !known[key] {
+			known[key] = true
+			pipelines, macs = append(pipelines, key.pipeline), append(macs, slices.Clone(key.mac[:]))
+		}
+	}
 	b.Queue(headsSQL, pipelines, macs).Query(func(rows pgx.Rows) error {
 		var key groupKey
 		var h head
@@ -236,8 +253,7 @@ func told(list []gantry.Gathering, groups []*gathering, seen []sight) []gantry.G
 }
 
 // write puts down what was decided, and fills in when collections are due once it is sent.
-func write(list []gantry.Gathering, groups []*gathering, seen []sight, out []gantry.Gathered) *pgx.Batch {
-	b := &pgx.Batch{}
+func write(b *pgx.Batch, list []gantry.Gathering, groups []*gathering, seen []sight, out []gantry.Gathered) {
 	queueArrivals(b, list, seen, out)
 	queueMembers(b, list, groups)
 	receipts := make([]*gantry.Receipt, len(list))
@@ -254,5 +270,4 @@ func write(list []gantry.Gathering, groups []*gathering, seen []sight, out []gan
 			out[i].Due, out[i].Ask = due, ask
 		}
 	})
-	return b
 }

@@ -2,7 +2,11 @@ package postgres
 
 import (
 	"fmt"
+	"maps"
 	"strings"
+	"time"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
 // ResultsForTest puts the whole results statement together for n rows, for arguments written in SQL: those of
@@ -112,6 +116,7 @@ func FactsForTest(id string) map[string][]string {
 const (
 	HeadsSQL     = headsSQL
 	SeenSQL      = seenSQL
+	AsLeftSQL    = asLeftSQL
 	PushSQL      = pushSQL
 	DueSQL       = dueSQL
 	CloseSQL     = closeCollectionsSQL
@@ -133,3 +138,27 @@ const (
 	KnownForTest  = knownSQL
 	QueuedForTest = queuedSQL
 )
+
+// Beside is another process on the same database, which remembers nothing.
+func (s *Store) Beside() *Store {
+	return &Store{pool: s.pool, write: s.write, ask: s.ask, results: s.results, moves: s.moves}
+}
+
+// Remembers tells whether arrivals would be written without a look.
+func (s *Store) Remembers(list ...gantry.Gathering) bool {
+	_, ok := s.left.of(list, time.Now())
+	return ok
+}
+
+// Later has time pass for what is remembered.
+func (s *Store) Later(d time.Duration) {
+	for key, x := range s.left.heads {
+		x.at, x.doubt = x.at.Add(-d), x.doubt.Add(-d)
+		s.left.heads[key] = x
+	}
+}
+
+// Certain takes away all doubts.
+func (s *Store) Certain() {
+	maps.DeleteFunc(s.left.heads, func(_ groupKey, x leftHead) bool { return !x.doubt.IsZero() })
+}

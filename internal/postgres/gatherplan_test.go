@@ -66,6 +66,7 @@ func (p *plans) holdGroups() {
 		use  string
 	}{
 		"heads":     {postgres.HeadsSQL, []string{text("p"), macs(n)}, "collection_pipeline_key_mac_revision_key"},
+		"as left":   {postgres.AsLeftSQL, []string{array("bigint", "77", 1), array("int", "1", 1), array("bool", "false", 1), text("p/in"), array("bytea", `'\x00'`, n)}, "arrival_source_ref_mac_version_key"},
 		"seen":      {postgres.SeenSQL, []string{text("p/in"), macs(n), text("1"), macs(n), array("bigint", "5", n), text("p"), array("bool", "false", n), "'{2,3}'", text("s")}, "arrival_source_ref_mac_version_key"},
 		"copy":      {postgres.CopySQL, []string{array("bigint", "1000000", 1), array("bigint", "77", 1)}, "collection_member_pkey"},
 		"leave":     {postgres.LeaveSQL, []string{array("bigint", "", n), array("bigint", "", n)}, "collection_member_"},

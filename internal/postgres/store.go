@@ -37,6 +37,7 @@ type Store struct {
 
 	results *sections
 	moves   *sections
+	left    left
 }
 
 // Planning are the settings under which the scheduler's statements are planned: each has one right

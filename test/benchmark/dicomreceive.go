@@ -34,6 +34,30 @@ type contestant struct {
 	name string
 	receiver
 	took map[int][]time.Duration // by the number of associations, of each round
+	used map[int]usage           // of all rounds
+}
+
+// usage is processor time.
+type usage struct{ senders, receiver, database time.Duration }
+
+// used is the processor time until now, of x's processes and of what sends to it.
+func (b *bed) used(x *contestant) usage {
+	u := usage{senders: endedTime(), receiver: serverTime(x.pid), database: serverTime(b.postmaster)}
+	if x.pid == os.Getpid() {
+		u.receiver = ownTime()
+	}
+	return u
+}
+
+// spent adds what was used since.
+func (u usage) spent(from, to usage) usage {
+	return usage{u.senders + to.senders - from.senders, u.receiver + to.receiver - from.receiver, u.database + to.database - from.database}
+}
+
+// each is milliseconds for each of n.
+func (u usage) each(n int) string {
+	of := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) / float64(n) }
+	return fmt.Sprintf("%.2f + %.2f + %.2f", of(u.senders), of(u.receiver), of(u.database))
 }
 
 // associations are how many send at once.
@@ -65,12 +89,14 @@ func measureReceive(ctx context.Context, b *bed, s settings, r *report) error {
 				if err != nil {
 					return err
 				}
+				from := b.used(x)
 				took, err := x.take(ctx, study.Files, n)
 				if err != nil {
 					return fmt.Errorf("%s: %w", x.name, err)
 				}
 				if round >= 0 {
 					x.took[n] = append(x.took[n], took)
+					x.used[n] = x.used[n].spent(from, b.used(x))
 				}
 			}
 		}
@@ -98,7 +124,7 @@ func (b *bed) contestants(ctx context.Context, s settings) (race []*contestant, 
 		if err != nil {
 			return race, stop, fmt.Errorf("%s: %w", x.name, err)
 		}
-		race = append(race, &contestant{name: x.name, receiver: started, took: map[int][]time.Duration{}})
+		race = append(race, &contestant{name: x.name, receiver: started, took: map[int][]time.Duration{}, used: map[int]usage{}})
 	}
 	return race, stop, nil
 }
@@ -145,10 +171,17 @@ func reportReceive(r *report, race []*contestant, load *imaging, s settings) err
 		median := quantile(list, 0.5)
 		return median, fmt.Sprintf("%d rounds, %.2f to %.2f", len(list), list[0], list[len(list)-1])
 	}
+	costs := func(n int) string {
+		var all []string
+		for _, x := range race {
+			all = append(all, x.name+" "+x.used[n].each(s.rounds*s.images))
+		}
+		return strings.Join(all, ", ")
+	}
 	v, note := ratio(race[1], 8)
 	r.add("recv8_vs_storescp_fork", v, "ratio", atLeast(0.8), "%d images, %.0f MB over 8 associations of dcmsend; %s; images/s: %s", s.images, float64(load.bytes)/1e6, note, rates(8))
 	v, note = ratio(race[2], 8)
-	r.add("recv8_vs_orthanc", v, "ratio", atLeast(1.3), "%s", note)
+	r.add("recv8_vs_orthanc", v, "ratio", atLeast(1.3), "%s; ms of processor an image, of dcmsend + receiver + Postgres: %s", note, costs(8))
 	v, note = ratio(race[1], 1)
 	r.add("recv1_vs_storescp_fork", v, "ratio", bound{}, "over 1 association; %s; images/s: %s", note, rates(1))
 	v, note = ratio(race[3], 8)

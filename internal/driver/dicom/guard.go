@@ -1,13 +1,12 @@
 package dicom
 
 import (
-	"crypto/sha256"
 	"errors"
-	"hash"
 	"io"
 	"iter"
 
 	"github.com/gantry-imaging/gantry/internal/dicom"
+	"github.com/gantry-imaging/gantry/internal/digest"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
@@ -15,15 +14,19 @@ import (
 var errUnread = errors.New("the instance is read no further")
 
 // guarded is an instance on its way in: a file meta information of ours, then the data set as it comes. While it is read the
-// scanner goes along, so that the bytes are gone through once and each digest is taken once. The two are coroutines: where the scanner wants
+// scanner goes along, so that the bytes are gone through once and both digests are taken then. The two are coroutines: where the scanner wants
 // more it rests until the next bytes have come, and no other processor has to be woken for each of them.
 type guarded struct {
 	head  []byte
 	data  io.Reader
-	limit int64 // of the data set
-	sum   hash.Hash
-	size  int64 // of the data set so far
-	cut   error // why the data set ended before its end
+	limit int64         // of the data set
+	sums  *digest.Pair  // of the file, and of the data set
+	whole bool          // it was read to its end
+	file  gantry.Digest // then; before, zero
+	set   gantry.Digest // then, of the data set; before, zero
+	ahead int64         // bytes of the head
+	size  int64         // of the data set so far
+	cut   error         // why the data set ended before its end
 
 	feed feed
 	scan func() (struct{}, bool) // has the scanner go on; false: it is done
@@ -36,7 +39,8 @@ type guarded struct {
 
 // guard begins to scan; stop must be called.
 func guard(m dicom.FileMeta, data io.Reader, limit int64) *guarded {
-	g := &guarded{head: m.Append(make([]byte, 0, 512)), data: data, limit: limit, sum: sha256.New()}
+	head := m.Append(make([]byte, 0, 512))
+	g := &guarded{head: head, data: data, limit: limit, sums: digest.NewPair(head), ahead: int64(len(head))}
 	g.scan, g.stop = iter.Pull(func(rest func(struct{}) bool) {
 		g.feed.rest = rest
 		g.info, g.tags, g.err = dicom.ScanTags(&g.feed, -1, dicom.DefaultLimits())
@@ -66,6 +70,23 @@ func (f *feed) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// Skip goes past bytes, over as many rests as it takes.
+func (f *feed) Skip(n int64) (past int64, err error) {
+	for past < n {
+		k := min(n-past, int64(len(f.left)))
+		f.left = f.left[k:]
+		past += k
+		switch {
+		case past == n:
+		case f.end != nil:
+			return past, f.end
+		case !f.rest(struct{}{}):
+			return past, errUnread
+		}
+	}
+	return past, nil
+}
+
 // give has the scanner read bytes, which it does not keep.
 func (g *guarded) give(p []byte, end error) {
 	if g.done {
@@ -92,23 +113,22 @@ func (g *guarded) Read(p []byte) (n int, err error) {
 	}
 	if n > 0 {
 		g.give(p[:n], nil)
-		g.sum.Write(p[:n])
+		g.sums.Write(p[:n])
 	}
 	switch {
-	case err == io.EOF:
+	case err == io.EOF && !g.whole:
+		g.whole = true
 		g.give(nil, io.EOF)
+		g.file, g.set = g.sums.Sums()
 	case err != nil:
 		g.cut = err
 	}
 	return n, err
 }
 
-// Digest gives the SHA-256 of the file once it was read to its end, which the scanner takes anyway.
+// Digest gives the SHA-256 of the file once it was read to its end.
 func (g *guarded) Digest() (gantry.Digest, int64, bool) {
-	if !g.done || g.info == nil {
-		return gantry.Digest{}, 0, false
-	}
-	return g.info.SHA, g.info.Size, true
+	return g.file, g.ahead + g.size, g.whole
 }
 
 // warning is the scanner's first, once it is done; empty: it has none.

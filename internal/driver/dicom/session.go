@@ -103,7 +103,7 @@ func (s *session) receive(ctx context.Context, r dimse.StoreRequest) (*Instance,
 	}
 	s.last.Store(in.Staged.Size())
 	in.Warning = g.warning()
-	in.Took, in.Tags, in.Size, in.SHA = now().Sub(in.Began), g.tags, g.size, gantry.Digest(g.sum.Sum(nil))
+	in.Took, in.Tags, in.Size, in.SHA = now().Sub(in.Began), g.tags, g.size, g.set
 	return in, nil
 }
 

@@ -1,0 +1,5 @@
+//go:build !amd64
+
+package digest
+
+func newPair() pair { return newApart() }

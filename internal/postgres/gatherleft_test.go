@@ -1,0 +1,136 @@
+package postgres_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
+	"github.com/gantry-imaging/gantry/internal/postgres"
+)
+
+// becomes says what became of files, without numbers that differ from one database to another, and what is on record then.
+func (w *ward) becomes(by *postgres.Store, paths ...string) string {
+	w.t.Helper()
+	var list []gantry.Gathering
+	for _, p := range paths {
+		list = append(list, w.file(p))
+	}
+	text := ""
+	for _, g := range must(by.Gather(w.t.Context(), list))(w.t) {
+		text += fmt.Sprintf("revision %d known %t status %d; ", g.Revision, g.Known, g.Status)
+	}
+	for _, what := range []string{
+		`select hashtextextended(coalesce(string_agg(x::text, ',' order by x::text), ''), 0) from (select name, revision, closed, arrivals, marked, expected, reason from collection) x`,
+		`select hashtextextended(coalesce(string_agg(x::text, ',' order by x::text), ''), 0) from (select a.ref_mac, a.version, a.status, a.sequencer from arrival a) x`,
+		`select hashtextextended(coalesce(string_agg(x::text, ',' order by x::text), ''), 0) from (select c.name, c.revision, a.ref_mac, a.version from collection_member m join collection c on c.id = m.collection join arrival a on a.id = m.arrival) x`,
+	} {
+		text += fmt.Sprint(w.count(what), " ")
+	}
+	return text
+}
+
+// TestGatherAsLeft: whatever others did since this process added to a group, what comes of the next of it is the same as for a process that
+// looks first. Each step is taken by a store that remembers, after what was done in between, and by one that never does.
+func TestGatherAsLeft(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		between func(w *ward, other *postgres.Store)
+		next    []string
+	}{
+		"nothing":              {func(*ward, *postgres.Store) {}, []string{"a/3", "a/4"}},
+		"another added":        {func(w *ward, other *postgres.Store) { w.becomes(other, "a/5") }, []string{"a/3"}},
+		"another closed":       {func(w *ward, _ *postgres.Store) { w.pass(4 * time.Hour); w.close() }, []string{"a/3"}},
+		"another marked":       {func(w *ward, other *postgres.Store) { w.becomes(other, "a/end") }, []string{"a/3"}},
+		"the same came":        {func(w *ward, other *postgres.Store) { w.becomes(other, "a/3") }, []string{"a/3", "a/4"}},
+		"another revision":     {func(*ward, *postgres.Store) {}, []string{"a/1@2", "a/4"}},
+		"what was there":       {func(*ward, *postgres.Store) {}, []string{"a/1"}},
+		"twice at once":        {func(*ward, *postgres.Store) {}, []string{"a/3", "a/3@2"}},
+		"of another group":     {func(*ward, *postgres.Store) {}, []string{"a/3", "b/1"}},
+		"a marker":             {func(*ward, *postgres.Store) {}, []string{"a/end", "a/3"}},
+		"no longer remembered": {func(w *ward, other *postgres.Store) { w.becomes(other, "a/5"); w.becomes(w.Store, "a/6") }, []string{"a/7", "a/8"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var said [2]string
+			for i := range said {
+				w := newWard(t, gantry.Collect{Marker: "end", Quiet: time.Hour, Cap: 3 * time.Hour})
+				w.becomes(w.Store, "a/1", "a/2")
+				w.Later(-time.Hour) // on a machine that takes its time
+				if !w.Remembers(w.file("a/9")) {
+					t.Fatal("a group that is open is not remembered")
+				}
+				c.between(w, w.Beside())
+				w.Later(-time.Hour)
+				by := w.Store
+				if i == 1 {
+					by = w.Beside()
+				}
+				said[i] = w.becomes(by, c.next...)
+				said[i] += w.becomes(by, "a/10")
+			}
+			if diff := cmp.Diff(said[1], said[0]); diff != "" {
+				t.Errorf("who looks, who remembers:\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestLeftIsForgotten: of what is due at once, is closed or was not as it was left, nothing is remembered, and never for long.
+func TestLeftIsForgotten(t *testing.T) {
+	t.Parallel()
+	w := newWard(t, gantry.Collect{Count: 2, Quiet: time.Hour})
+	w.gather("a/1")
+	w.Later(-time.Hour)
+	if !w.Remembers(w.file("a/2")) || w.Remembers(w.file("b/1")) || w.Remembers(w.file("a/2"), w.file("b/1")) {
+		t.Error("remembered is not what was left")
+	}
+	w.gather("a/2")
+	if w.Remembers(w.file("a/3")) {
+		t.Error("a collection that is to be closed is remembered")
+	}
+	w.gather("b/1")
+	w.Later(-time.Hour)
+	w.becomes(w.Beside(), "b/2")
+	w.gather("b/3")
+	if w.Remembers(w.file("b/4")) {
+		t.Error("a group that others add to is remembered")
+	}
+	w.gather("c/1")
+	w.Later(2 * time.Second)
+	if w.Remembers(w.file("c/2")) {
+		t.Error("it is remembered for ever")
+	}
+}
+
+// TestLeftRace: processes that all remember add to the same groups at once. Each object is in its collection, each counts.
+func TestLeftRace(t *testing.T) {
+	t.Parallel()
+	w := newWard(t, gantry.Collect{Quiet: time.Hour})
+	const each = 25
+	stores := []*postgres.Store{w.Store, w.Beside(), w.Beside()}
+	done := make(chan error, len(stores))
+	for p, s := range stores {
+		go func() {
+			for i := range each {
+				s.Certain()
+				if _, err := s.Gather(t.Context(), []gantry.Gathering{w.file(fmt.Sprintf("a/%d-%d", p, i)), w.file(fmt.Sprintf("b/%d-%d", p, i))}); err != nil {
+					done <- err
+					return
+				}
+			}
+			done <- nil
+		}()
+	}
+	for range stores {
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.whole(2 * each * len(stores))
+	if n := w.count(`select sum(arrivals) from collection`); n != 2*each*len(stores) {
+		t.Errorf("%d members count", n)
+	}
+}
