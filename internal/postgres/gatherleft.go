@@ -20,7 +20,7 @@ const (
 	leftMost  = 1024             // groups
 )
 
-// asLeftSQL fails with SQLSTATE 22P02 unless collections, which it locks, are open and as they were left, and nothing is on record of
+// asLeftSQL fails with SQLSTATE GA001 unless collections, which it locks, are open and as they were left, and nothing is on record of
 // objects. By collection: $1 id, $2 members, $3 whether its marker came. By object: $4 source, $5 ref_mac.
 const asLeftSQL = `
 with h as materialized (
@@ -30,9 +30,9 @@ with h as materialized (
 a as materialized (
   select a.id from unnest($4::text[], $5::bytea[]) r(source, ref_mac)
   cross join lateral (select id from arrival where source = r.source and ref_mac = r.ref_mac offset 0) a limit 1)
-select (case when (select count(*) from h) = cardinality($1::bigint[]) and not exists (select from a) then '1' else 'a collection is not as it was left' end)::int`
+select as_left((select count(*) from h) = cardinality($1::bigint[]) and not exists (select from a))`
 
-const codeInvalidText = "22P02" // SQLSTATE invalid_text_representation
+const codeNotAsLeft = "GA001" // SQLSTATE of the function as_left
 
 // left are the heads of groups as this process left them a moment ago. Who adds to a collection that nobody else touched, an object
 // that nobody has seen, need not look first: that it is so is asked in the batch that writes.
@@ -103,7 +103,7 @@ func (s *Store) gatherAsLeft(ctx context.Context, list []gantry.Gathering, heads
 		write(b, list, groups, seen, out)
 		return b, nil
 	})
-	if pe, is := errors.AsType[*pgconn.PgError](err); is && pe.Code == codeInvalidText {
+	if pe, is := errors.AsType[*pgconn.PgError](err); is && pe.Code == codeNotAsLeft {
 		s.left.doubt(list, time.Now())
 		return nil, false, nil
 	}
