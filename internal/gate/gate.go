@@ -148,7 +148,11 @@ func (g *Gate) send(ctx context.Context, spec gantry.CallSpec, m *Meter, send fu
 		ctx, cancel = context.WithCancel(ctx)
 		defer cancel()
 	}
+	m.alive = g.session.Alive
 	err = send(WithMeter(ctx, m))
+	if err != nil && !m.HasBegun() && !g.session.Alive() {
+		return gantry.ErrFenced
+	}
 	// What the driver saw as a broken call may be our own deadline; what it classified stands.
 	_, classified := errors.AsType[*gantry.Error](err)
 	if cause := context.Cause(ctx); err != nil && !classified && cause != nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {

@@ -22,6 +22,9 @@ type Meter struct {
 	// must not block.
 	OnLastByte func()
 
+	// alive, if set, is asked just before the first byte leaves: a process that stood still after it was let out must not send then.
+	alive func() bool
+
 	now       func() time.Time
 	start     time.Time
 	sent, got flow

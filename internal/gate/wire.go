@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/gantry-imaging/gantry/internal/fail"
+	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
 // The states of a wire while it carries a request.
@@ -56,6 +57,10 @@ func (w *wire) Write(p []byte) (int, error) {
 	m := w.meter.Swap(nil)
 	if m == nil { // disarmed at this moment
 		return w.Conn.Write(p)
+	}
+	if m.alive != nil && !m.alive() {
+		w.Conn.Close()
+		return 0, gantry.ErrFenced
 	}
 	first := m.beginAt(m.now())
 	n, err := w.Conn.Write(p)

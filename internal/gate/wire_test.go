@@ -2,11 +2,18 @@ package gate
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
+	"time"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
 // tape is a connection that keeps what is written to it, write by write, and breaks after most bytes.
@@ -62,6 +69,47 @@ func TestWireSendsInFewWrites(t *testing.T) {
 		}
 		if !bytes.Equal(conn.got.Bytes(), body[:c.sent]) {
 			t.Errorf("%s: other bytes were sent", c.name)
+		}
+	}
+}
+
+// lapsing is a session whose lease runs out after it was asked so many times.
+type lapsing struct {
+	desk
+	asked, after int
+}
+
+func (l *lapsing) Alive() bool {
+	l.asked++
+	return l.asked <= l.after
+}
+
+// TestLeaseLapsesBeforeTheFirstByte: a process that stands still between its unit and the first byte, until others have both its
+// tasks and its units, sends nothing any more. Asked once alone, before the call is let out, it sends.
+func TestLeaseLapsesBeforeTheFirstByte(t *testing.T) {
+	t.Parallel()
+	for after, want := range map[int]int32{1: 0, 1000: 1} {
+		var seen atomic.Int32
+		s := httptest.NewServer(echo(&seen))
+		t.Cleanup(s.Close)
+		e := egressTo(t, s.URL, Policy{})
+		var out *gantry.Outcome
+		l := &lapsing{after: after}
+		g := New(l, gantry.NewIDs(time.Now, zeros{}), time.Now)
+		g.Ended = func(_ context.Context, _ gantry.Intent, o gantry.Outcome) { out = &o }
+		err := g.Call(t.Context(), gantry.CallSpec{Intent: gantry.Intent{Boundary: gantry.AtProcessor}}, func(ctx context.Context) error {
+			req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL, nil)
+			if err != nil {
+				return err
+			}
+			resp, err := e.Transport().RoundTrip(req)
+			if err != nil {
+				return err
+			}
+			return resp.Body.Close()
+		}, nil)
+		if errors.Is(err, gantry.ErrFenced) != (want == 0) || seen.Load() != want || out == nil || (out.Result == gantry.ResultNotSent) != (want == 0) {
+			t.Errorf("alive %d times: %v; the service saw %d requests; outcome %+v", after, err, seen.Load(), out)
 		}
 	}
 }
