@@ -1,12 +1,13 @@
 package dicom
 
 import (
+	"crypto/sha256"
 	"errors"
+	"hash"
 	"io"
 	"iter"
 
 	"github.com/gantry-imaging/gantry/internal/dicom"
-	"github.com/gantry-imaging/gantry/internal/digest"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
@@ -20,7 +21,7 @@ type guarded struct {
 	head  []byte
 	data  io.Reader
 	limit int64         // of the data set
-	sums  *digest.Pair  // of the file, and of the data set
+	sums  [2]hash.Hash  // of the file, and of the data set
 	whole bool          // it was read to its end
 	file  gantry.Digest // then; before, zero
 	set   gantry.Digest // then, of the data set; before, zero
@@ -40,7 +41,8 @@ type guarded struct {
 // guard begins to scan; stop must be called.
 func guard(m dicom.FileMeta, data io.Reader, limit int64) *guarded {
 	head := m.Append(make([]byte, 0, 512))
-	g := &guarded{head: head, data: data, limit: limit, sums: digest.NewPair(head), ahead: int64(len(head))}
+	g := &guarded{head: head, data: data, limit: limit, sums: [2]hash.Hash{sha256.New(), sha256.New()}, ahead: int64(len(head))}
+	g.sums[0].Write(head)
 	g.scan, g.stop = iter.Pull(func(rest func(struct{}) bool) {
 		g.feed.rest = rest
 		g.info, g.tags, g.err = dicom.ScanTags(&g.feed, -1, dicom.DefaultLimits())
@@ -113,13 +115,14 @@ func (g *guarded) Read(p []byte) (n int, err error) {
 	}
 	if n > 0 {
 		g.give(p[:n], nil)
-		g.sums.Write(p[:n])
+		g.sums[0].Write(p[:n])
+		g.sums[1].Write(p[:n])
 	}
 	switch {
 	case err == io.EOF && !g.whole:
 		g.whole = true
 		g.give(nil, io.EOF)
-		g.file, g.set = g.sums.Sums()
+		g.file, g.set = gantry.Digest(g.sums[0].Sum(nil)), gantry.Digest(g.sums[1].Sum(nil))
 	case err != nil:
 		g.cut = err
 	}

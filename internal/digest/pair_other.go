@@ -1,5 +1,0 @@
-//go:build !amd64
-
-package digest
-
-func newPair() pair { return newApart() }
