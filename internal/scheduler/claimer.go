@@ -120,7 +120,7 @@ func (c *claimer) bucket(limiter int32) *bucket {
 }
 
 // run claims until ctx ends. A poll looks into every lane even if nobody woke the process, since
-// notifications may be lost; soon where there is more than was claimed, and ever more seldom where there was not.
+// notifications may be lost.
 func (c *claimer) run(ctx context.Context, start func(gantry.Task)) {
 	pause := pollMin
 	timer := time.NewTimer(0)
@@ -135,11 +135,11 @@ func (c *claimer) run(ctx context.Context, start func(gantry.Task)) {
 			polled = true
 		}
 		c.await(ctx, last)
-		more, err := c.round(ctx, polled, start)
+		got, err := c.round(ctx, polled, start)
 		if err != nil && ctx.Err() == nil {
 			c.s.opts.Log.Warn("claim", "err", err)
 		}
-		if more {
+		if got > 0 {
 			pause = pollMin
 		} else if polled {
 			pause = min(2*pause, pollMax)
@@ -166,45 +166,45 @@ func (c *claimer) await(ctx context.Context, last time.Time) {
 	}
 }
 
-// round claims once from every lane that has work, and says whether there is more.
-func (c *claimer) round(ctx context.Context, polled bool, start func(gantry.Task)) (more bool, err error) {
+// round claims once from every lane that has work, and says how many tasks it got.
+func (c *claimer) round(ctx context.Context, polled bool, start func(gantry.Task)) (int, error) {
 	if !c.s.Alive() {
-		return false, nil // what it held it has let go of, though by the books it is in progress still
+		return 0, nil // what it held it has let go of, though by the books it is in progress still
 	}
 	if err := c.refresh(ctx); err != nil {
-		return false, err
+		return 0, err
 	}
 	if err := c.findOut(ctx, start); err != nil {
-		return false, err
+		return 0, err
 	}
 	if quiet, err := c.nextAlone(ctx, start); quiet {
-		return false, err
+		return 0, err
 	}
 	room, urgent := c.room()
 	if room <= 0 {
-		return false, nil
+		return 0, nil
 	}
 	lanes, err := c.lookAround(ctx, polled, urgent)
 	if err != nil || len(lanes) == 0 {
-		return false, err
+		return 0, err
 	}
 	want, err := c.wants(ctx, lanes, room, urgent)
 	if err != nil || len(want) == 0 {
-		return false, err
+		return 0, err
 	}
 	tasks, err := c.s.store.Claim(ctx, c.s.Worker, want)
 	if err != nil {
 		c.doubt, c.doubted = append(c.doubt, want...), time.Now()
-		return false, err
+		return 0, err
 	}
 	if len(tasks) > 0 {
 		fail.Point("after_claim")
 	}
-	more = c.begin(want, tasks, urgent, start) || len(want) < len(lanes)
-	if more && (urgent || c.running() < c.s.opts.Tasks) { // a full process looks when a task ends or somebody wakes it
+	again := c.begin(want, tasks, urgent, start) || len(want) < len(lanes)
+	if again && (urgent || c.running() < c.s.opts.Tasks) { // a full process looks when a task ends or somebody wakes it
 		c.nudge()
 	}
-	return more, nil
+	return len(tasks), nil
 }
 
 // begin starts the tasks of a claim, and tells whether there may be more.

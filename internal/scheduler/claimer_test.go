@@ -112,11 +112,11 @@ func (s *shop) claim() {
 	s.t.Helper()
 	for quiet := 0; quiet < 4; quiet++ {
 		time.Sleep(50 * time.Millisecond) // units come
-		before := len(s.all)
-		if _, err := s.round(s.t.Context(), true, func(t gantry.Task) { s.here, s.all = append(s.here, t), append(s.all, t) }); err != nil {
+		n, err := s.round(s.t.Context(), true, func(t gantry.Task) { s.here, s.all = append(s.here, t), append(s.all, t) })
+		if err != nil {
 			s.t.Fatal(err)
 		}
-		if len(s.all) > before {
+		if n > 0 {
 			quiet = 0
 		}
 	}
@@ -293,48 +293,6 @@ func TestOffPeakWindows(t *testing.T) {
 		s.claim()
 		if s.of(1) != 30 {
 			t.Errorf("the next day %d tasks were begun in all, want one more: what was begun before goes on", s.of(1))
-		}
-	})
-}
-
-// counted counts the looks for work.
-type counted struct {
-	*desk
-	looks int
-}
-
-func (d *counted) ReadyLanes(ctx context.Context, lanes []int32) ([]int32, error) {
-	d.looks++
-	return d.desk.ReadyLanes(ctx, lanes)
-}
-
-// TestLooksForWork: a process that is told of each task and finds it looks for others now and then, and one that is not
-// told of any finds it by a look.
-func TestLooksForWork(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := newShop(t, 64, -1)
-		d := &counted{desk: s.desk}
-		s.s.store = d
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		go s.run(ctx, func(t gantry.Task) { s.here = append(s.here, t) })
-		time.Sleep(10 * time.Second)
-		d.looks = 0
-		for n := range 50 {
-			s.add(1, 1, 5)
-			s.wake(1)
-			time.Sleep(10 * pollMin)
-			if len(s.here) != n+1 {
-				t.Fatalf("%d tasks run of %d that came", len(s.here), n+1)
-			}
-		}
-		if d.looks > 10 { // in two and a half seconds
-			t.Errorf("%d looks beside 50 tasks that it was told of", d.looks)
-		}
-		s.add(3, 1, 5)
-		if time.Sleep(pollMax * 5 / 4); len(s.here) != 51 {
-			t.Error("a task that nobody told of was not found by a poll")
 		}
 	})
 }

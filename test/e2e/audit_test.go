@@ -67,6 +67,13 @@ func (l *ledger) finished(t *testing.T, n int) {
 
 func (l *ledger) finishedWithin(t *testing.T, n int, within time.Duration) {
 	t.Helper()
+	defer func() {
+		if t.Failed() {
+			t.Logf("of %d tasks of %d arrivals are left: %s", l.count(t, `select count(*) from task`), l.count(t, `select count(*) from arrival`),
+				l.text(t, `select coalesce(string_agg(format('%s in state %s phase %s, died of %s, aside %s, run in %s, owned by %s;', n, state, phase, crashes, aside, run, owner), ' '), 'none')
+					from (select state, phase, crashes, aside, owner, run_at - now() as run, count(*) as n from task_hot group by 1, 2, 3, 4, 5, 6) x`))
+		}
+	}()
 	eventually(t, within, fmt.Sprintf("%d tasks to be done", n), func() bool {
 		if bad := l.count(t, `select count(*) from task where final_state <> 5`); bad > 0 {
 			t.Fatalf("%d tasks ended otherwise: %s", bad, l.text(t, `select string_agg(distinct error_code || ': ' || error, '; ') from task where final_state <> 5`))
