@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -55,7 +54,6 @@ func (c *came) settle(ctx context.Context, in *intake, f *feed, a *gantry.Arriva
 type receiving struct {
 	app  *App
 	feed *feed
-	once *names
 }
 
 var _ gantry.Receiver = (*receiving)(nil)
@@ -78,13 +76,6 @@ func (r *receiving) Received(ctx context.Context, x gantry.Inbound) (known bool,
 		return false, err
 	}
 	defer done()
-	if x.Once {
-		leave, err := r.once.enter(ctx, x.Ref)
-		if err != nil {
-			return false, err
-		}
-		defer leave()
-	}
 	r.app.scans.passed(x.Staged.SHA(), x.Warning)
 	c := &came{Inbound: x}
 	o := offer{Object: gantry.Object{Ref: x.Ref, Name: x.Name, Version: x.Version, Size: x.Staged.Size(), At: x.Began}, limit: maxOriginal, came: c}
@@ -175,36 +166,6 @@ func (l *ledger) visited(v gantry.Visit) {
 	}
 }
 
-// names lets one at a time be at a name.
-type names struct {
-	mu   sync.Mutex
-	held map[string]chan struct{}
-}
-
-func (n *names) enter(ctx context.Context, name string) (leave func(), err error) {
-	for {
-		n.mu.Lock()
-		busy, ok := n.held[name]
-		if !ok {
-			mine := make(chan struct{})
-			n.held[name] = mine
-			n.mu.Unlock()
-			return func() {
-				n.mu.Lock()
-				delete(n.held, name)
-				n.mu.Unlock()
-				close(mine)
-			}, nil
-		}
-		n.mu.Unlock()
-		select {
-		case <-busy:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
-}
-
 // openPort makes the port on which peers call this process.
 func (a *App) openPort() {
 	a.port = dicomdriver.NewPort(dicomdriver.Options{Blobs: a.desk.blobs, Grace: a.Grace, Log: a.Log, Now: time.Now})
@@ -228,7 +189,7 @@ func (a *App) call(driver any) error {
 // seat gives a feed's source, if objects are sent to it, somebody who takes them, and its place on the port.
 func (a *App) seat(f *feed) error {
 	if s, ok := f.source.(gantry.Receiving); ok && a.port != nil {
-		s.Receive(&receiving{a, f, &names{held: map[string]chan struct{}{}}})
+		s.Receive(&receiving{a, f})
 	}
 	return a.call(f.source)
 }

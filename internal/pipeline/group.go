@@ -86,14 +86,21 @@ const rerunsAgain = "takes objects away that a rerun for a late one would read a
 
 // checkReruns refuses such sources.
 func (d *decoder) checkReruns(f *file) {
-	if c := f.Group.collect(nil); c == nil || c.Late != gantry.LateRerun {
-		return
-	}
+	c := f.Group.collect(nil)
 	for _, name := range sorted(f.Sources) {
-		if s, ok := f.Sources[name].Config.(gantry.Fleeting); ok && s.Fleeting() != "" {
-			d.at(d.placeOf(join("sources", name)+"."+s.Fleeting()).value, "%s: source %s %s", s.Fleeting(), short(name), rerunsAgain)
+		if key := fleets(f.Sources[name].Config, c); key != "" {
+			d.at(d.placeOf(join("sources", name)+"."+key).value, "%s: source %s %s", key, short(name), rerunsAgain)
 		}
 	}
+}
+
+// fleets gives the key by which the source of a config takes objects away that a collection reads again; empty if it has none.
+func fleets(source any, c *gantry.Collect) string {
+	f, ok := source.(gantry.Fleeting)
+	if !ok || c == nil || c.Late != gantry.LateRerun {
+		return ""
+	}
+	return f.Fleeting()
 }
 
 // divide says what the media of one archive are divided by.

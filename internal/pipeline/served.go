@@ -65,7 +65,7 @@ func strayRoutes(all []*gantry.Pipeline, sources []Shared) (problems Problems) {
 			case hasSource(p, s.Name):
 				at.Text = fmt.Sprintf("to: %s has a source %s of its own", short(r.To), short(s.Name))
 				problems = append(problems, at)
-			case fleets(s, p):
+			case fleets(s.Config, p.Collect) != "":
 				at.Text = fmt.Sprintf("to: %s collects, and source %s %s", short(r.To), short(s.Name), rerunsAgain)
 				problems = append(problems, at)
 			}
@@ -101,12 +101,6 @@ func unlikeLimits(all []*gantry.Pipeline, places []spots) (problems Problems) {
 		}
 	}
 	return problems
-}
-
-// fleets tells whether a source takes objects away that a pipeline may read again.
-func fleets(s Shared, p *gantry.Pipeline) bool {
-	f, ok := s.Config.(gantry.Fleeting)
-	return ok && f.Fleeting() != "" && p.Collect != nil && p.Collect.Late == gantry.LateRerun
 }
 
 func hasSource(p *gantry.Pipeline, name string) bool {

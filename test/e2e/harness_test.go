@@ -217,15 +217,26 @@ func eventually(t *testing.T, within time.Duration, what string, is func() bool)
 	}
 }
 
-// drop writes the PNG files from number first to before number end into a folder, as a modality or a
-// person would. All are different, and the same in every run.
+// drop lays the PNG files from number first to before number end into a folder. All are different,
+// and the same in every run.
 func drop(t *testing.T, dir string, first, end int) {
 	t.Helper()
 	for i := first; i < end; i++ {
 		sum := sha256.Sum256(fmt.Appendf(nil, "input %d", i))
-		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("scan-%04d.png", i)), picture(sum[:]), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		lay(t, filepath.Join(dir, fmt.Sprintf("scan-%04d.png", i)), picture(sum[:]))
+	}
+}
+
+// lay writes a file that appears whole: one that grows counts as settled, as it is, where the disk keeps its
+// writer waiting for longer than the source does.
+func lay(t *testing.T, path string, body []byte) {
+	t.Helper()
+	growing := filepath.Join(filepath.Dir(path), "."+filepath.Base(path))
+	if err := os.WriteFile(growing, body, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(growing, path); err != nil {
+		t.Fatal(err)
 	}
 }
 

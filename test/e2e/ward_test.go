@@ -158,9 +158,7 @@ func (w *ward) drop(t *testing.T, first, end int) {
 			body = append(body, sum[:]...)
 		}
 		w.dropped[fmt.Sprintf("%x", sha256.Sum256(body))] = true
-		if err := os.WriteFile(filepath.Join(w.in, fmt.Sprintf("scan-%04d.png", i)), body, 0o644); err != nil {
-			t.Fatal(err)
-		}
+		lay(t, filepath.Join(w.in, fmt.Sprintf("scan-%04d.png", i)), body)
 	}
 }
 
