@@ -71,7 +71,11 @@ func (b *bed) claimFrom(ctx context.Context, name string, backlog, n int) (claim
 		if err != nil || len(tasks) != claimSize {
 			return nil, nil, fmt.Errorf("claimed %d of %d: %w", len(tasks), claimSize, err)
 		}
-		if _, err := x.admin.Exec(ctx, `delete from gantry.task_hot where owner = $1`, int64(w)); err != nil {
+		ids := make([]int64, len(tasks))
+		for i := range tasks {
+			ids[i] = int64(tasks[i].Task)
+		}
+		if _, err := x.admin.Exec(ctx, `delete from gantry.task_hot where id = any($1)`, ids); err != nil { // by owner it would read a million rows
 			return nil, nil, err
 		}
 		if _, err := x.admin.Exec(ctx, fillSQL, x.pipeline, x.lane, claimSize); err != nil {
