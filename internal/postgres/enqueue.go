@@ -1,9 +1,7 @@
 package postgres
 
 import (
-	"cmp"
 	"context"
-	_ "embed"
 	"errors"
 	"fmt"
 
@@ -11,9 +9,6 @@ import (
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
-
-//go:embed enqueue.sql
-var enqueueSQL string
 
 // ArrivalIDs takes n ids for arrivals that are about to be read.
 func (s *Store) ArrivalIDs(ctx context.Context, n int) ([]int64, error) {
@@ -32,58 +27,6 @@ func (s *Store) Known(ctx context.Context, source string, ref gantry.Digest, seq
 		and (status <> 2 or at < clock_timestamp() - interval '1 hour'))`,
 		source, ref[:], sequencer).Scan(&yes)
 	return yes, err
-}
-
-// Enqueue is Admit that says how many tasks are new.
-func (s *Store) Enqueue(ctx context.Context, list []gantry.Admission) (made int, err error) {
-	tasks, err := s.Admit(ctx, list)
-	return len(tasks), err
-}
-
-// Admit makes arrivals and their tasks durable, all or none, and gives the tasks that are new, by their public ids, each with the
-// arrival that it is of: another than was given if that was on record already. The receipts of the calls that brought them are
-// written with them. Of an arrival that is to be taken once no other version may be kept: Illegal with code duplicate. The same arrival and public id may be given again, and the same receipt; then nothing changes.
-func (s *Store) Admit(ctx context.Context, list []gantry.Admission, receipts ...*gantry.Receipt) (made map[string]int64, err error) {
-	var (
-		ids, sizes, within            []int64
-		sources, versions, names      []string
-		macs, shas                    [][]byte
-		locations, sequencers, public []string
-		places, events                []string
-		pipelines, lanes, vias        []int32
-		runs                          []string
-		priorities                    []int16
-	)
-	for i := range list {
-		x := &list[i]
-		a := &x.Arrival
-		ids, sources, macs, versions = append(ids, a.ID), append(sources, a.Source), append(macs, a.RefMAC[:]), append(versions, a.Version)
-		names, sizes, shas = append(names, a.Name), append(sizes, a.Size), append(shas, digestOrNull(a.SHA))
-		locations, sequencers, places = append(locations, a.Location), append(sequencers, a.Sequencer), append(places, a.Place)
-		events = append(events, a.Event)
-		public, pipelines, lanes = append(public, x.PublicID), append(pipelines, x.Pipeline), append(lanes, x.Lane)
-		vias = append(vias, a.Via)
-		runs, priorities, within = append(runs, x.Run), append(priorities, x.Priority), append(within, micros(x.Within))
-	}
-	b := &pgx.Batch{}
-	queueOnce(b, func(yield func(*gantry.Arrival)) {
-		for i := range list {
-			yield(&list[i].Arrival)
-		}
-	})
-	made = map[string]int64{}
-	b.Queue(enqueueSQL, ids, sources, macs, versions, names, sizes, shas, locations, sequencers,
-		public, pipelines, lanes, runs, priorities, within, places, events, vias).Query(func(rows pgx.Rows) error {
-		var id string
-		var arrival int64
-		_, err := pgx.ForEachRow(rows, []any{&id, &arrival}, func() error { made[id] = arrival; return nil })
-		return err
-	})
-	queueReceipts(b, receipts)
-	if err := s.pool.SendBatch(ctx, b).Close(); err != nil {
-		return nil, cmp.Or(keptOther("enqueue", err), fmt.Errorf("enqueue: %w", err))
-	}
-	return made, nil
 }
 
 // Decided tells whether nothing is to be done about an object that came through a version with this very sequencer: it
