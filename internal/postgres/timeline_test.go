@@ -21,9 +21,14 @@ type timeline struct {
 	ended   []string
 }
 
+// tick is how many seconds of the database one of a timeline lasts, so that the time which the test itself takes is none of them.
+const tick = 30
+
 func newTimeline(t *testing.T, by gantry.GroupBy, rules gantry.Collect, archive func(int) int) *timeline {
 	t.Helper()
+	rules.Quiet, rules.Cap = rules.Quiet*tick, rules.Cap*tick
 	a := newAsking(t, rules)
+	a.rules.Expect.Steady *= tick
 	if a.rules.By = by; archive == nil {
 		a.rules.Expect = nil
 	}
@@ -35,13 +40,13 @@ func (l *timeline) run(last int, comes map[int][]string) []string {
 	l.t.Helper()
 	for second := range last + 1 {
 		if second > 0 {
-			l.pass(time.Second)
+			l.pass(tick * time.Second)
 		}
 		if list := comes[second]; len(list) > 0 {
 			l.come(list...)
 		}
 		for l.archive != nil {
-			q, ok, err := l.ClaimQuestion(l.t.Context(), 10*time.Second, nil)
+			q, ok, err := l.ClaimQuestion(l.t.Context(), tick*time.Second, nil)
 			if err != nil {
 				l.t.Fatal(err)
 			}
@@ -49,9 +54,9 @@ func (l *timeline) run(last int, comes map[int][]string) []string {
 				break
 			}
 			if n := l.archive(second); n > 0 {
-				_, _, err = l.Answered(l.t.Context(), q, n, l.rules, time.Second)
+				_, _, err = l.Answered(l.t.Context(), q, n, l.rules, tick*time.Second)
 			} else {
-				err = l.Unanswered(l.t.Context(), q, time.Second)
+				err = l.Unanswered(l.t.Context(), q, tick*time.Second)
 			}
 			if err != nil {
 				l.t.Fatal(err)
@@ -160,7 +165,7 @@ func TestTimelineSteady(t *testing.T) {
 		5 * time.Second: {"11: expected 4"}, time.Second: {"1: expected 1", "3: expected 2", "5: expected 3", "7: expected 4"},
 	} {
 		l := newTimeline(t, gantry.GroupStudy, gantry.Collect{Quiet: 40 * time.Second}, func(s int) int { return min(1+s/2, 4) })
-		l.rules.Expect.Steady = steady
+		l.rules.Expect.Steady = steady * tick
 		l.want(20, map[int][]string{0: {"s/a-1"}, 2: {"s/a-2"}, 4: {"s/a-3"}, 6: {"s/a-4"}}, want...)
 	}
 }
