@@ -58,7 +58,7 @@ func TestAdmitMeanwhile(t *testing.T) {
 				made, err = b.Admit(t.Context(), list)
 				return err
 			})
-			b.waits()
+			b.whileWaiting()
 			if _, err := c.Exec(t.Context(), end); err != nil {
 				t.Fatal(err)
 			}

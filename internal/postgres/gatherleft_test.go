@@ -1,7 +1,9 @@
 package postgres_test
 
 import (
+	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -102,6 +104,49 @@ func TestLeftIsForgotten(t *testing.T) {
 	w.Later(2 * time.Second)
 	if w.Remembers(w.file("c/2")) {
 		t.Error("it is remembered for ever")
+	}
+}
+
+// TestLeftWaitsForClosing: a file that comes for a remembered collection while that is being closed, in a transaction that nobody sees the end of
+// yet, waits for it and is a member of the next revision. The control: without the lock the collection is as it was left, and its task
+// would lack the file.
+func TestLeftWaitsForClosing(t *testing.T) {
+	t.Parallel()
+	w := newWard(t, gantry.Collect{Quiet: time.Minute})
+	w.gather("a/1")
+	id := int64(w.count(`select id from collection`))
+	tx := must(w.Pool().Begin(t.Context()))(t)
+	defer tx.Rollback(context.WithoutCancel(t.Context()))
+	if _, err := tx.Exec(t.Context(), `update collection set closed = true, closed_at = clock_timestamp()`); err != nil {
+		t.Fatal(err)
+	}
+
+	unlocked := strings.Replace(postgres.AsLeftSQL, "for update", "", 1)
+	if unlocked == postgres.AsLeftSQL {
+		t.Fatal("the statement is not written as this control expects")
+	}
+	next := w.file("a/2")
+	if _, err := w.Pool().Exec(t.Context(), unlocked, []int64{id}, []int32{1}, []bool{false}, []string{next.Arrival.Source}, [][]byte{next.Arrival.RefMAC[:]}); err != nil {
+		t.Errorf("without the lock: %v; the control proves nothing", err)
+	}
+
+	w.Later(-time.Hour)
+	if !w.Remembers(next) {
+		t.Fatal("a group that is open is not remembered")
+	}
+	done := make(chan []gantry.Gathered, 1)
+	go func() { done <- must(w.Gather(context.WithoutCancel(t.Context()), []gantry.Gathering{next}))(t) }()
+	w.whileWaiting()
+	select {
+	case got := <-done:
+		t.Fatalf("it did not wait: %+v", got)
+	default:
+	}
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-done; got[0].Revision != 1 {
+		t.Errorf("it went to %+v", got)
 	}
 }
 
