@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -20,7 +21,10 @@ var enqueueSQL string
 //go:embed enqueuefresh.sql
 var enqueueFreshSQL string
 
-const uniqueViolation = "23505" // SQLSTATE
+const (
+	uniqueViolation = "23505"          // SQLSTATE
+	besideOthers    = 10 * time.Second // so long arrivals are not taken for new after somebody else made one at the same moment: the server's log holds each failure
+)
 
 // Enqueue is Admit that says how many tasks are new.
 func (s *Store) Enqueue(ctx context.Context, list []gantry.Admission) (made int, err error) {
@@ -33,10 +37,12 @@ func (s *Store) Enqueue(ctx context.Context, list []gantry.Admission) (made int,
 // written with them. Of an arrival that is to be taken once no other version may be kept: Illegal with code duplicate. The same arrival and public id may be given again, and the same receipt; then nothing changes.
 func (s *Store) Admit(ctx context.Context, list []gantry.Admission, receipts ...*gantry.Receipt) (made map[string]int64, err error) {
 	rows := admissionRows(list)
-	if !slices.ContainsFunc(receipts, func(r *gantry.Receipt) bool { return r != nil }) {
+	brought := slices.ContainsFunc(receipts, func(r *gantry.Receipt) bool { return r != nil })
+	if now := time.Now(); !brought && now.UnixNano() >= s.others.Load() {
 		made, err = s.admit(ctx, enqueueFreshSQL, list, rows, nil)
 		if pe, is := errors.AsType[*pgconn.PgError](err); is && pe.Code == uniqueViolation {
 			made, err = nil, nil // another makes one of them at this moment
+			s.others.Store(now.Add(besideOthers).UnixNano())
 		}
 	}
 	if len(made) == 0 && err == nil {

@@ -69,6 +69,9 @@ func TestAdmitMeanwhile(t *testing.T) {
 				t.Errorf("the task of the object that both wrote is of arrival %d; the other's is %d", of, other)
 			}
 			b.once(3)
+			if b.Unmet() != (end == "rollback") {
+				t.Error("that somebody else makes arrivals is not remembered, or was never so")
+			}
 		})
 	}
 }
@@ -92,7 +95,7 @@ func TestAdmitCrosswise(t *testing.T) {
 		made := make([]int, len(lists))
 		for i := range lists {
 			g.Go(func() (err error) {
-				made[i], err = b.Enqueue(ctx, lists[i])
+				made[i], err = b.Beside().Enqueue(ctx, lists[i]) // a process that has met no other
 				return err
 			})
 		}

@@ -144,6 +144,9 @@ func (s *Store) Beside() *Store {
 	return &Store{pool: s.pool, write: s.write, ask: s.ask, results: s.results, moves: s.moves}
 }
 
+// Unmet tells whether arrivals are taken for new at first.
+func (s *Store) Unmet() bool { return s.others.Load() == 0 }
+
 // Remembers tells whether arrivals would be written without a look.
 func (s *Store) Remembers(list ...gantry.Gathering) bool {
 	_, ok := s.left.of(list, time.Now())

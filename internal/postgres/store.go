@@ -1,7 +1,7 @@
 // Package postgres is the store: everything gantry remembers, on PostgreSQL 15 or later through
 // pgx. Read store.go, then claim.sql and claim.go, transition.sql, children.sql, results.sql, form.go
 // and commit.go (how a batch of writes becomes durable), lease.go and reap.sql (heartbeat, reaper, promoter),
-// command.go, move.go, pause.go and idle.go (what operators ask), limit.go (units and rate slots), enqueue.go,
+// command.go, move.go, pause.go and idle.go (what operators ask), limit.go (units and rate slots), admit.go and enqueue.go,
 // control.go (traffic that belongs to no task), callback.sql and callback.go (answers that come on their own), inbox.go and
 // inboxkeep.go (those that come over DICOM), and
 // query.go for what people ask.
@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -38,6 +39,7 @@ type Store struct {
 	results *sections
 	moves   *sections
 	left    left
+	others  atomic.Int64 // until then arrivals are made that others may make at the same moment; ns since 1970
 }
 
 // Planning are the settings under which the scheduler's statements are planned: each has one right
