@@ -22,8 +22,8 @@ var enqueueSQL string
 var enqueueFreshSQL string
 
 const (
-	uniqueViolation = "23505"          // SQLSTATE
-	besideOthers    = 10 * time.Second // so long arrivals are not taken for new after somebody else made one at the same moment: the server's log holds each failure
+	sameTask     = "task_public_id_key" // the constraint that holds a public id to one task
+	besideOthers = 10 * time.Second     // so long arrivals are not taken for new after somebody else made one at the same moment: the server's log holds each failure
 )
 
 // Enqueue is Admit that says how many tasks are new.
@@ -40,7 +40,7 @@ func (s *Store) Admit(ctx context.Context, list []gantry.Admission, receipts ...
 	brought := slices.ContainsFunc(receipts, func(r *gantry.Receipt) bool { return r != nil })
 	if now := time.Now(); !brought && now.UnixNano() >= s.others.Load() {
 		made, err = s.admit(ctx, enqueueFreshSQL, list, rows, nil)
-		if pe, is := errors.AsType[*pgconn.PgError](err); is && pe.Code == uniqueViolation {
+		if pe, is := errors.AsType[*pgconn.PgError](err); is && (pe.ConstraintName == sameObject || pe.ConstraintName == sameTask) {
 			made, err = nil, nil // another makes one of them at this moment
 			s.others.Store(now.Add(besideOthers).UnixNano())
 		}

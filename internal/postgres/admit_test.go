@@ -39,16 +39,20 @@ func (b *bed) once(n int) {
 // TestAdmitMeanwhile: a batch one of whose objects is being written by another transaction waits for it, and what comes of it is each
 // task once whether that one commits or not.
 func TestAdmitMeanwhile(t *testing.T) {
-	for name, end := range map[string]string{"committed": "commit", "rolled back": "rollback"} {
+	const arrival, task = `insert into arrival(id, source, ref_mac, version, size) values (%d, 'p/in', '\x%x', 'v', 0)`, `insert into task(id, arrival, public_id, pipeline) select 1000, %d, '1', max(id) from pipeline_version where '%x' <> ''`
+	for name, c := range map[string]struct {
+		sql, end string
+		made     int
+	}{"arrival, committed": {arrival, "commit", 3}, "arrival, rolled back": {arrival, "rollback", 3}, "task, committed": {task, "commit", 2}, "task, rolled back": {task, "rollback", 3}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := newBed(t)
 			list := b.admissions(3)
 			other := must(b.ArrivalIDs(t.Context(), 1))(t)[0]
-			c := must(b.Pool().Acquire(t.Context()))(t)
-			defer c.Release()
-			for _, sql := range []string{"begin", fmt.Sprintf(`insert into arrival(id, source, ref_mac, version, size) values (%d, 'p/in', '\x%x', 'v', 0)`, other, list[1].Arrival.RefMAC[:])} {
-				if _, err := c.Exec(t.Context(), sql); err != nil {
+			beside := must(b.Pool().Acquire(t.Context()))(t)
+			defer beside.Release()
+			for _, sql := range []string{"begin", fmt.Sprintf(c.sql, other, list[1].Arrival.RefMAC[:])} {
+				if _, err := beside.Exec(t.Context(), sql); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -59,17 +63,22 @@ func TestAdmitMeanwhile(t *testing.T) {
 				return err
 			})
 			b.whileWaiting()
-			if _, err := c.Exec(t.Context(), end); err != nil {
+			if _, err := beside.Exec(t.Context(), c.end); err != nil {
 				t.Fatal(err)
 			}
-			if err := g.Wait(); err != nil || len(made) != 3 {
+			if err := g.Wait(); err != nil || len(made) != c.made {
 				t.Fatalf("made %v: %v", made, err)
 			}
-			if of := made["1"]; (of == other) != (end == "commit") {
+			if of, want := made["1"], c.sql == arrival && c.end == "commit"; (of == other) != want {
 				t.Errorf("the task of the object that both wrote is of arrival %d; the other's is %d", of, other)
 			}
-			b.once(3)
-			if b.Unmet() != (end == "rollback") {
+			if n := b.count(`select count(distinct public_id) from task`); n != 3 {
+				t.Errorf("%d tasks", n)
+			}
+			if c.made == 3 {
+				b.once(3)
+			}
+			if b.Unmet() != (c.end == "rollback") {
 				t.Error("that somebody else makes arrivals is not remembered, or was never so")
 			}
 		})
