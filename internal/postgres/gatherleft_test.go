@@ -134,20 +134,7 @@ func TestLeftWaitsForClosing(t *testing.T) {
 	if !w.Remembers(next) {
 		t.Fatal("a group that is open is not remembered")
 	}
-	done := make(chan []gantry.Gathered, 1)
-	go func() { done <- must(w.Gather(context.WithoutCancel(t.Context()), []gantry.Gathering{next}))(t) }()
-	w.whileWaiting()
-	select {
-	case got := <-done:
-		t.Fatalf("it did not wait: %+v", got)
-	default:
-	}
-	if err := tx.Commit(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if got := <-done; got[0].Revision != 1 {
-		t.Errorf("it went to %+v", got)
-	}
+	w.waitsFor(tx, next)
 }
 
 // TestLeftRace: processes that all remember add to the same groups at once. Each object is in its collection, each counts.

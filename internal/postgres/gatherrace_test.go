@@ -122,21 +122,26 @@ func TestAcceptWaitsForClosing(t *testing.T) {
 		t.Errorf("without the lock the collection is %v; the control proves nothing", open)
 	}
 
+	w.waitsFor(tx, w.file("a/2"))
+}
+
+// waitsFor takes a file in while a transaction closes its collection: it waits for the transaction, which is committed then, and is a
+// member of the next revision.
+func (w *ward) waitsFor(tx pgx.Tx, x gantry.Gathering) {
+	w.t.Helper()
 	done := make(chan []gantry.Gathered, 1)
-	go func() {
-		done <- must(w.Gather(context.WithoutCancel(t.Context()), []gantry.Gathering{w.file("a/2")}))(t)
-	}()
+	go func() { done <- must(w.Gather(context.WithoutCancel(w.t.Context()), []gantry.Gathering{x}))(w.t) }()
 	w.whileWaiting()
 	select {
 	case got := <-done:
-		t.Fatalf("it did not wait: %+v", got)
+		w.t.Fatalf("it did not wait: %+v", got)
 	default:
 	}
-	if err := tx.Commit(t.Context()); err != nil {
-		t.Fatal(err)
+	if err := tx.Commit(w.t.Context()); err != nil {
+		w.t.Fatal(err)
 	}
 	if got := <-done; got[0].Revision != 1 {
-		t.Errorf("it went to %+v", got)
+		w.t.Errorf("it went to %+v", got)
 	}
 }
 
