@@ -32,6 +32,7 @@ var mayImport = map[string][]string{
 	"internal/gate":                       {"internal/gantry", "internal/fail"},
 	"internal/line":                       {},
 	"internal/heap":                       {},
+	"internal/slack":                      {},
 	"internal/pipeline":                   {"internal/gantry"},
 	"internal/scheduler":                  {"internal/gantry", "internal/line", "internal/fail"},
 	"internal/driver":                     {"internal/gantry"},

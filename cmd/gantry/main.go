@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	_ "time/tzdata" // windows name time zones, also on machines without a database of them
 
@@ -19,6 +20,7 @@ import (
 
 	"github.com/gantry-imaging/gantry/internal/app"
 	"github.com/gantry-imaging/gantry/internal/pipeline"
+	"github.com/gantry-imaging/gantry/internal/slack"
 )
 
 // Exit codes: all is done; a task failed or a command could not do its work; wrong use.
@@ -82,12 +84,21 @@ type console struct {
 }
 
 func main() {
+	if slices.ContainsFunc(os.Args[1:], worksOnTasks) {
+		slack.Widen() // before anything that a second beginning would undo, such as a signal that was caught
+	}
 	// net/http writes what a peer sends unasked to the standard logger; it may be anything.
 	log.SetOutput(io.Discard)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], console{os.Stdout, os.Stderr})
 	stop()
 	os.Exit(code)
+}
+
+// worksOnTasks tells whether a word of the command line is that of a command which does. Elsewhere the word may be something else: then it
+// costs a beginning.
+func worksOnTasks(word string) bool {
+	return word == "serve" || word == "worker" || word == "run" || word == "demo"
 }
 
 func run(ctx context.Context, args []string, c console) int {

@@ -20,7 +20,7 @@ func (s *server) settings(ctx context.Context, bin Binaries, socket string) []st
 			args = append(args, "-c", x)
 		}
 	}
-	set("unix_socket_permissions=0700", "max_connections=200", "shared_buffers=128MB", "max_wal_size=4GB",
+	set("unix_socket_permissions=0700", "max_connections=200", "shared_buffers=128MB", "max_wal_size=4GB", "checkpoint_timeout=15min",
 		"autovacuum_naptime=10s", "jit=off", "timezone=UTC", "log_timezone=UTC",
 		"logging_collector=off", "log_destination=stderr", "log_line_prefix=%m [%p] ", "log_statement=none",
 		"log_min_error_statement=panic", "log_error_verbosity=terse", "log_parameter_max_length=0",

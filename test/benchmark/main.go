@@ -18,6 +18,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/gantry-imaging/gantry/internal/slack"
 )
 
 // settings are the flags.
@@ -47,6 +49,7 @@ type settings struct {
 }
 
 func main() {
+	slack.Widen() // as every process of gantry that works on tasks; what runs beside it in this process has the same
 	// net/http writes what a peer sends unasked to the standard logger.
 	log.SetOutput(io.Discard)
 	var s settings

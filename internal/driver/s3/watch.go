@@ -10,7 +10,7 @@ import (
 
 const (
 	announcers  = 32              // announcements at once of what is new
-	aside       = 8               // of what was there before
+	aside       = 16              // of what was there before
 	listTimeout = time.Minute     // of one page
 	maxBackoff  = time.Minute     // between two listings while they fail
 	maxPostpone = 5 * time.Minute // between two announcements of one object
