@@ -40,10 +40,28 @@ type claimRow struct {
 // gets nothing. Queued tasks of a lane that is begun are extracting when they come: the transition is on record, and the
 // time for it runs.
 func (s *Store) Claim(ctx context.Context, w gantry.WorkerID, want []gantry.Want) ([]gantry.Task, error) {
+	now := time.Now()
+	tasks, err := s.claim(ctx, w, want, s.fronts.of(want, now))
+	if err != nil {
+		return nil, err
+	}
+	if rest := s.fronts.took(want, tasks, now); len(rest) > 0 {
+		more, err := s.claim(ctx, w, rest, make([]front, len(rest)))
+		if err != nil {
+			return nil, err
+		}
+		tasks = append(tasks, more...)
+	}
+	return tasks, nil
+}
+
+func (s *Store) claim(ctx context.Context, w gantry.WorkerID, want []gantry.Want, from []front) ([]gantry.Task, error) {
 	lanes, ns, upto, aged := make([]int32, len(want)), make([]int32, len(want)), make([]int16, len(want)), make([]int32, len(want))
+	edges, heads := make([]int16, len(want)), make([]int64, len(want))
 	begin := []int32{}
 	for i, x := range want {
 		lanes[i], ns[i], upto[i], aged[i] = x.Lane, int32(x.N), x.Upto, int32(min(x.Aged, x.N))
+		edges[i], heads[i] = from[i].priority, int64(from[i].task)
 		if x.Upto == 0 {
 			upto[i] = gantry.LeastUrgent
 		}
@@ -51,7 +69,7 @@ func (s *Store) Claim(ctx context.Context, w gantry.WorkerID, want []gantry.Want
 			begin = append(begin, x.Lane)
 		}
 	}
-	rows, err := s.pool.Query(ctx, claimSQL, lanes, ns, int64(w), upto, aged, begin)
+	rows, err := s.pool.Query(ctx, claimSQL, lanes, ns, int64(w), upto, aged, begin, edges, heads)
 	if err != nil {
 		return nil, fmt.Errorf("claim: %w", err)
 	}

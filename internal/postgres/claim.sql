@@ -8,6 +8,10 @@
 -- priority" and not "= p": else the planner may read the whole table in the order of its key, where it believes that most
 -- tasks are of one priority.
 --
+-- $7 and $8 are the head of each lane's queue, a priority and an id: nothing of that priority is looked for before that id. What was claimed
+-- before leaves its entries in the index until it is vacuumed, which a long transaction anywhere in the database puts off, and each claim
+-- would go through all of them. The three ranges are that priority, and what is before and after it, of which all is looked at.
+--
 -- A task that waits in its queue for nothing but a process is begun here, by the transition that would come next in any
 -- case: a commit and a write of its row less. That is no task whose time in the queue is over, of an off-peak priority,
 -- which changes as it is begun, or that is claimed aside.
@@ -16,7 +20,7 @@
 -- table and scans it whole on every claim. "materialized" keeps the single evaluation that SKIP LOCKED
 -- with LIMIT needs.
 with w as (
-  select * from unnest($1::int[], $2::int[], $4::smallint[], $5::int[]) as w(lane, k, upto, aged)),
+  select * from unnest($1::int[], $2::int[], $4::smallint[], $5::int[], $7::smallint[], $8::bigint[]) as w(lane, k, upto, aged, edge, head)),
 o as materialized (
   select id, lane, state = 3 and seq = 0 or crashes >= 2 as shard,
     state = 0 and crashes < 2 and priority < 8 and lane = any ($6::int[]) and state_until > now() is not false as begun
@@ -24,7 +28,8 @@ o as materialized (
   where phase = 0 and id = any (array(
     select r.id from w cross join lateral (
       select h.id from generate_series(0, w.upto) p cross join lateral (
-        select id from task_hot where phase = 0 and lane = w.lane and priority between p and p order by priority, id limit w.aged) h
+        select id from task_hot where phase = 0 and lane = w.lane and priority between p and p
+          and id >= case when p = w.edge then w.head else 0 end order by priority, id limit w.aged) h
       order by h.id limit w.aged) r
     where w.aged > 0))
   for update skip locked),
@@ -33,13 +38,16 @@ c as materialized (
   union all
   select r.id, r.shard, r.begun from w
   cross join lateral (
-    select id, state = 3 and seq = 0 or crashes >= 2 as shard,
-      state = 0 and crashes < 2 and priority < 8 and lane = any ($6::int[]) and state_until > now() is not false as begun
-    from task_hot
-    where phase = 0 and lane = w.lane and priority <= w.upto and id <> all (array(select id from o))
-    order by priority, id
-    limit w.k - (select count(*) from o where o.lane = w.lane)
-    for update skip locked) r),
+    select q.* from (values (0, w.edge - 1, 0::bigint), (w.edge, w.edge, w.head), (w.edge + 1, 9, 0)) as s(low, high, head)
+    cross join lateral (
+      select id, state = 3 and seq = 0 or crashes >= 2 as shard,
+        state = 0 and crashes < 2 and priority < 8 and lane = any ($6::int[]) and state_until > now() is not false as begun
+      from task_hot
+      where phase = 0 and lane = w.lane and priority between s.low and least(s.high, w.upto) and id >= s.head and id <> all (array(select id from o))
+      order by priority, id
+      limit w.k
+      for update skip locked) q
+    limit w.k - (select count(*) from o where o.lane = w.lane)) r),
 u as (
   update task_hot h set phase = 1, owner = $3, seq = h.seq + 1, aside = h.crashes >= 2
   where h.id = any (array(select id from c where not shard and not begun union all (select id from c where shard limit 1)))

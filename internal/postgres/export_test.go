@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"strings"
@@ -164,4 +165,9 @@ func (s *Store) Later(d time.Duration) {
 // Certain takes away all doubts.
 func (s *Store) Certain() {
 	maps.DeleteFunc(s.left.heads, func(_ groupKey, x leftHead) bool { return !x.doubt.IsZero() })
+}
+
+// ClaimFromForTest is a claim of one lane that goes by this front.
+func ClaimFromForTest(ctx context.Context, s *Store, w gantry.WorkerID, want gantry.Want, priority int16, task int64) ([]gantry.Task, error) {
+	return s.claim(ctx, w, []gantry.Want{want}, []front{{priority: priority, task: gantry.TaskID(task)}})
 }

@@ -33,7 +33,8 @@ func (p *plans) holdHeads(t *testing.T) {
 	t.Helper()
 	lane, claim := array("int", strconv.Itoa(int(p.lane)), 1), readSQL(t, "claim.sql")
 	for _, c := range []struct{ n, aged, upto, most int }{{100, 13, 9, 500}, {100, 0, 9, 300}, {1, 1, 9, 39}, {1000, 0, 7, 2100}, {100, 100, 7, 1300}} {
-		plan := p.explain(claim, lane, array("int", strconv.Itoa(c.n), 1), "1", array("smallint", strconv.Itoa(c.upto), 1), array("int", strconv.Itoa(c.aged), 1), lane)
+		plan := p.explain(claim, lane, array("int", strconv.Itoa(c.n), 1), "1", array("smallint", strconv.Itoa(c.upto), 1), array("int", strconv.Itoa(c.aged), 1), lane,
+			array("smallint", "5", 1), array("bigint", "1", 1))
 		hold(t, plan)
 		if n := rowsRead(t, plan); n > c.most {
 			t.Errorf("%d rows of the queue are read for %d tasks, %d of them the oldest:\n%s", n, c.n, c.aged, plan)

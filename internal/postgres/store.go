@@ -1,5 +1,5 @@
 // Package postgres is the store: everything gantry remembers, on PostgreSQL 15 or later through
-// pgx. Read store.go, then claim.sql and claim.go, transition.sql, children.sql, results.sql, form.go
+// pgx. Read store.go, then claim.sql, claim.go and fronts.go, transition.sql, children.sql, results.sql, form.go
 // and commit.go (how a batch of writes becomes durable), lease.go and reap.sql (heartbeat, reaper, promoter),
 // command.go, move.go, pause.go and idle.go (what operators ask), limit.go (units and rate slots), admit.go and enqueue.go,
 // control.go (traffic that belongs to no task), callback.sql and callback.go (answers that come on their own), inbox.go and
@@ -39,6 +39,7 @@ type Store struct {
 	results *sections
 	moves   *sections
 	left    left
+	fronts  fronts
 	others  atomic.Int64 // until then arrivals are made that others may make at the same moment; ns since 1970
 }
 
