@@ -1,9 +1,11 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -51,6 +53,9 @@ func (s *Store) Claim(ctx context.Context, w gantry.WorkerID, want []gantry.Want
 			return nil, err
 		}
 		tasks = append(tasks, more...)
+		slices.SortFunc(tasks, func(a, b gantry.Task) int {
+			return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(a.Lease.Task, b.Lease.Task))
+		})
 	}
 	return tasks, nil
 }

@@ -11,6 +11,9 @@ import (
 // waits as long at most: a task that is tried again or handed back, and one whose enqueuing took longer to commit than that of others.
 const lookBack = 500 * time.Millisecond
 
+// longQueue is from how many tasks on a claim that gets all that it wants shows a long queue. Smaller claims look at all of it.
+const longQueue = 32
+
 // front is where the queue of a lane began at the last claim: at this priority nothing was ready before this task.
 type front struct {
 	priority int16
@@ -18,8 +21,8 @@ type front struct {
 	until    time.Time // then all is looked at again
 }
 
-// fronts are those of lanes with more tasks than a claim took. Any other lane is looked at as a whole, so that in a queue that is short
-// nothing waits.
+// fronts are those of lanes with more tasks than a claim of many took. Any other lane is looked at as a whole, so that in a queue that is
+// short nothing waits.
 type fronts struct {
 	mu sync.Mutex
 	by map[int32]front
@@ -31,7 +34,7 @@ func (f *fronts) of(want []gantry.Want, now time.Time) []front {
 	defer f.mu.Unlock()
 	from := make([]front, len(want))
 	for i, w := range want {
-		if x := f.by[w.Lane]; now.Before(x.until) {
+		if x := f.by[w.Lane]; w.N >= longQueue && now.Before(x.until) {
 			from[i] = x
 		}
 	}
@@ -52,6 +55,9 @@ func (f *fronts) took(want []gantry.Want, tasks []gantry.Task, now time.Time) (r
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, w := range want {
+		if w.N < longQueue {
+			continue
+		}
 		x, before := first[w.Lane], f.by[w.Lane]
 		went := now.Before(before.until)
 		switch short := w.N - came[w.Lane]; {
@@ -61,8 +67,6 @@ func (f *fronts) took(want []gantry.Want, tasks []gantry.Task, now time.Time) (r
 				w.N, w.Aged = short, min(w.Aged, short)
 				rest = append(rest, w)
 			}
-			continue
-		case w.N == 0:
 			continue
 		case went:
 			x.until = before.until

@@ -50,7 +50,7 @@ func TestClaimFromFront(t *testing.T) {
 func TestNothingStaysBehindAFront(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
-	b.enqueue(30)
+	b.enqueue(90)
 	claim := func(n int) (ids []gantry.TaskID) {
 		for _, task := range b.claim(b.worker, n) {
 			ids = append(ids, task.Lease.Task)
@@ -58,25 +58,29 @@ func TestNothingStaysBehindAFront(t *testing.T) {
 		return ids
 	}
 	again := func(id gantry.TaskID) { b.exec(`update task_hot set phase = 0, owner = null where id = $1`, int64(id)) }
-	claim(10)
-	claim(10)
+	claim(40)
 	again(3)
-	if got := claim(12); len(got) != 11 || !slices.Contains(got, 3) {
+	if got := claim(1); !slices.Equal(got, []gantry.TaskID{3}) {
+		t.Errorf("a claim of one took %v: the third task is ready", got)
+	}
+	claim(40)
+	again(3)
+	if got := claim(40); len(got) != 11 || got[0] != 3 {
 		t.Errorf("claimed %v: the third task is ready, and there are 11", got)
 	}
-	b.enqueue(1000)
+	b.enqueue(4000)
 	for try := 0; ; try++ { // of a long queue the front is gone by; unless its time is over just then
-		claim(10)
+		claim(40)
 		again(3)
-		if !slices.Contains(claim(10), 3) {
+		if !slices.Contains(claim(40), 3) {
 			break
 		}
 		if try == 20 {
 			t.Fatal("all of a long queue is looked at by each claim")
 		}
 	}
-	for began := time.Now(); !slices.Contains(claim(1), 3); time.Sleep(10 * time.Millisecond) {
-		if time.Since(began) > 8*time.Second { // of 500 ms, and at most a task for each 10 ms
+	for began := time.Now(); !slices.Contains(claim(40), 3); time.Sleep(100 * time.Millisecond) {
+		if time.Since(began) > 5*time.Second { // of half a second; the queue lasts longer
 			t.Fatal("the third task is not claimed")
 		}
 	}
