@@ -42,6 +42,7 @@ func (c *came) settle(ctx context.Context, in *intake, f *feed, a *gantry.Arriva
 			return err
 		}
 	}
+	in.app.scans.passed(a.Location, c.Warning)
 	fail.Point("after_received")
 	intent := gantry.Intent{Boundary: gantry.AtSource, Op: gantry.OpGet, Limiter: f.limiter, Arrival: arrival, Pipeline: f.plan.ID,
 		Part: gantry.PartKey{Processor: f.index}, Try: 1}
@@ -76,7 +77,6 @@ func (r *receiving) Received(ctx context.Context, x gantry.Inbound) (known bool,
 		return false, err
 	}
 	defer done()
-	r.app.scans.passed(x.Staged.SHA(), x.Warning)
 	c := &came{Inbound: x}
 	o := offer{Object: gantry.Object{Ref: x.Ref, Name: x.Name, Version: x.Version, Size: x.Staged.Size(), At: x.Began}, limit: maxOriginal, came: c}
 	got, err := in.take(ctx, r.feed, o, "")

@@ -56,14 +56,14 @@ func (l *latest[K, V]) take(k K) (v V, ok bool) {
 	return v, ok
 }
 
-// scans remembers which DICOM files passed the scanner as they came, and with which warning, by the digest of their bytes, so
+// scans remembers which DICOM files passed the scanner as they came, and with which warning, by where their bytes lie, so
 // that their task, which most often runs in the same process and soon, need not go through them again. The zero value is ready.
 type scans struct {
-	latest[gantry.Digest, gantry.Code]
+	latest[string, gantry.Code]
 }
 
 // passed notes a file that passed with a warning, or without.
-func (s *scans) passed(sha gantry.Digest, warning gantry.Code) { s.put(sha, warning, mostScans) }
+func (s *scans) passed(location string, warning gantry.Code) { s.put(location, warning, mostScans) }
 
 // recent remembers the arrivals that this process made tasks of a moment ago, by the public id of the task, so that the tasks,
 // which most often run here and soon, need not read them. The zero value is ready.

@@ -144,7 +144,7 @@ func (b *Bucket) Stage(ctx context.Context, r io.Reader, size, limit int64) (gan
 	if err := b.checkOpen(); err != nil {
 		return nil, err
 	}
-	h, err := stageInto(ctx, room{b.mem, b.temp}, r, size, limit)
+	h, err := stageInto(ctx, room{b.mem, b.temp, false}, r, size, limit)
 	if err != nil {
 		return nil, err
 	}

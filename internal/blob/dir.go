@@ -28,8 +28,8 @@ import (
 
 // Codes of this package's errors.
 const (
-	CodeNoSpace  gantry.Code = "no_space"     // Unavailable: the disk or the quota is full
-	CodeCorrupt  gantry.Code = "blob_corrupt" // Illegal: what lies there is not what was committed
+	CodeNoSpace  gantry.Code = "no_space" // Unavailable: the disk or the quota is full
+	CodeCorrupt              = gantry.CodeCorrupt
 	CodeMissing  gantry.Code = "blob_missing" // NotFound: nothing lies there
 	CodeWrongKey gantry.Code = "wrong_key"    // Illegal: the store belongs to another deployment key
 	CodeClosed   gantry.Code = "closed"       // Unavailable: the store was closed

@@ -58,32 +58,33 @@ func (d *Dir) openRecord(l location) (*reading, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkAt(h.f, l); err != nil {
+	seal, err := checkAt(h.f, l)
+	if err != nil {
 		d.handles.put(h)
 		return nil, err
 	}
 	body := io.NewSectionReader(h.f, l.offset+recordHeader, l.length)
-	return &reading{r: body, release: func() error { d.handles.put(h); return nil }}, nil
+	return &reading{r: body, seal: seal, release: func() error { d.handles.put(h); return nil }}, nil
 }
 
-// checkAt tells whether there is a record where l says, and the file goes on to its end.
-func checkAt(f *os.File, l location) error {
+// checkAt gives the seal of the record that is where l says, if the file goes on to its end.
+func checkAt(f *os.File, l location) (none gantry.Seal, err error) {
 	var head [recordHeader]byte
-	_, err := f.ReadAt(head[:], l.offset)
+	_, err = f.ReadAt(head[:], l.offset)
 	if err != nil && err != io.EOF {
-		return err
+		return none, err
 	}
 	if err == io.EOF || !checkRecord(head[:], l.length) {
-		return gantry.Errorf(gantry.Illegal, CodeCorrupt, "open blob %s: there is no such record", l)
+		return none, gantry.Errorf(gantry.Illegal, CodeCorrupt, "open blob %s: there is no such record", l)
 	}
 	fi, err := f.Stat()
 	if err != nil {
-		return err
+		return none, err
 	}
 	if fi.Size()-recordHeader-l.length < l.offset {
-		return gantry.Errorf(gantry.Illegal, CodeCorrupt, "open blob %s: the segment ends before it", l)
+		return none, gantry.Errorf(gantry.Illegal, CodeCorrupt, "open blob %s: the segment ends before it", l)
 	}
-	return nil
+	return sealOf(head[:]), nil
 }
 
 // Verify reads a blob to its end and compares its digest. Other bytes are Illegal with code
@@ -119,11 +120,17 @@ func (d *Dir) Verify(ctx context.Context, where string, sha gantry.Digest) error
 // reading is an open blob.
 type reading struct {
 	r       *io.SectionReader
+	seal    gantry.Seal // of a record
 	release func() error
 	closed  atomic.Bool
 }
 
 func (b *reading) Size() int64 { return b.r.Size() }
+
+// Seal is that of a record in a segment.
+func (b *reading) Seal() (gantry.Seal, int64, bool) {
+	return b.seal, b.Size(), !b.seal.SHA.IsZero()
+}
 
 func (b *reading) ReadAt(p []byte, off int64) (int, error) {
 	if b.closed.Load() {

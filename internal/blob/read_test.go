@@ -283,7 +283,7 @@ func FuzzSegment(f *testing.F) {
 	id := segmentID{1, 0}
 	good := make([]byte, 3*block)
 	copy(good, id.header(store))
-	putRecord(good[block:2*block], []byte("body"), gantry.Digest{1})
+	putRecord(good[block:2*block], []byte("body"), gantry.Seal{SHA: gantry.Digest{1}})
 	f.Add(good, int64(block), int64(4))
 	f.Add(good[:block+20], int64(block), int64(4))
 	f.Add([]byte{}, int64(block), int64(0))

@@ -16,16 +16,18 @@ import (
 // A segment file is a header block and then records, each at a multiple of the block size:
 //
 //	header  "GANTSEG1", worker u64, number u64, length of id u8, id of the store
-//	record  "GBLB", version u32, length u64, SHA-256 (32 bytes), body, zeros up to the next block
+//	record  "GBLB", from u16, version u16, length u64, seal from there (32 bytes), body, zeros up to the next block
 //
 // Numbers are big-endian. What lies after the last record is whatever a crash left; nothing names it.
 const (
-	block         = 4 << 10 // bytes; what O_DIRECT needs
-	recordHeader  = 48      // bytes
-	recordVersion = 1
-	segmentMagic  = "GANTSEG1"
-	recordMagic   = "GBLB"
-	maxStoreID    = 64
+	block        = 4 << 10 // bytes; what O_DIRECT needs
+	recordHeader = 48      // bytes
+	recordWhole  = 1       // version of a record whose seal is the SHA-256 of its body, from 0
+	recordSealed = 2       // and of one with another seal
+	segmentMagic = "GANTSEG1"
+	recordMagic  = "GBLB"
+	maxStoreID   = 64
+	maxSealFrom  = 1<<16 - 1 // bytes
 )
 
 // recordSize is what a record takes in its segment.
@@ -34,20 +36,37 @@ func recordSize(body int) int64 {
 }
 
 // putRecord writes a record into b, which is recordSize(len(body)) long.
-func putRecord(b, body []byte, sha gantry.Digest) {
+func putRecord(b, body []byte, seal gantry.Seal) {
 	copy(b, recordMagic)
-	binary.BigEndian.PutUint32(b[4:], recordVersion)
+	binary.BigEndian.PutUint16(b[4:], uint16(seal.From))
+	binary.BigEndian.PutUint16(b[6:], recordWhole)
+	if seal.From > 0 {
+		binary.BigEndian.PutUint16(b[6:], recordSealed)
+	}
 	binary.BigEndian.PutUint64(b[8:], uint64(len(body)))
-	copy(b[16:recordHeader], sha[:])
+	copy(b[16:recordHeader], seal.SHA[:])
 	n := copy(b[recordHeader:], body)
 	clear(b[recordHeader+n:])
 }
 
 // checkRecord tells whether b begins as a record of that length does.
 func checkRecord(b []byte, length int64) bool {
-	return len(b) >= recordHeader && string(b[:4]) == recordMagic &&
-		binary.BigEndian.Uint32(b[4:]) == recordVersion &&
-		binary.BigEndian.Uint64(b[8:]) == uint64(length)
+	if len(b) < recordHeader || string(b[:4]) != recordMagic || binary.BigEndian.Uint64(b[8:]) != uint64(length) {
+		return false
+	}
+	from := int64(binary.BigEndian.Uint16(b[4:]))
+	switch binary.BigEndian.Uint16(b[6:]) {
+	case recordWhole:
+		return from == 0
+	case recordSealed:
+		return from > 0 && from <= length
+	}
+	return false
+}
+
+// sealOf is that of a record which was checked.
+func sealOf(b []byte) gantry.Seal {
+	return gantry.Seal{From: int64(binary.BigEndian.Uint16(b[4:])), SHA: gantry.Digest(b[16:recordHeader])}
 }
 
 // segmentID names a segment file.

@@ -29,7 +29,7 @@ func (d *Dir) Stage(ctx context.Context, r io.Reader, size, limit int64) (gantry
 	if err := d.checkOpen(); err != nil {
 		return nil, err
 	}
-	h, err := stageInto(ctx, room{d.mem, d.temp}, r, size, limit)
+	h, err := stageInto(ctx, room{d.mem, d.temp, true}, r, size, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -38,15 +38,17 @@ func (d *Dir) Stage(ctx context.Context, r io.Reader, size, limit int64) (gantry
 
 // room is where blobs lie that are not yet durable.
 type room struct {
-	mem  *memory
-	temp func() (*os.File, error)
+	mem   *memory
+	temp  func() (*os.File, error)
+	seals bool // what fits into memory need not have a digest, but a seal
 }
 
 // stageInto reads r to its end into a room.
 func stageInto(ctx context.Context, in room, r io.Reader, size, limit int64) (*held, error) {
 	limit = max(limit, 0)
 	s := &stager{room: in, from: r, src: &capped{r: r, left: limit, limit: limit}}
-	if _, ok := r.(gantry.Digested); !ok {
+	_, digested := r.(gantry.Digested)
+	if _, sealed := r.(gantry.Sealed); !digested && !(sealed && in.seals) {
 		s.hash = sha256.New()
 	}
 	defer s.drop() // what finish took is no longer there to drop
@@ -193,9 +195,13 @@ func (s *stager) flush() error {
 
 func (s *stager) finish() (*held, error) {
 	out := &held{mem: s.mem, size: s.size}
-	var err error
-	if out.sha, err = s.digest(); err != nil {
-		return nil, err
+	var sealed bool
+	if out.seal, sealed = s.sealed(); !sealed {
+		var err error
+		if out.sha, err = s.digest(); err != nil {
+			return nil, err
+		}
+		out.seal = gantry.Seal{SHA: out.sha}
 	}
 	switch {
 	case s.file != nil:
@@ -209,6 +215,15 @@ func (s *stager) finish() (*held, error) {
 		out.body, s.buf = s.buf, nil
 	}
 	return out, nil
+}
+
+// sealed gives the seal of what was read, if that is enough: a file has its digest for a name.
+func (s *stager) sealed() (gantry.Seal, bool) {
+	if s.hash != nil || s.file != nil {
+		return gantry.Seal{}, false
+	}
+	x, n, ok := gantry.SealOf(s.from)
+	return x, ok && n == s.size && x.From <= maxSealFrom
 }
 
 // digest is that of what was read. A stream that says it has one and then has none, or one of

@@ -13,7 +13,8 @@ import (
 type held struct {
 	mem  *memory
 	size int64
-	sha  gantry.Digest
+	sha  gantry.Digest // zero: not known, and it has a seal
+	seal gantry.Seal   // of all bytes where their digest is known
 	body []byte
 	file *os.File
 	used atomic.Bool // committed or discarded: body and file belong to somebody else
@@ -22,7 +23,7 @@ type held struct {
 // Size is that of the blob in bytes.
 func (s *held) Size() int64 { return s.size }
 
-// SHA is the digest of the blob's bytes.
+// SHA is the digest of the blob's bytes; zero where it has a seal of less.
 func (s *held) SHA() gantry.Digest { return s.sha }
 
 // Inline gives the bytes of a small blob, also after Commit and Discard.
@@ -69,7 +70,7 @@ func (s *staged) commit(ctx context.Context) (string, error) {
 		return "", gantry.Errorf(gantry.Illegal, "", "commit blob: it was committed or discarded before")
 	}
 	if s.file == nil {
-		return s.dir.writer.commit(ctx, s.body, s.sha)
+		return s.dir.writer.commit(ctx, s.body, s.seal)
 	}
 	err := ctx.Err()
 	if err == nil {

@@ -30,7 +30,7 @@ const usualBatch = 3 << 20
 type request struct {
 	ctx  context.Context
 	body []byte
-	sha  gantry.Digest
+	seal gantry.Seal
 	at   location
 	done chan error
 }
@@ -42,8 +42,8 @@ func newWriter(d *Dir, size int64) *writer {
 
 // commit makes the body durable and says where. From here on the writer owns the body, and
 // returns it to memory when it is copied or given up.
-func (w *writer) commit(ctx context.Context, body []byte, sha gantry.Digest) (string, error) {
-	r := &request{ctx: ctx, body: body, sha: sha, done: make(chan error, 1)}
+func (w *writer) commit(ctx context.Context, body []byte, seal gantry.Seal) (string, error) {
+	r := &request{ctx: ctx, body: body, seal: seal, done: make(chan error, 1)}
 	err := ctx.Err()
 	if err == nil {
 		err = w.dir.checkOpen()
@@ -138,7 +138,7 @@ func (w *writer) waiting() *request {
 
 // take copies a request into the batch at n, and its body is free.
 func (w *writer) take(r *request, n, size int64) {
-	putRecord(w.buf[n:n+size], r.body, r.sha)
+	putRecord(w.buf[n:n+size], r.body, r.seal)
 	r.at = location{segment: w.seg.id, offset: w.seg.end + n, length: int64(len(r.body))}
 	w.dir.mem.put(r.body)
 	r.body = nil

@@ -102,7 +102,7 @@ func TestRecordIsPadded(t *testing.T) {
 		if len(b)%block != 0 || len(b) < n+recordHeader || len(b) >= n+recordHeader+block {
 			t.Errorf("a record of %d bytes takes %d", n, len(b))
 		}
-		putRecord(b, body(n, 1), gantry.Digest{1})
+		putRecord(b, body(n, 1), gantry.Seal{SHA: gantry.Digest{1}})
 		if !checkRecord(b, int64(n)) || checkRecord(b, int64(n+1)) || checkRecord(b[:recordHeader-1], int64(n)) {
 			t.Errorf("a record of %d bytes is not known again", n)
 		}

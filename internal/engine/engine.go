@@ -94,8 +94,8 @@ type Options struct {
 	// Passage finds where tasks go that are moved to a pipeline; nil where none may go elsewhere. An error says
 	// why this task cannot.
 	Passage func(ctx context.Context, to string, task gantry.TaskID) (gantry.Passage, error)
-	// Scanned tells whether DICOM bytes of a digest passed the scanner in this process, and with which warning; nil: it knows of none.
-	Scanned func(gantry.Digest) (warning gantry.Code, ok bool)
+	// Scanned tells whether the DICOM bytes at a location passed the scanner in this process, and with which warning; nil: it knows of none.
+	Scanned func(location string) (warning gantry.Code, ok bool)
 	// Arrived gives, once, what a task was made from, by its public id, if this process made it a moment ago and has it in mind; nil:
 	// it has nothing in mind.
 	Arrived func(task string) (gantry.Arrival, bool)

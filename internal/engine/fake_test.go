@@ -41,7 +41,7 @@ type world struct {
 	tickets  Tickets // of a service that answers later
 	units    int     // that parts may still go out with; below 0: any number
 	confirms Confirmations
-	scans    func(gantry.Digest) (gantry.Code, bool)   // nil: no file was scanned as it came
+	scans    func(string) (gantry.Code, bool)          // nil: no file was scanned as it came
 	came     func(string) (gantry.Arrival, bool)       // nil: this process made no task
 	taken    func(sink int16) ([]gantry.Digest, error) // by the record; nil: nobody knows
 }

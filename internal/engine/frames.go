@@ -39,7 +39,11 @@ func (x *extraction) frames(ctx context.Context, of *gantry.Item) ([]gantry.Item
 	if err != nil {
 		return nil, err
 	}
-	of.SHA, of.Size, of.Reason = m.SHA, m.Size, m.Reason
+	if of.SHA, of.Size, of.Reason = m.SHA, m.Size, m.Reason; of.SHA.IsZero() {
+		if of.SHA, _, err = x.digest(ctx, *of); err != nil { // the results of its frames are named by it
+			return nil, err
+		}
+	}
 	v, n, err := x.framesOf(ctx, *of)
 	switch {
 	case gantry.CodeOf(err) == dicom.CodeNoPixelData:

@@ -134,10 +134,10 @@ func (w *work) look(ctx context.Context, x gantry.Item) (*gantry.ItemMark, error
 }
 
 // scanned tells whether a DICOM file passed the scanner when it came, and with which warning. Whoever reads it holds it to
-// its digest.
+// its seal.
 func (w *work) scanned(x gantry.Item) (warning gantry.Code, ok bool) {
-	if x.Media != gantry.MediaDICOM || x.SHA.IsZero() || w.e.Scanned == nil {
+	if x.Media != gantry.MediaDICOM || x.Location == "" || w.e.Scanned == nil {
 		return "", false
 	}
-	return w.e.Scanned(x.SHA)
+	return w.e.Scanned(x.Location)
 }

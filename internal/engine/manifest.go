@@ -84,10 +84,11 @@ func (w *work) newManifest() manifest {
 
 func (w *work) input(x gantry.Item) manifestInput {
 	in := manifestInput{Size: x.Size, Media: x.Media}
-	if x.SHA.IsZero() && x.Transform == fromSource {
-		in.ETag = w.etag(x)
-	} else {
+	switch {
+	case !x.SHA.IsZero():
 		in.SHA256 = x.SHA.String()
+	case x.Transform == fromSource:
+		in.ETag = w.etag(x)
 	}
 	return in
 }

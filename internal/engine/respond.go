@@ -206,21 +206,24 @@ func suffix(kind string) string {
 
 // digests fills in the SHA-256 of the task's own media that were never read whole, for the
 // manifest: those that no processor was sent. One that turns out broken has none and ends the task, unless a
-// stage could do without it or bad entries are left out; it is no item of the manifest, but an error.
+// stage could do without it or bad entries are left out; it is no item of the manifest, but an error. One that was refused needs
+// its digest as an input.
 func (w *work) digests(ctx context.Context) error {
 	var marks []gantry.ItemMark
 	failed := w.failedOrigins()
 	for _, x := range w.leaves() {
-		if x.Rejected || !x.SHA.IsZero() {
+		if !x.SHA.IsZero() || x.Rejected && (x.Parent != gantry.NoItem || x.Transform == fromSource) {
 			continue
 		}
 		if w.halting() {
 			return errStop
 		}
 		sha, size, err := w.digest(ctx, x)
-		m := gantry.ItemMark{ID: x.ID, SHA: sha, Size: size, Reason: x.Reason}
+		m := gantry.ItemMark{ID: x.ID, SHA: sha, Size: size, Reason: x.Reason, Rejected: x.Rejected}
 		switch {
 		case err == nil:
+		case broken(err) && x.Rejected:
+			continue
 		case broken(err) && (failed[x.ID] || w.plan.OnError == gantry.OnErrorSkip):
 			m = gantry.ItemMark{ID: x.ID, Size: x.Size, Reason: gantry.CodeOf(err)}
 		default:

@@ -174,7 +174,8 @@ func (w *work) open(ctx context.Context, x gantry.Item) (body, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &reading{Reader: media.Verify(x.Media, io.NewSectionReader(at, 0, size)), size: size, close: closeIt}, nil
+	r := sealed(x, at, io.NewSectionReader(at, 0, size))
+	return &reading{Reader: media.Verify(x.Media, r), size: size, close: closeIt}, nil
 }
 
 // verified holds foreign bytes to their format. Frames were rendered here.

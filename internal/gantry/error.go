@@ -58,6 +58,7 @@ const (
 	CodeTooLarge          Code = "too_large"
 	CodeStateTimeout      Code = "state_timeout"
 	CodeSourceGone        Code = "source_gone"
+	CodeCorrupt           Code = "blob_corrupt"
 	CodeRunnerGone        Code = "runner_gone"
 	CodeConflict          Code = "conflict"
 	CodeFenced            Code = "fenced"

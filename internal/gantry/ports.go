@@ -162,6 +162,7 @@ type Blobs interface {
 // Staged is a blob that is complete but not durable.
 type Staged interface {
 	Size() int64
+	// SHA is the digest of the bytes; zero where only their seal is known yet.
 	SHA() Digest
 	// Inline gives the bytes if there are at most InlineLimit of them, else nil.
 	Inline() []byte

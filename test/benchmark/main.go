@@ -93,7 +93,7 @@ func (s settings) sized() settings {
 	s.parked = 10_000
 	s.slices, s.zipBytes = 20, 2<<30
 	s.objects, s.objectBytes, s.keys = 10_000, 5<<30, 1_000_000
-	s.images = 400
+	s.images = 800
 	if s.short {
 		s.parked = 1000
 		s.slices, s.zipBytes = 10, 256<<20

@@ -1,9 +1,7 @@
 package dicom
 
 import (
-	"crypto/sha256"
 	"errors"
-	"hash"
 	"io"
 	"iter"
 
@@ -15,19 +13,19 @@ import (
 var errUnread = errors.New("the instance is read no further")
 
 // guarded is an instance on its way in: a file meta information of ours, then the data set as it comes. While it is read the
-// scanner goes along, so that the bytes are gone through once and both digests are taken then. The two are coroutines: where the scanner wants
+// scanner goes along, so that the bytes are gone through once and the digest of the data set is taken then. The two are coroutines: where the scanner wants
 // more it rests until the next bytes have come, and no other processor has to be woken for each of them.
 type guarded struct {
 	head  []byte
 	data  io.Reader
-	limit int64         // of the data set
-	sums  [2]hash.Hash  // of the file, and of the data set
-	whole bool          // it was read to its end
-	file  gantry.Digest // then; before, zero
-	set   gantry.Digest // then, of the data set; before, zero
-	ahead int64         // bytes of the head
-	size  int64         // of the data set so far
-	cut   error         // why the data set ended before its end
+	limit int64          // of the data set
+	sum   *gantry.Sealer // of the file, with the digest of the data set
+	whole bool           // it was read to its end
+	seal  gantry.Seal    // then; before, none
+	set   gantry.Digest  // then, of the data set; before, zero
+	ahead int64          // bytes of the head
+	size  int64          // of the data set so far
+	cut   error          // why the data set ended before its end
 
 	feed feed
 	scan func() (struct{}, bool) // has the scanner go on; false: it is done
@@ -41,8 +39,8 @@ type guarded struct {
 // guard begins to scan; stop must be called.
 func guard(m dicom.FileMeta, data io.Reader, limit int64) *guarded {
 	head := m.Append(make([]byte, 0, 512))
-	g := &guarded{head: head, data: data, limit: limit, sums: [2]hash.Hash{sha256.New(), sha256.New()}, ahead: int64(len(head))}
-	g.sums[0].Write(head)
+	g := &guarded{head: head, data: data, limit: limit, sum: gantry.NewSealer(int64(len(head))), ahead: int64(len(head))}
+	g.sum.Write(head)
 	g.scan, g.stop = iter.Pull(func(rest func(struct{}) bool) {
 		g.feed.rest = rest
 		g.info, g.tags, g.err = dicom.ScanTags(&g.feed, -1, dicom.DefaultLimits())
@@ -115,23 +113,23 @@ func (g *guarded) Read(p []byte) (n int, err error) {
 	}
 	if n > 0 {
 		g.give(p[:n], nil)
-		g.sums[0].Write(p[:n])
-		g.sums[1].Write(p[:n])
+		g.sum.Write(p[:n])
 	}
 	switch {
 	case err == io.EOF && !g.whole:
 		g.whole = true
 		g.give(nil, io.EOF)
-		g.file, g.set = gantry.Digest(g.sums[0].Sum(nil)), gantry.Digest(g.sums[1].Sum(nil))
+		g.seal, g.set = g.sum.Sum()
 	case err != nil:
 		g.cut = err
 	}
 	return n, err
 }
 
-// Digest gives the SHA-256 of the file once it was read to its end.
-func (g *guarded) Digest() (gantry.Digest, int64, bool) {
-	return g.file, g.ahead + g.size, g.whole
+// Seal gives the seal of the file, once it was read to its end. The SHA-256 of the file is left to whoever reads it first: to digest
+// is the most of what receiving costs.
+func (g *guarded) Seal() (gantry.Seal, int64, bool) {
+	return g.seal, g.ahead + g.size, g.whole
 }
 
 // warning is the scanner's first, once it is done; empty: it has none.

@@ -17,6 +17,14 @@ func metaOf(o object) dicom.FileMeta {
 	return dicom.FileMeta{Class: o.class, Instance: o.uid, Syntax: o.syntax, Sender: "ECHO1", Receiver: "GANTRY"}
 }
 
+// sealOf is the seal of a file whose data set has so many bytes.
+func sealOf(file []byte, set int) gantry.Seal {
+	s := gantry.NewSealer(int64(len(file) - set))
+	s.Write(file)
+	x, _ := s.Sum()
+	return x
+}
+
 func TestGuard(t *testing.T) {
 	t.Parallel()
 	o := series(t, 1, 64)[0]
@@ -24,16 +32,16 @@ func TestGuard(t *testing.T) {
 		"whole": func(r io.Reader) io.Reader { return r }, "one byte": iotest.OneByteReader, "end with data": iotest.DataErrReader,
 	} {
 		g := guard(metaOf(o), wrap(bytes.NewReader(o.set)), 1<<20)
-		if _, _, ok := g.Digest(); ok {
-			t.Errorf("%s: a digest before the end", name)
+		if _, _, ok := g.Seal(); ok {
+			t.Errorf("%s: a seal before the end", name)
 		}
 		file, err := io.ReadAll(g)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		sum, n, ok := g.Digest()
-		if !ok || sum != sha256.Sum256(file) || n != int64(len(file)) || g.size != int64(len(o.set)) || !bytes.HasSuffix(file, o.set) {
-			t.Errorf("%s: digest %v of %d", name, ok, n)
+		seal, n, ok := g.Seal()
+		if !ok || seal != sealOf(file, len(o.set)) || g.set != sha256.Sum256(o.set) || !bytes.HasSuffix(file, o.set) || n != int64(len(file)) || g.size != int64(len(o.set)) || !bytes.HasSuffix(file, o.set) {
+			t.Errorf("%s: seal %v of %d", name, ok, n)
 		}
 		if err := g.agrees(o.class, o.uid); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -58,8 +66,8 @@ func TestGuardEnds(t *testing.T) {
 		t.Errorf("once more: %v", err)
 	}
 	g.stop()
-	if _, _, ok := g.Digest(); ok {
-		t.Error("a digest of half an object")
+	if _, _, ok := g.Seal(); ok {
+		t.Error("a seal of half an object")
 	}
 	g = guard(metaOf(o), bytes.NewReader(o.set), 100)
 	if _, err := io.ReadAll(g); gantry.CodeOf(err) != gantry.CodeTooLarge {
@@ -68,7 +76,7 @@ func TestGuardEnds(t *testing.T) {
 	g.stop()
 }
 
-// FuzzGuard holds that whatever comes, every byte of it is passed on, and the digest is that of the bytes.
+// FuzzGuard holds that whatever comes, every byte of it is passed on, and the seal is that of the bytes.
 func FuzzGuard(f *testing.F) {
 	o := series(f, 1, 16)[0]
 	f.Add(o.set, o.syntax)
@@ -82,9 +90,9 @@ func FuzzGuard(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		sum, n, ok := g.Digest()
-		if !ok || sum != sha256.Sum256(file) || n != int64(len(file)) || !bytes.HasSuffix(file, set) {
-			t.Fatalf("digest %v of %d bytes, %d came", ok, n, len(file))
+		seal, n, ok := g.Seal()
+		if !ok || seal != sealOf(file, len(set)) || g.set != sha256.Sum256(set) || n != int64(len(file)) || !bytes.HasSuffix(file, set) {
+			t.Fatalf("seal %v of %d bytes, %d came", ok, n, len(file))
 		}
 		if err := g.agrees(o.class, o.uid); err != nil && gantry.KindOf(err) != gantry.Illegal {
 			t.Fatalf("a verdict of kind %s", gantry.KindOf(err))
