@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
-	"hash"
 	"io"
 	"math"
 	"slices"
@@ -24,6 +23,7 @@ type answer struct {
 
 	mu    sync.Mutex // the body may still be sent when the answer is there
 	marks []gantry.ItemMark
+	alone *gantry.Item // of which the digest is known, and which was all of the request, to its end; nil: none was
 }
 
 // note keeps the digest of an input that was read whole for the first time.
@@ -70,10 +70,11 @@ func (w *work) runPart(ctx context.Context, call Call, u unit) error {
 func (w *work) attempt(ctx context.Context, call Call, u unit, spec gantry.CallSpec, send func(context.Context, *answer) (gantry.Ticket, error)) error {
 	p := u.Part
 	in := &spec.Intent
-	spec.Priority, in.Lease, in.Boundary, in.Limiter, in.Pipeline = w.task.Priority, w.task.Lease, gantry.AtProcessor, call.Limiter, w.plan.ID
-	in.Part, in.Try, in.ItemCount, in.ItemsSHA = p.PartKey, p.Attempt+1, int32(len(u.sent)), itemsDigest(u.sent)
 	a := &answer{}
 	defer a.discard()
+	spec.Holds = a.holds
+	spec.Priority, in.Lease, in.Boundary, in.Limiter, in.Pipeline = w.task.Priority, w.task.Lease, gantry.AtProcessor, call.Limiter, w.plan.ID
+	in.Part, in.Try, in.ItemCount, in.ItemsSHA = p.PartKey, p.Attempt+1, int32(len(u.sent)), itemsDigest(u.sent)
 	var made []gantry.Item
 	var marks []gantry.ItemMark
 	var ticket gantry.Ticket
@@ -165,13 +166,10 @@ func (w *work) request(u unit, a *answer) *gantry.Request {
 		Items: u.sent,
 		Open: func(ctx context.Context, i int) (body, error) {
 			r, err := w.open(ctx, u.sent[i])
-			if err != nil || !u.sent[i].SHA.IsZero() {
-				return r, err
+			if err != nil {
+				return nil, err
 			}
-			return &firstRead{body: r, sum: sha256.New(), done: func(m gantry.ItemMark) {
-				m.ID, m.Reason = u.sent[i].ID, u.sent[i].Reason
-				a.note(m)
-			}}, nil
+			return a.sends(u.sent[i], r), nil
 		},
 		Receive: func(ctx context.Context, kind string, size int64, r io.Reader) error {
 			checked, err := checkContent(kind, r)
@@ -186,41 +184,6 @@ func (w *work) request(u unit, a *answer) *gantry.Request {
 			return nil
 		},
 	}
-}
-
-// firstRead takes an item's digest while it is read to be sent, or leaves that to the gate.
-type firstRead struct {
-	body
-	sum  hash.Hash // nil: the item is all of the request
-	n    int64
-	once sync.Once
-	done func(gantry.ItemMark)
-}
-
-// Size is that of the item.
-func (f *firstRead) Size() int64 { return sizeOf(gantry.Item{Size: -1}, f.body) }
-
-// Sole is for a processor whose request is the item alone.
-func (f *firstRead) Sole() { f.sum = nil }
-
-// Read passes bytes on; at the end the digest is known.
-func (f *firstRead) Read(p []byte) (int, error) {
-	n, err := f.body.Read(p)
-	if f.sum != nil {
-		f.sum.Write(p[:n])
-	}
-	f.n += int64(n)
-	if err == io.EOF {
-		f.once.Do(func() { f.done(f.found()) })
-	}
-	return n, err
-}
-
-func (f *firstRead) found() gantry.ItemMark {
-	if f.sum == nil {
-		return gantry.ItemMark{Size: f.n, Sent: true}
-	}
-	return gantry.ItemMark{SHA: gantry.Digest(f.sum.Sum(nil)), Size: f.n}
 }
 
 // checkContent holds an answer to the kind that it claims, by its first bytes and, for pictures, by their

@@ -36,7 +36,7 @@ func (h *held) Read(p []byte) (int, error) {
 		return n, err
 	}
 	if got, _ := h.sum.Sum(); got != h.seal {
-		h.err = gantry.Errorf(gantry.Illegal, gantry.CodeCorrupt, "read item: its bytes are not those that were kept")
+		h.err = corrupt()
 		return 0, h.err
 	}
 	return n, err

@@ -64,6 +64,9 @@ type CallSpec struct {
 	Priority int16
 	Unit     UnitUse
 	Patience time.Duration // for UnitKept: how long a unit is waited for before the call is given up unrecorded
+
+	// Holds looks at what was sent and received once a call went well; its error is the call's then. nil: nobody does.
+	Holds func(*Outcome) error
 }
 
 // UnitUse says how a call stands to the units of its target's limit.

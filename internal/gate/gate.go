@@ -73,6 +73,11 @@ func (g *Gate) Call(ctx context.Context, spec gantry.CallSpec, send func(context
 	m.Close()
 	fail.Point("after_response")
 	out := outcome(&in, m, err)
+	if err == nil && spec.Holds != nil {
+		if err = spec.Holds(out); err != nil {
+			out = outcome(&in, m, err)
+		}
+	}
 	w := &gantry.Write{}
 	if seal != nil {
 		sealed, serr := seal(ctx, err)

@@ -123,7 +123,7 @@ func (p *processor) Submit(ctx context.Context, req *gantry.Request, _ string) (
 	}
 	list := make([]outgoing, len(req.Items))
 	for i, item := range req.Items {
-		list[i] = outgoing{size: item.Size, sha: item.SHA, open: func(ctx context.Context) (io.ReadCloser, error) { return req.Open(ctx, i) }}
+		list[i] = outgoing{size: item.Size, open: func(ctx context.Context) (io.ReadCloser, error) { return req.Open(ctx, i) }}
 	}
 	if err := p.out.sendAll(ctx, list, func(int, sent) {}); err != nil {
 		return gantry.Ticket{}, err
