@@ -62,11 +62,11 @@ func (s *Store) Claim(ctx context.Context, w gantry.WorkerID, want []gantry.Want
 
 func (s *Store) claim(ctx context.Context, w gantry.WorkerID, want []gantry.Want, from []front) ([]gantry.Task, error) {
 	lanes, ns, upto, aged := make([]int32, len(want)), make([]int32, len(want)), make([]int16, len(want)), make([]int32, len(want))
-	edges, heads := make([]int16, len(want)), make([]int64, len(want))
+	priorities, firsts := make([]int16, len(want)), make([]int64, len(want))
 	begin := []int32{}
 	for i, x := range want {
 		lanes[i], ns[i], upto[i], aged[i] = x.Lane, int32(x.N), x.Upto, int32(min(x.Aged, x.N))
-		edges[i], heads[i] = from[i].priority, int64(from[i].task)
+		priorities[i], firsts[i] = from[i].priority, int64(from[i].task)
 		if x.Upto == 0 {
 			upto[i] = gantry.LeastUrgent
 		}
@@ -74,7 +74,7 @@ func (s *Store) claim(ctx context.Context, w gantry.WorkerID, want []gantry.Want
 			begin = append(begin, x.Lane)
 		}
 	}
-	rows, err := s.pool.Query(ctx, claimSQL, lanes, ns, int64(w), upto, aged, begin, edges, heads)
+	rows, err := s.pool.Query(ctx, claimSQL, lanes, ns, int64(w), upto, aged, begin, priorities, firsts)
 	if err != nil {
 		return nil, fmt.Errorf("claim: %w", err)
 	}

@@ -4,11 +4,11 @@
 -- its process.
 -- $1 lanes, $2 k of each, $3 worker, $4 the least urgent priority that is taken of each, $5 how many of each k go to
 -- the oldest tasks, so that none starves; $6 the lanes whose queued tasks are begun by their claim. The oldest are found by
--- one look at the head of each priority: an index by age would be written by every claim. "between p and p order by
+-- one look at the beginning of each priority: an index by age would be written by every claim. "between p and p order by
 -- priority" and not "= p": else the planner may read the whole table in the order of its key, where it believes that most
 -- tasks are of one priority.
 --
--- $7 and $8 are the head of each lane's queue, a priority and an id: nothing of that priority is looked for before that id. What was claimed
+-- $7 and $8 are the front of each lane's queue (fronts.go), a priority and an id: nothing of that priority is looked for before that id. What was claimed
 -- before leaves its entries in the index until it is vacuumed, which a long transaction anywhere in the database puts off, and each claim
 -- would go through all of them. The three ranges are that priority, and what is before and after it, of which all is looked at.
 --
@@ -17,10 +17,10 @@
 -- which changes as it is begun, or that is claimed aside.
 --
 -- "= any (array(...))" and not "from c": with a join the planner cannot see k, expects a tenth of the
--- table and scans it whole on every claim. "materialized" keeps the single evaluation that SKIP LOCKED
+-- table and, where a claim has one range, scans it whole (plan_test.go). "materialized" keeps the single evaluation that SKIP LOCKED
 -- with LIMIT needs.
 with w as (
-  select * from unnest($1::int[], $2::int[], $4::smallint[], $5::int[], $7::smallint[], $8::bigint[]) as w(lane, k, upto, aged, edge, head)),
+  select * from unnest($1::int[], $2::int[], $4::smallint[], $5::int[], $7::smallint[], $8::bigint[]) as w(lane, k, upto, aged, front, front_id)),
 o as materialized (
   select id, lane, state = 3 and seq = 0 or crashes >= 2 as shard,
     state = 0 and crashes < 2 and priority < 8 and lane = any ($6::int[]) and state_until > now() is not false as begun
@@ -29,7 +29,7 @@ o as materialized (
     select r.id from w cross join lateral (
       select h.id from generate_series(0, w.upto) p cross join lateral (
         select id from task_hot where phase = 0 and lane = w.lane and priority between p and p
-          and id >= case when p = w.edge then w.head else 0 end order by priority, id limit w.aged) h
+          and id >= case when p = w.front then w.front_id else 0 end order by priority, id limit w.aged) h
       order by h.id limit w.aged) r
     where w.aged > 0))
   for update skip locked),
@@ -38,12 +38,12 @@ c as materialized (
   union all
   select r.id, r.shard, r.begun from w
   cross join lateral (
-    select q.* from (values (0, w.edge - 1, 0::bigint), (w.edge, w.edge, w.head), (w.edge + 1, 9, 0)) as s(low, high, head)
+    select q.* from (values (0, w.front - 1, 0::bigint), (w.front, w.front, w.front_id), (w.front + 1, 9, 0)) as s(low, high, first)
     cross join lateral (
       select id, state = 3 and seq = 0 or crashes >= 2 as shard,
         state = 0 and crashes < 2 and priority < 8 and lane = any ($6::int[]) and state_until > now() is not false as begun
       from task_hot
-      where phase = 0 and lane = w.lane and priority between s.low and least(s.high, w.upto) and id >= s.head and id <> all (array(select id from o))
+      where phase = 0 and lane = w.lane and priority between s.low and least(s.high, w.upto) and id >= s.first and id <> all (array(select id from o))
       order by priority, id
       limit w.k
       for update skip locked) q
