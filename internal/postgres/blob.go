@@ -124,12 +124,15 @@ func (s *Store) SpareBlobs(ctx context.Context, list []gantry.DoomedBlob) error 
 // BlobStore gives the identity of the blob store in a bucket that the database belongs to; empty if there is none. With claim
 // a database that belongs to none belongs to id from then on.
 func (s *Store) BlobStore(ctx context.Context, id string, claim bool) (known string, err error) {
-	if claim {
-		_, err = s.pool.Exec(ctx, `insert into blob_store (id) values ($1) on conflict do nothing`, id)
-	}
-	if err == nil {
-		err = s.pool.QueryRow(ctx, `select coalesce((select id from blob_store), '')`).Scan(&known)
-	}
+	err = again(ctx, func() (err error) {
+		if claim {
+			_, err = s.pool.Exec(ctx, `insert into blob_store (id) values ($1) on conflict do nothing`, id)
+		}
+		if err == nil {
+			err = s.pool.QueryRow(ctx, `select coalesce((select id from blob_store), '')`).Scan(&known)
+		}
+		return err
+	})
 	if err != nil {
 		return "", fmt.Errorf("read blob store's identity: %w", err)
 	}
@@ -139,10 +142,13 @@ func (s *Store) BlobStore(ctx context.Context, id string, claim bool) (known str
 // DatabaseID gives the id of this database, by which its blob store knows it: a backup that is put back has it too, a new
 // database gets fresh for its own.
 func (s *Store) DatabaseID(ctx context.Context, fresh string) (id string, err error) {
-	_, err = s.pool.Exec(ctx, `insert into database_id (id) values ($1) on conflict do nothing`, fresh)
-	if err == nil {
-		err = s.pool.QueryRow(ctx, `select id from database_id`).Scan(&id)
-	}
+	err = again(ctx, func() error {
+		_, err := s.pool.Exec(ctx, `insert into database_id (id) values ($1) on conflict do nothing`, fresh)
+		if err == nil {
+			err = s.pool.QueryRow(ctx, `select id from database_id`).Scan(&id)
+		}
+		return err
+	})
 	if err != nil {
 		return "", fmt.Errorf("read database's id: %w", err)
 	}
