@@ -82,16 +82,13 @@ var _ gantry.Blobs = (*Dir)(nil)
 type env struct {
 	now      func() time.Time
 	rand     io.Reader
-	patience time.Duration // how long Stage waits for memory before it takes a file
-	write    func(f *os.File, b []byte, off int64) error
+	patience time.Duration                                    // how long Stage waits for memory before it takes a file
+	write    func(f *os.File, list [][]byte, off int64) error // one after another
 	sync     func(f *os.File) error
 }
 
 func systemEnv() env {
-	return env{
-		now: time.Now, rand: rand.Reader, patience: time.Second, sync: syncData,
-		write: func(f *os.File, b []byte, off int64) error { _, err := f.WriteAt(b, off); return err },
-	}
+	return env{now: time.Now, rand: rand.Reader, patience: time.Second, sync: syncData, write: writeAll}
 }
 
 // OpenDir opens the store, makes it if it is new, and removes temporary files and reserved space that

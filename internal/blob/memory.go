@@ -5,6 +5,7 @@ import (
 	"math/bits"
 	"sync"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sync/semaphore"
 )
@@ -17,7 +18,8 @@ const (
 	classes  = steps*(maxPower-minPower) + 1
 )
 
-// memory lends buffers for staged blobs, never more bytes than its limit at a time.
+// memory lends buffers for staged blobs, never more bytes than its limit at a time. Around each there is room for what makes a record of
+// it, so that it is written from where it lies.
 type memory struct {
 	limit    int64
 	patience time.Duration
@@ -74,7 +76,25 @@ func (m *memory) take(c int) []byte {
 	if p, ok := m.pools[c].Get().(*[]byte); ok {
 		return (*p)[:0]
 	}
-	return make([]byte, 0, sizeOf(c))
+	n := sizeOf(c)
+	return aligned(int(recordSize(n)))[recordHeader:][:0:n]
+}
+
+// recordOf is the room of a record around a buffer that came from get, which needs not be copied then; nil for any other. Its body
+// is in its place.
+func recordOf(b []byte) []byte {
+	if cap(b) < 1<<minPower {
+		return nil
+	}
+	first := (*byte)(unsafe.Add(unsafe.Pointer(unsafe.SliceData(b)), -recordHeader))
+	return unsafe.Slice(first, recordSize(len(b)))
+}
+
+// aligned gives n bytes at an address that is a multiple of the block size.
+func aligned(n int) []byte {
+	b := make([]byte, n+block)
+	skip := -uintptr(unsafe.Pointer(unsafe.SliceData(b))) & (block - 1)
+	return b[skip : skip+uintptr(n)]
 }
 
 // put takes a buffer back. Those that did not come from get are left alone.

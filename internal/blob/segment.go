@@ -37,15 +37,20 @@ func recordSize(body int) int64 {
 
 // putRecord writes a record into b, which is recordSize(len(body)) long.
 func putRecord(b, body []byte, seal gantry.Seal) {
+	copy(b[recordHeader:], body)
+	finishRecord(b, len(body), seal)
+}
+
+// finishRecord writes what is about a body of n bytes, which is in its place.
+func finishRecord(b []byte, n int, seal gantry.Seal) {
 	copy(b, recordMagic)
 	binary.BigEndian.PutUint16(b[4:], uint16(seal.From))
 	binary.BigEndian.PutUint16(b[6:], recordWhole)
 	if seal.From > 0 {
 		binary.BigEndian.PutUint16(b[6:], recordSealed)
 	}
-	binary.BigEndian.PutUint64(b[8:], uint64(len(body)))
+	binary.BigEndian.PutUint64(b[8:], uint64(n))
 	copy(b[16:recordHeader], seal.SHA[:])
-	n := copy(b[recordHeader:], body)
 	clear(b[recordHeader+n:])
 }
 
@@ -145,15 +150,15 @@ func (w *writer) prepare(s *segment) error {
 	if err := reserve(s.f, s.size); err != nil {
 		return err
 	}
-	head := w.buf[:block]
+	head := w.room()[:block]
 	clear(head)
 	copy(head, s.id.header(w.dir.id))
-	err := w.dir.env.write(s.f, head, 0)
+	err := w.dir.env.write(s.f, [][]byte{head}, 0)
 	if errors.Is(err, syscall.EINVAL) { // O_DIRECT was taken at open and is refused now
 		if s.f, err = reopen(s.f); err != nil {
 			return err
 		}
-		err = w.dir.env.write(s.f, head, 0)
+		err = w.dir.env.write(s.f, [][]byte{head}, 0)
 	}
 	if err != nil {
 		return err

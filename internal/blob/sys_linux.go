@@ -2,6 +2,7 @@ package blob
 
 import (
 	"errors"
+	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -24,6 +25,36 @@ func reserve(f *os.File, size int64) error {
 		}
 		return err
 	}
+}
+
+// writeAll writes buffers at an offset, in one piece of work for the disk.
+func writeAll(f *os.File, list [][]byte, off int64) error {
+	for len(list) > 0 {
+		n, err := unix.Pwritev(int(f.Fd()), list, off)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return err
+		case n == 0:
+			return io.ErrShortWrite
+		}
+		off += int64(n)
+		list = behind(list, n)
+	}
+	return nil
+}
+
+// behind is what is left of buffers after the first n bytes.
+func behind(list [][]byte, n int) [][]byte {
+	for len(list) > 0 && n >= len(list[0]) {
+		n -= len(list[0])
+		list = list[1:]
+	}
+	if len(list) > 0 {
+		list[0] = list[0][n:]
+	}
+	return list
 }
 
 // syncData makes a file's bytes and size durable.

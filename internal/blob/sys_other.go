@@ -10,6 +10,17 @@ const directFlag = 0
 // reserve leaves the file to grow with its records.
 func reserve(*os.File, int64) error { return nil }
 
+// writeAll writes buffers at an offset, one after another.
+func writeAll(f *os.File, list [][]byte, off int64) error {
+	for _, b := range list {
+		if _, err := f.WriteAt(b, off); err != nil {
+			return err
+		}
+		off += int64(len(b))
+	}
+	return nil
+}
+
 // syncData makes a file's bytes and size durable; on Darwin the library asks for F_FULLFSYNC.
 func syncData(f *os.File) error { return f.Sync() }
 

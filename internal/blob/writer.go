@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"unsafe"
 
 	"github.com/gantry-imaging/gantry/internal/fail"
 	"github.com/gantry-imaging/gantry/internal/gantry"
@@ -20,12 +19,15 @@ type writer struct {
 
 	// The goroutine's own:
 	seg  *segment
-	next int64  // number of the next segment
-	buf  []byte // one batch, aligned to the block
+	next int64    // number of the next segment
+	buf  []byte   // the small records of a batch, aligned to the block
+	list [][]byte // the records of a batch, one behind another
 }
 
-// usualBatch is the most that a batch comes to, in bytes, unless one record alone is larger.
-const usualBatch = 3 << 20
+const (
+	usualBatch = 3 << 20 // the most that a batch comes to, in bytes, unless one record alone is larger
+	smallRoom  = 1 << 20 // the most that its small records come to
+)
 
 type request struct {
 	ctx  context.Context
@@ -97,32 +99,30 @@ func (w *writer) drop() {
 // batch takes the first request and what waits behind it, writes them and answers them. It gives
 // back a request that did not fit.
 func (w *writer) batch(first *request) *request {
-	if need := int(recordSize(len(first.body))); len(w.buf) < need {
-		w.buf = aligned(max(need, usualBatch))
-	}
 	if err := w.makeFit(recordSize(len(first.body))); err != nil {
 		w.answer([]*request{first}, diskError("open segment", err))
 		return nil
 	}
 	var taken []*request
-	n := int64(0)
+	w.list = w.list[:0]
+	n, small := int64(0), int64(0)
 	r := first
 	for r != nil {
 		size := recordSize(len(r.body))
-		if n+size > int64(len(w.buf)) || w.seg.end+n+size > w.seg.size {
+		if n > 0 && n+size > usualBatch || small+size > smallRoom && recordOf(r.body) == nil || w.seg.end+n+size > w.seg.size {
 			break
 		}
 		if err := r.ctx.Err(); err != nil {
 			w.answer([]*request{r}, err)
 		} else {
-			w.take(r, n, size)
+			small += w.take(r, n, small)
 			taken = append(taken, r)
 			n += size
 		}
 		r = w.waiting()
 	}
 	if n > 0 {
-		w.answer(taken, w.append(w.buf[:n]))
+		w.answer(taken, w.append(n))
 	}
 	return r
 }
@@ -136,12 +136,26 @@ func (w *writer) waiting() *request {
 	}
 }
 
-// take copies a request into the batch at n, and its body is free.
-func (w *writer) take(r *request, n, size int64) {
-	putRecord(w.buf[n:n+size], r.body, r.seal)
+// take makes a record of a request, which goes to n of the batch, and says how much of the room for small ones, of which so much was
+// taken, it takes: those are copied.
+func (w *writer) take(r *request, n, small int64) (took int64) {
 	r.at = location{segment: w.seg.id, offset: w.seg.end + n, length: int64(len(r.body))}
-	w.dir.mem.put(r.body)
-	r.body = nil
+	if rec := recordOf(r.body); rec != nil {
+		finishRecord(rec, len(r.body), r.seal)
+		w.list = append(w.list, rec)
+		return 0
+	}
+	rec := w.room()[small : small+recordSize(len(r.body))]
+	putRecord(rec, r.body, r.seal)
+	w.list = append(w.list, rec)
+	return int64(len(rec))
+}
+
+func (w *writer) room() []byte {
+	if w.buf == nil {
+		w.buf = aligned(smallRoom)
+	}
+	return w.buf
 }
 
 func (w *writer) answer(rs []*request, err error) {
@@ -151,10 +165,10 @@ func (w *writer) answer(rs []*request, err error) {
 	}
 }
 
-// append makes a batch durable. After an error nothing is known about the file's pages, so the
+// append makes the records of a batch, n bytes, durable. After an error nothing is known about the file's pages, so the
 // segment is never written or synced again.
-func (w *writer) append(b []byte) error {
-	err := w.dir.env.write(w.seg.f, b, w.seg.end)
+func (w *writer) append(n int64) error {
+	err := w.dir.env.write(w.seg.f, w.list, w.seg.end)
 	fail.Point("before_blob_sync")
 	if err == nil {
 		err = w.dir.env.sync(w.seg.f)
@@ -163,7 +177,7 @@ func (w *writer) append(b []byte) error {
 		w.drop()
 		return diskError("write segment", err)
 	}
-	w.seg.end += int64(len(b))
+	w.seg.end += n
 	return nil
 }
 
@@ -187,11 +201,4 @@ func (w *writer) makeFit(size int64) error {
 		w.next++
 		return nil
 	}
-}
-
-// aligned gives n bytes at an address that is a multiple of the block size.
-func aligned(n int) []byte {
-	b := make([]byte, n+block)
-	skip := -uintptr(unsafe.Pointer(unsafe.SliceData(b))) & (block - 1)
-	return b[skip : skip+uintptr(n)]
 }

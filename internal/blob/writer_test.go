@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"unsafe"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
@@ -23,16 +25,19 @@ type faults struct {
 
 func (f *faults) install(e *env) {
 	write, sync := e.write, e.sync
-	e.write = func(file *os.File, b []byte, off int64) error {
+	e.write = func(file *os.File, list [][]byte, off int64) error {
 		f.mu.Lock()
 		err := f.write
 		f.write = nil
 		f.mu.Unlock()
 		if err != nil {
-			write(file, b[:len(b)/2/block*block], off) // a part reaches the disk
+			half := slices.Clone(list[:(len(list)+1)/2])
+			last := &half[len(half)-1]
+			*last = (*last)[:len(*last)/2/block*block]
+			write(file, half, off) // a part reaches the disk
 			return err
 		}
-		return write(file, b, off)
+		return write(file, list, off)
 	}
 	e.sync = func(file *os.File) error {
 		f.mu.Lock()
@@ -223,4 +228,35 @@ func TestUnusableSegmentFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	commit(t, d, body(20<<10, 1))
+}
+
+// TestRecordInPlace makes a record of a lent buffer without a copy, whatever the buffer held before, and copies any other.
+func TestRecordInPlace(t *testing.T) {
+	t.Parallel()
+	m := newMemory(1<<30, 0)
+	for _, n := range []int{1, 1 << minPower, 1<<minPower + 1, 40_000, 525_000, 1 << 20, maxRecord} {
+		b, err := m.get(t.Context(), n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range b[:cap(b)] {
+			b[:cap(b)][i] = 0xee
+		}
+		b = append(b, body(n, 1)...)
+		rec := recordOf(b)
+		if int64(len(rec)) != recordSize(n) || uintptr(unsafe.Pointer(&rec[0]))%block != 0 || &rec[recordHeader] != &b[0] {
+			t.Fatalf("%d bytes: a record of %d", n, len(rec))
+		}
+		seal := gantry.Seal{From: 1, SHA: gantry.Digest{1}}
+		finishRecord(rec, n, seal)
+		want := make([]byte, recordSize(n))
+		putRecord(want, body(n, 1), seal)
+		if !bytes.Equal(rec, want) {
+			t.Errorf("%d bytes: another record than of a copy", n)
+		}
+		m.put(b)
+	}
+	if recordOf(make([]byte, 10, gantry.InlineLimit)) != nil {
+		t.Error("a buffer that was not lent is taken for one")
+	}
 }
