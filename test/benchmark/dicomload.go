@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/gantry-imaging/gantry/internal/dimse/dimsetest"
@@ -45,6 +46,7 @@ func (i *imaging) write(images int) (dimsetest.Study, error) {
 	if err != nil {
 		return s, err
 	}
+	syscall.Sync() // else a receiver that syncs waits for what was written here
 	i.bytes = 0
 	for _, f := range s.Files {
 		info, err := os.Stat(f)
