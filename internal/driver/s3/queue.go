@@ -23,10 +23,11 @@ const (
 	maxReceived   = 64 << 20 // bytes of one answer: SQS has messages of 1 MiB, of which JSON may make six times as much
 	queueSide     = 128      // messages under way at once
 	removeTimeout = 5 * time.Second
-	queueWait     = 20 * time.Second // for the first message, as long as SQS waits
-	queueHidden   = 30 * time.Second // how long a message is nobody else's; prolonged while it is being taken
-	queueTimeout  = 10 * time.Second // of a request beside the wait
-	maxHidden     = 15 * time.Minute // until a message that could not be taken comes again
+	queueWait     = 20 * time.Second       // for the first message, as long as SQS waits
+	queueHidden   = 30 * time.Second       // how long a message is nobody else's; prolonged while it is being taken
+	queueTimeout  = 10 * time.Second       // of a request beside the wait
+	maxHidden     = 15 * time.Minute       // until a message that could not be taken comes again
+	queueLeft     = 100 * time.Millisecond // until a queue has seen that nobody waits for a message any more
 )
 
 // queue is an SQS queue that notifications of a bucket come by. Its numbers are fields for the tests.
@@ -73,6 +74,7 @@ type taker struct {
 	slots    chan struct{}         // taken by each message under way
 	taken    chan sqstypes.Message // those that nothing is left to do of
 	under    sync.WaitGroup        // messages under way
+	left     chan struct{}         // closed once no request for messages is out
 
 	resting sync.Mutex
 	pause   time.Duration // guarded by resting; before the next request, since nothing went through of late
@@ -81,13 +83,14 @@ type taker struct {
 
 // watchQueue takes messages until ctx ends, and then deletes those that were taken.
 func (s *source) watchQueue(ctx context.Context, announce func(context.Context, gantry.Object) error) {
-	t := &taker{source: s, announce: announce, slots: make(chan struct{}, queueSide), taken: make(chan sqstypes.Message)}
+	t := &taker{source: s, announce: announce, slots: make(chan struct{}, queueSide), taken: make(chan sqstypes.Message), left: make(chan struct{})}
 	var pollers, remover sync.WaitGroup
 	remover.Go(func() { t.remove(context.WithoutCancel(ctx)) })
 	for range s.queue.pollers {
 		pollers.Go(func() { t.poll(ctx) })
 	}
 	pollers.Wait()
+	time.AfterFunc(queueLeft, func() { close(t.left) })
 	t.under.Wait()
 	close(t.taken)
 	remover.Wait()
@@ -190,7 +193,8 @@ func (t *taker) take(ctx context.Context, m sqstypes.Message) {
 		t.taken <- m
 		return
 	}
-	if ctx.Err() != nil { // somebody else may begin at once
+	if ctx.Err() != nil { // somebody else may begin at once, but no request of our own that the queue still waits with
+		<-t.left
 		t.queue.hide(context.WithoutCancel(ctx), m, 0)
 		return
 	}

@@ -2,7 +2,14 @@ package s3
 
 import (
 	"context"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -43,7 +50,8 @@ func TestQueueOfLargeMessages(t *testing.T) {
 	}
 }
 
-// A message that is under way when its taker stops is another's at once, and not after the time for which it was hidden.
+// A message that is under way when its taker stops is another's at once, and not after the time for which it was hidden:
+// it is given back when none of the taker's own requests is out, which would be given it and have nobody to read it.
 func TestQueueGivesBack(t *testing.T) {
 	t.Parallel()
 	b := newBucket(t, s3test.Start(t))
@@ -52,7 +60,22 @@ func TestQueueGivesBack(t *testing.T) {
 	}
 	l := newLine(t, s3test.StartQueues(t))
 	l.send(string(said(b.name, "", "in/a.dcm")))
-	s, _ := b.queued(l, l.endpoint, nil)
+	behind, _ := url.Parse(l.endpoint)
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(behind) }, ErrorLog: log.New(io.Discard, "", 0)}
+	var out, given, early atomic.Int64
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch _, operation, _ := strings.Cut(r.Header.Get("X-Amz-Target"), "."); operation {
+		case "ReceiveMessage":
+			out.Add(1)
+			defer out.Add(-1)
+		case "ChangeMessageVisibility":
+			given.Add(1)
+			early.Add(out.Load())
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	t.Cleanup(front.Close)
+	s, _ := b.queued(l, front.URL, nil)
 	began, over := make(chan struct{}), make(chan error, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
@@ -66,6 +89,9 @@ func TestQueueGivesBack(t *testing.T) {
 	cancel()
 	if err := <-over; err != nil {
 		t.Error(err)
+	}
+	if given.Load() != 1 || early.Load() != 0 {
+		t.Errorf("given back %d times, with %d requests for messages out", given.Load(), early.Load())
 	}
 	stopped := time.Now()
 	s, d := b.queued(l, l.endpoint, nil)
