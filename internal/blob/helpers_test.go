@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 	if what := os.Getenv(childVar); what != "" {
 		os.Exit(runChild(what, os.Getenv(childDirVar)))
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/gantry-imaging/gantry/internal/localpg.reap")) // Postgres stays for others
 }
 
 var testKey = bytes.Repeat([]byte("k"), 32)

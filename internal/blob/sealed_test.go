@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -69,6 +71,28 @@ func TestSealed(t *testing.T) {
 			}
 			b.Close()
 		}
+	}
+	allFree(t, d)
+}
+
+// TestSealedFileIsDigestedAsItComes does not read a file of some GB again before the answer to who sent it.
+func TestSealedFileIsDigestedAsItComes(t *testing.T) {
+	t.Parallel()
+	d := openTest(t, testOptions(t.TempDir()))
+	writeOnly := func() (*os.File, error) {
+		return os.OpenFile(filepath.Join(t.TempDir(), "blob"), os.O_WRONLY|os.O_CREATE, 0o600)
+	}
+	for _, size := range []int64{-1, 10, 4 << 20, maxRecord + 1} {
+		all := bytes.Repeat([]byte{7, 8, 9}, 3<<20)
+		from := marking{bytes.NewReader(all), gantry.Seal{From: 9, SHA: gantry.Digest{1}}, int64(len(all)), true}
+		h, err := stageInto(t.Context(), room{d.mem, writeOnly, true}, from, size, 1<<30)
+		if err != nil {
+			t.Fatalf("said to be of %d bytes: %v", size, err)
+		}
+		if h.file == nil || h.sha != gantry.Digest(sha256.Sum256(all)) {
+			t.Errorf("said to be of %d bytes: digest %s, file %t", size, h.sha, h.file != nil)
+		}
+		h.Discard()
 	}
 	allFree(t, d)
 }

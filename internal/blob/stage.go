@@ -115,7 +115,7 @@ func (s *stager) read(ctx context.Context) error {
 		} else if err != nil {
 			return err
 		}
-		if err := s.makeRoom(ctx); err != nil {
+		if err := s.makeRoom(ctx, more[0]); err != nil {
 			return err
 		}
 		s.buf = append(s.buf, more[0])
@@ -147,8 +147,8 @@ func (s *stager) fill(ctx context.Context, p []byte) (int, error) {
 	return n, nil
 }
 
-// makeRoom makes buf larger or empties it into the file.
-func (s *stager) makeRoom(ctx context.Context) error {
+// makeRoom makes buf larger or empties it into the file, for the byte that was read behind it.
+func (s *stager) makeRoom(ctx context.Context, more byte) error {
 	if s.file != nil {
 		return s.flush()
 	}
@@ -169,6 +169,11 @@ func (s *stager) makeRoom(ctx context.Context) error {
 	var err error
 	if s.file, err = s.temp(); err != nil {
 		return diskError("make temporary file", err)
+	}
+	if _, sealed := s.from.(gantry.Sealed); sealed && s.hash == nil { // a file needs a digest; it is not read again for it
+		s.hash = sha256.New()
+		s.hash.Write(s.buf)
+		s.hash.Write([]byte{more})
 	}
 	if cap(s.buf) < chunk {
 		if larger := s.mem.tryGet(chunk); larger != nil {

@@ -132,11 +132,14 @@ func (s *server) start(ctx context.Context) (<-chan struct{}, error) {
 	}
 	exited := make(chan struct{})
 	s.child, s.exited = cmd.Process, exited
-	go func() {
-		cmd.Wait() // only so that it does not stay as a zombie; its end is seen elsewhere
-		close(exited)
-	}()
+	go reap(cmd, exited)
 	return exited, nil
+}
+
+// reap waits for a server, only so that it does not stay as a zombie; its end is seen elsewhere.
+func reap(cmd *exec.Cmd, exited chan<- struct{}) {
+	cmd.Wait()
+	close(exited)
 }
 
 // command runs a Postgres program as the server's account, in a directory which that account can
