@@ -53,6 +53,22 @@ func (w way) isMarker(f *feed, o gantry.Object) bool {
 	return is && err == nil
 }
 
+// gathers tells whether an object that came with its bytes becomes a member of a collection on this way.
+func (w way) gathers(c *came) bool {
+	return w.collect != nil && c != nil && c.Tags[groupKeywords[w.collect.By]] != ""
+}
+
+// gathers tells whether that may be so on all ways of a feed.
+func (f *feed) gathers() bool {
+	by := func(c *gantry.Collect) bool { return c != nil && groupKeywords[c.By] != "" }
+	for _, r := range f.routes {
+		if !by(r.collect) {
+			return false
+		}
+	}
+	return f.routes != nil || by(f.collect)
+}
+
 // marker is a marker with the rules of a way. Its bytes say nothing, so they are left where they are; each time it is put down
 // counts. It is false for one in no folder.
 func (in *intake) marker(w way, f *feed, o gantry.Object, a gantry.Arrival) (gantry.Gathering, bool) {

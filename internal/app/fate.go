@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"slices"
 
 	"github.com/gantry-imaging/gantry/internal/fail"
 	"github.com/gantry-imaging/gantry/internal/gantry"
@@ -13,6 +14,7 @@ type fate struct {
 	gatherings []gantry.Gathering
 	list       []gantry.Admission
 	lanes      []int32
+	came       *came           // it came with its bytes
 	receipt    *gantry.Receipt // of the call that brought it: written with the first of them
 }
 
@@ -38,7 +40,8 @@ func (in *intake) fateOf(ctx context.Context, ways []way, f *feed, o offer, a *g
 		}
 		return x, err
 	}
-	if err := in.settle(ctx, f, o, a); err != nil {
+	gathered := run == "" && !slices.ContainsFunc(media, func(w way) bool { return !w.gathers(o.came) })
+	if err := in.settle(ctx, f, o, a, gathered); err != nil {
 		return x, err
 	}
 	if a.Version == "" {
@@ -60,7 +63,7 @@ func (in *intake) fateOf(ctx context.Context, ways []way, f *feed, o offer, a *g
 		}
 		x.list, x.lanes = append(x.list, in.become(w, f, o, *a, run)), append(x.lanes, w.lane)
 	}
-	if o.came != nil {
+	if x.came = o.came; o.came != nil {
 		x.receipt = o.came.receipt
 	}
 	return x, nil
@@ -95,6 +98,9 @@ func (in *intake) write(ctx context.Context, f *feed, x fate) (gantry.ArrivalSta
 			return status, err
 		}
 		if got.Known {
+			if x.came != nil {
+				x.came.known = true
+			}
 			continue
 		}
 		if status != gantry.Accepted {

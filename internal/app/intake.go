@@ -32,6 +32,7 @@ type feed struct {
 	collect *gantry.Collect // which objects of plan are one task together; nil: each is one of its own
 	match   gantry.Match
 	routes  []route // nil: everything goes to plan and lane
+	repeats repeats // of what is sent to it
 }
 
 // offer is an object with a way to its bytes.
@@ -132,9 +133,9 @@ func (in *intake) take(ctx context.Context, f *feed, o offer, run string) (got t
 }
 
 // settle makes sure of the object's bytes: they stay where they are and are read there, or are copied, or came with it.
-func (in *intake) settle(ctx context.Context, f *feed, o offer, a *gantry.Arrival) (err error) {
+func (in *intake) settle(ctx context.Context, f *feed, o offer, a *gantry.Arrival, gathered bool) (err error) {
 	if o.came != nil {
-		return o.came.settle(ctx, in, f, a)
+		return o.came.settle(ctx, in, f, a, gathered)
 	}
 	if s, ok := f.source.(gantry.InPlace); ok && a.Version != "" && o.Size > 0 && o.Size <= o.limit {
 		if a.Place, err = s.Locate(ctx, o.Object); err != nil {

@@ -2,10 +2,22 @@ package app
 
 import (
 	"context"
+	"sync/atomic"
+	"time"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/postgres"
 )
+
+// repeatsFor is for how long more is expected to come again after something did: what is written for nothing stays in its segment.
+const repeatsFor = time.Hour
+
+// repeats tells whether things come again that were received before. The zero repeats does not expect it.
+type repeats struct{ until atomic.Int64 } // ns since 1970
+
+func (r *repeats) saw(now time.Time) { r.until.Store(now.Add(repeatsFor).UnixNano()) }
+
+func (r *repeats) likely(now time.Time) bool { return now.UnixNano() < r.until.Load() }
 
 // keepings asks what is kept of objects, in batches: what is asked while the database answers is asked together.
 type keepings struct {

@@ -19,12 +19,13 @@ type came struct {
 	receipt *gantry.Receipt // to be written with what is made of it; nil: nothing is yet
 }
 
-// settle makes the bytes durable, unless they are kept already, and begins the record that they came.
-func (c *came) settle(ctx context.Context, in *intake, f *feed, a *gantry.Arrival) error {
+// settle makes the bytes durable, unless they are kept already, and begins the record that they came. What is gathered is known
+// again there: only a feed of which things come twice is asked about first, so that nothing is written twice.
+func (c *came) settle(ctx context.Context, in *intake, f *feed, a *gantry.Arrival, gathered bool) error {
 	var kept postgres.Kept
 	var err error
 	a.Once = c.Once // which the database holds it to: others may be taking it
-	if c.Once || !fresh(ctx, c.Ahead) {
+	if c.Once || (!gathered || f.repeats.likely(time.Now())) && !fresh(ctx, c.Ahead) {
 		if kept, err = in.keepings.kept(ctx, postgres.Version{Source: a.Source, RefMAC: a.RefMAC, Version: a.Version}); err != nil {
 			return err
 		}
@@ -59,8 +60,11 @@ type receiving struct {
 
 var _ gantry.Receiver = (*receiving)(nil)
 
-// Coming asks what is kept of an object.
+// Coming asks what is kept of an object, if anything is to be expected.
 func (r *receiving) Coming(ctx context.Context, ref string) gantry.Ahead {
+	if r.feed.gathers() && !r.feed.repeats.likely(time.Now()) {
+		return nil
+	}
 	in, _, done, err := r.app.desk.now(ctx)
 	if err != nil {
 		return nil
@@ -88,6 +92,9 @@ func (r *receiving) Received(ctx context.Context, x gantry.Inbound) (known bool,
 	}
 	if c.receipt != nil { // nil: what a pipeline takes for a marker
 		in.gate.Written(ctx, c.receipt)
+	}
+	if c.known {
+		r.feed.repeats.saw(time.Now())
 	}
 	if got.new {
 		r.feed.ledger.took(string(gantry.ChannelStore), o.Object, time.Now())

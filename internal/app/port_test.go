@@ -122,6 +122,31 @@ func TestReceiveStudy(t *testing.T) {
 	}
 }
 
+// TestReceiveAgain: of what comes again, only what came before it was known that things do is written again.
+func TestReceiveAgain(t *testing.T) {
+	t.Parallel()
+	listen := freeAddress(t)
+	f := newFront(t, nil, gatehouse("us", serve(t, scoring).URL, listen, "GANTRY", "", "group: {by: study, quiet: 1h}"))
+	s := dimsetest.NewStudy(t, 6, 64)
+	for _, what := range []string{s.Dir, s.Dir, s.Dir, changed(t, s.Files[0])} {
+		if r := dcmsend(t, listen, "GANTRY", what); r.Exit != 0 {
+			t.Fatal(r.Output)
+		}
+	}
+	if n := f.count(`select count(*) from arrival`); n != 7 {
+		t.Fatalf("%d arrivals", n)
+	}
+	at := func(nth int) int64 {
+		return int64(f.count(fmt.Sprintf(`select split_part(location, '/', 4)::bigint from arrival where location like 'seg/%%' order by id limit 1 offset %d`, nth)))
+	}
+	if each := at(1) - at(0); each <= 0 || at(6) != at(0)+7*each {
+		t.Errorf("the seventh version lies at %d, the first at %d, each takes %d", at(6), at(0), each)
+	}
+	if n := f.count(`select count(*) from call_intent i join arrival a on a.id = i.arrival where i.boundary = 0`); n != 19 {
+		t.Errorf("%d receipts are of arrivals on record", n)
+	}
+}
+
 func taskKey(r *rig, id string) (key gantry.TaskID) {
 	x, err := r.Store.TaskByID(r.t.Context(), id)
 	if err != nil {

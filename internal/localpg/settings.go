@@ -21,7 +21,7 @@ func (s *server) settings(ctx context.Context, bin Binaries, socket string) []st
 		}
 	}
 	set("unix_socket_permissions=0700", "max_connections=200", "shared_buffers=128MB", "max_wal_size=4GB", "checkpoint_timeout=15min",
-		"autovacuum_naptime=10s", "jit=off", "timezone=UTC", "log_timezone=UTC",
+		"autovacuum_naptime=10s", "jit=off", "default_statistics_target=10", "timezone=UTC", "log_timezone=UTC",
 		"logging_collector=off", "log_destination=stderr", "log_line_prefix=%m [%p] ", "log_statement=none",
 		"log_min_error_statement=panic", "log_error_verbosity=terse", "log_parameter_max_length=0",
 		"log_parameter_max_length_on_error=0", "log_min_duration_statement=-1", "log_autovacuum_min_duration=-1")

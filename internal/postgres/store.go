@@ -53,6 +53,8 @@ var Planning = map[string]string{
 	"enable_mergejoin": "off",
 	// Lest what is looked up by key is met with all of the index of what is ready.
 	"enable_bitmapscan": "off",
+	// What is switched off above only costs much, and what costs much would be compiled.
+	"jit": "off",
 }
 
 // Open connects to the database named by dsn. It changes nothing; see Migrate.
