@@ -3,6 +3,7 @@ package blob
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"os"
 	"runtime"
@@ -10,6 +11,9 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
 // What waits while one batch is synced is the next batch, with one sync for all.
@@ -35,7 +39,7 @@ func TestBatches(t *testing.T) {
 		send(uint64(i + 1))
 	}
 	// Not parallel: the goroutines counted are this test's own.
-	for stacks := make([]byte, 1<<20); strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "blob.(*writer).commit(") < 33; {
+	for stacks := make([]byte, 1<<20); strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "blob.(*Dir).pack(") < 33; {
 		runtime.Gosched()
 	}
 	f.mu.Lock()
@@ -53,6 +57,55 @@ func TestBatches(t *testing.T) {
 		t.Errorf("%d syncs for 33 commits", f.syncs)
 	}
 	t.Logf("%d syncs for 33 commits", f.syncs)
+}
+
+// While a batch is at the disk a second writer takes what comes; before that it has no segment.
+func TestSecondWriter(t *testing.T) {
+	t.Parallel()
+	f := faults{held: make(chan struct{}, 1)}
+	d := openTest(t, testOptions(t.TempDir()), f.install)
+	commit := func(ctx context.Context, seed uint64) location {
+		where, err := stage(t, d, body(20<<10, seed), -1).Commit(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := parseLocation(where)
+		if err != nil || d.Verify(ctx, where, gantry.Digest(sha256.Sum256(body(20<<10, seed)))) != nil {
+			t.Fatalf("%s: %v", where, err)
+		}
+		return l
+	}
+	var one location
+	for i := range uint64(20) {
+		l := commit(t.Context(), i)
+		if i > 0 && l.segment != one.segment {
+			t.Fatalf("segments %v and %v, though nothing was at the disk", one.segment, l.segment)
+		}
+		one = l
+	}
+	hold := make(chan struct{})
+	f.mu.Lock()
+	f.hold = hold
+	f.mu.Unlock()
+	first := make(chan error, 1)
+	s := stage(t, d, body(20<<10, 100), -1)
+	go func() {
+		_, err := s.Commit(context.Background())
+		first <- err
+	}()
+	<-f.held
+	f.mu.Lock()
+	f.hold = nil
+	f.mu.Unlock()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if l := commit(ctx, 101); l.segment == one.segment {
+		t.Error("it waited for the first writer's segment")
+	}
+	close(hold)
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
 }
 
 // A batch that fails fails for everybody in it.

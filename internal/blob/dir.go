@@ -65,7 +65,7 @@ type Dir struct {
 	worker   gantry.WorkerID
 	mem      *memory
 	database string
-	writer   *writer
+	writers  []*writer // at most two
 	handles  *handles
 	ledger   Ledger
 	env      env
@@ -83,12 +83,13 @@ type env struct {
 	now      func() time.Time
 	rand     io.Reader
 	patience time.Duration                                    // how long Stage waits for memory before it takes a file
+	writers  int                                              // 1 or 2
 	write    func(f *os.File, list [][]byte, off int64) error // one after another
 	sync     func(f *os.File) error
 }
 
 func systemEnv() env {
-	return env{now: time.Now, rand: rand.Reader, patience: time.Second, sync: syncData, write: writeAll}
+	return env{now: time.Now, rand: rand.Reader, patience: time.Second, writers: writers, sync: syncData, write: writeAll}
 }
 
 // OpenDir opens the store, makes it if it is new, and removes temporary files and reserved space that
@@ -133,8 +134,11 @@ func open(ctx context.Context, o Options, e env) (*Dir, error) {
 		root: root, id: id, database: o.Database, worker: o.Worker, ledger: o.Ledger, env: e, stop: make(chan struct{}),
 		mem: newMemory(o.MemoryLimit, e.patience), handles: newHandles(openSegments, root, id),
 	}
-	d.writer = newWriter(d, o.SegmentSize)
-	go d.writer.run()
+	for range e.writers {
+		w := newWriter(d, o.SegmentSize)
+		d.writers = append(d.writers, w)
+		go w.run()
+	}
 	return d, nil
 }
 
@@ -142,12 +146,14 @@ func open(ctx context.Context, o Options, e env) (*Dir, error) {
 // another one must not use it.
 func (d *Dir) ID() string { return d.id }
 
-// Close stops the writer after the commits that it holds, gives the unused end of the segment back
+// Close stops the writers after the commits that they hold, gives the unused ends of their segments back
 // to the filesystem and closes the files. Later calls answer with code closed. Blobs that are open
 // stay readable until they are closed themselves.
 func (d *Dir) Close() error {
 	d.stopOnce.Do(func() { close(d.stop) })
-	<-d.writer.ended
+	for _, w := range d.writers {
+		<-w.ended
+	}
 	d.handles.close()
 	return nil
 }

@@ -306,7 +306,7 @@ func TestOpenDirRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	if d.writer.size != 512<<20 || d.mem.limit != 128<<20 {
-		t.Errorf("defaults are %d and %d", d.writer.size, d.mem.limit)
+	if d.writers[0].size != 512<<20 || d.mem.limit != 128<<20 {
+		t.Errorf("defaults are %d and %d", d.writers[0].size, d.mem.limit)
 	}
 }

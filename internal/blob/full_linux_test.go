@@ -129,7 +129,7 @@ func TestSegmentsAreReservedAndDirect(t *testing.T) {
 	}
 	d := openTest(t, testOptions(filepath.Join(dir, "store")))
 	commit(t, d, body(20<<10, 1))
-	f := d.writer.seg.f // the writer is idle: its answer came before
+	f := d.writers[0].seg.f // the writer is idle: its answer came before
 	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
 	if err != nil || flags&unix.O_DIRECT != 0 != can {
 		t.Errorf("flags %x (%v); the filesystem can do direct writes: %v", flags, err, can)

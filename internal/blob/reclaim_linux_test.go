@@ -45,7 +45,7 @@ func TestReservedSpaceOfTheDead(t *testing.T) {
 	if n := look(orphanAge); n != reserved {
 		t.Errorf("a segment that is written has %d bytes, reserved %d", n, reserved)
 	}
-	alive.writer.seg.f.Close() // as the end of its process does
+	alive.writers[0].seg.f.Close() // as the end of its process does
 	if n := look(3 * orphanAge); n != reserved {
 		t.Errorf("one that was written lately has %d bytes", n)
 	}

@@ -70,7 +70,7 @@ func (s *staged) commit(ctx context.Context) (string, error) {
 		return "", gantry.Errorf(gantry.Illegal, "", "commit blob: it was committed or discarded before")
 	}
 	if s.file == nil {
-		return s.dir.writer.commit(ctx, s.body, s.seal)
+		return s.dir.pack(ctx, s.body, s.seal)
 	}
 	err := ctx.Err()
 	if err == nil {

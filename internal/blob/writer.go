@@ -4,22 +4,27 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"sync/atomic"
 
 	"github.com/gantry-imaging/gantry/internal/fail"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
-// writer appends records to this worker's segment, from one goroutine. While it syncs, commits
+// writers is how many append at once: while one waits for the disk, another has it write.
+const writers = 2
+
+// writer appends records to a segment of its own, from one goroutine. While it syncs, commits
 // queue up at the channel, and together they are the next batch: one write and one sync for all.
 type writer struct {
 	dir   *Dir
 	size  int64 // of a new segment
 	queue chan *request
 	ended chan struct{}
+	busy  atomic.Bool // at the disk
 
 	// The goroutine's own:
 	seg  *segment
-	next int64    // number of the next segment
+	next int64    // number of the next segment, as far as it knows
 	buf  []byte   // the small records of a batch, aligned to the block
 	list [][]byte // the records of a batch, one behind another
 }
@@ -42,34 +47,46 @@ func newWriter(d *Dir, size int64) *writer {
 	return &writer{dir: d, size: size, queue: make(chan *request), ended: make(chan struct{})}
 }
 
-// commit makes the body durable and says where. From here on the writer owns the body, and
-// returns it to memory when it is copied or given up.
-func (w *writer) commit(ctx context.Context, body []byte, seal gantry.Seal) (string, error) {
+// pack makes a body durable in a segment and says where. From here on the writer owns the body, and
+// returns it to memory when it is copied or given up. A second writer is there for when the first is at the disk, and has no segment
+// before.
+func (d *Dir) pack(ctx context.Context, body []byte, seal gantry.Seal) (string, error) {
 	r := &request{ctx: ctx, body: body, seal: seal, done: make(chan error, 1)}
 	err := ctx.Err()
 	if err == nil {
-		err = w.dir.checkOpen()
+		err = d.checkOpen()
 	}
 	if err == nil {
+		first, second := d.writers[0], chan *request(nil)
+		if len(d.writers) > 1 && first.busy.Load() {
+			second = d.writers[1].queue
+		}
 		select {
-		case w.queue <- r:
-			select {
-			case err := <-r.done:
-				if err != nil {
-					return "", err
-				}
-				return r.at.String(), nil
-			case <-ctx.Done():
-				return "", ctx.Err()
-			}
+		case first.queue <- r:
+			return r.end(ctx)
+		case second <- r:
+			return r.end(ctx)
 		case <-ctx.Done():
 			err = ctx.Err()
-		case <-w.dir.stop:
+		case <-d.stop:
 			err = errClosed()
 		}
 	}
-	w.dir.mem.put(body)
+	d.mem.put(body)
 	return "", err
+}
+
+// end waits until the bytes are durable and says where.
+func (r *request) end(ctx context.Context) (string, error) {
+	select {
+	case err := <-r.done:
+		if err != nil {
+			return "", err
+		}
+		return r.at.String(), nil
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
 }
 
 func (w *writer) run() {
@@ -168,6 +185,8 @@ func (w *writer) answer(rs []*request, err error) {
 // append makes the records of a batch, n bytes, durable. After an error nothing is known about the file's pages, so the
 // segment is never written or synced again.
 func (w *writer) append(n int64) error {
+	w.busy.Store(true)
+	defer w.busy.Store(false)
 	err := w.dir.env.write(w.seg.f, w.list, w.seg.end)
 	fail.Point("before_blob_sync")
 	if err == nil {
