@@ -84,6 +84,8 @@ func TestSecondWriter(t *testing.T) {
 		one = l
 	}
 	hold := make(chan struct{})
+	release := sync.OnceFunc(func() { close(hold) })
+	defer release()
 	f.mu.Lock()
 	f.hold = hold
 	f.mu.Unlock()
@@ -102,7 +104,7 @@ func TestSecondWriter(t *testing.T) {
 	if l := commit(ctx, 101); l.segment == one.segment {
 		t.Error("it waited for the first writer's segment")
 	}
-	close(hold)
+	release()
 	if err := <-first; err != nil {
 		t.Error(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -57,8 +58,10 @@ func versus(ctx context.Context, rounds int, own, peer contender) (*race, error)
 	return r, nil
 }
 
-// clocked gives the time that f took, and the processor time of this process and its children.
+// clocked gives the time that f took, and the processor time of this process and its children. What the one before left to be
+// written to the disk is there before: else who syncs waits for it too.
 func clocked(ctx context.Context, f contender) (took, cpu time.Duration, err error) {
+	syscall.Sync()
 	before := ownTime() + endedTime()
 	took, err = f(ctx)
 	return took, ownTime() + endedTime() - before, err
