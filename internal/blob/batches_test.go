@@ -104,7 +104,24 @@ func TestSecondWriter(t *testing.T) {
 	if l := commit(ctx, 101); l.segment == one.segment {
 		t.Error("it waited for the first writer's segment")
 	}
+	d.writers[1].drop()
+	d.writers[1].size = 1 << 60 // no disk has room for it
+	second := make(chan error, 1)
+	s = stage(t, d, body(20<<10, 102), -1)
+	go func() {
+		where, err := s.Commit(context.Background())
+		if l, _ := parseLocation(where); err == nil && l.segment != one.segment {
+			err = errors.New("it lies in another segment than the first's")
+		}
+		second <- err
+	}()
+	for stacks := make([]byte, 1<<20); len(second) == 0 && !strings.Contains(string(stacks[:runtime.Stack(stacks, true)]), "blob.(*writer).pass("); {
+		time.Sleep(time.Millisecond)
+	}
 	release()
+	if err := <-second; err != nil {
+		t.Errorf("no room for a second segment: %v", err)
+	}
 	if err := <-first; err != nil {
 		t.Error(err)
 	}

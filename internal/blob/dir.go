@@ -1,5 +1,5 @@
 // Package blob keeps bytes that nobody else keeps, in a folder: small blobs packed into segment
-// files by one writer, large ones as files named by their digest; or, for several machines, in a bucket, each
+// files, each by one writer, large ones as files named by their digest; or, for several machines, in a bucket, each
 // as an object named by its digest. It promises that a location
 // which Commit gave reads back after a crash. Read dir.go and identity.go first, then stage.go,
 // memory.go and staged.go (the way in), segment.go and writer.go (the pack), location.go, read.go

@@ -117,7 +117,9 @@ func (w *writer) drop() {
 // back a request that did not fit.
 func (w *writer) batch(first *request) *request {
 	if err := w.makeFit(recordSize(len(first.body))); err != nil {
-		w.answer([]*request{first}, diskError("open segment", err))
+		if !w.pass(first) {
+			w.answer([]*request{first}, diskError("open segment", err))
+		}
 		return nil
 	}
 	var taken []*request
@@ -142,6 +144,20 @@ func (w *writer) batch(first *request) *request {
 		w.answer(taken, w.append(n))
 	}
 	return r
+}
+
+// pass gives a request of the second writer to the first, whose segment may have room where the disk has none for another.
+func (w *writer) pass(r *request) bool {
+	first := w.dir.writers[0]
+	if w == first {
+		return false
+	}
+	select {
+	case first.queue <- r:
+		return true
+	case <-first.ended:
+		return false
+	}
 }
 
 func (w *writer) waiting() *request {
