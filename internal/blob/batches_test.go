@@ -180,6 +180,7 @@ func TestCommitCancelled(t *testing.T) {
 	if where := commit(t, d, body(20<<10, 4)); !bytes.Equal(readBack(t, d, where), body(20<<10, 4)) {
 		t.Error("other bytes")
 	}
+	d.Close() // the other writer may still be at what was cancelled
 	allFree(t, d)
 	if left := temps(t, dir); len(left) != 0 {
 		t.Errorf("temporary files left: %v", left)
