@@ -65,7 +65,7 @@ type Dir struct {
 	worker   gantry.WorkerID
 	mem      *memory
 	database string
-	writers  []*writer // at most two
+	writers  [2]*writer // the second works while the first is at the disk
 	handles  *handles
 	ledger   Ledger
 	env      env
@@ -83,13 +83,12 @@ type env struct {
 	now      func() time.Time
 	rand     io.Reader
 	patience time.Duration                                    // how long Stage waits for memory before it takes a file
-	writers  int                                              // 1 or 2
 	write    func(f *os.File, list [][]byte, off int64) error // one after another
 	sync     func(f *os.File) error
 }
 
 func systemEnv() env {
-	return env{now: time.Now, rand: rand.Reader, patience: time.Second, writers: writers, sync: syncData, write: writeAll}
+	return env{now: time.Now, rand: rand.Reader, patience: time.Second, sync: syncData, write: writeAll}
 }
 
 // OpenDir opens the store, makes it if it is new, and removes temporary files and reserved space that
@@ -134,10 +133,9 @@ func open(ctx context.Context, o Options, e env) (*Dir, error) {
 		root: root, id: id, database: o.Database, worker: o.Worker, ledger: o.Ledger, env: e, stop: make(chan struct{}),
 		mem: newMemory(o.MemoryLimit, e.patience), handles: newHandles(openSegments, root, id),
 	}
-	for range e.writers {
-		w := newWriter(d, o.SegmentSize)
-		d.writers = append(d.writers, w)
-		go w.run()
+	for i := range d.writers {
+		d.writers[i] = newWriter(d, o.SegmentSize)
+		go d.writers[i].run()
 	}
 	return d, nil
 }

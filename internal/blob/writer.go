@@ -10,9 +10,6 @@ import (
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
-// writers is how many append at once: while one waits for the disk, another has it write.
-const writers = 2
-
 // writer appends records to a segment of its own, from one goroutine. While it syncs, commits
 // queue up at the channel, and together they are the next batch: one write and one sync for all.
 type writer struct {
@@ -58,7 +55,7 @@ func (d *Dir) pack(ctx context.Context, body []byte, seal gantry.Seal) (string, 
 	}
 	if err == nil {
 		first, second := d.writers[0], chan *request(nil)
-		if len(d.writers) > 1 && first.busy.Load() {
+		if first.busy.Load() {
 			second = d.writers[1].queue
 		}
 		select {
