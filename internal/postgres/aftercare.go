@@ -83,18 +83,20 @@ func (s *Store) Tended(ctx context.Context, x Aftercare, code gantry.Code, again
 	return nil
 }
 
-// endedSQL makes the objects due that tasks were made of, and markedSQL the markers of their groups. $1 tasks.
-const (
-	endedSQL = `update aftercare c set due = clock_timestamp() from arrival a
-		where a.id = any(array(
-			select arrival from task where id = any($1) and arrival is not null
+// endedSQL makes the objects due that tasks were made of, and the markers of their groups. Two processes' tasks may be of the same
+// objects, so that rows are locked in the order of their ids. $1 tasks.
+const endedSQL = `with l as materialized (
+		select id from aftercare where id = any(array(
+			select c.id from arrival a join aftercare c using (source, ref_mac, version)
+			where a.id = any(array(
+				select arrival from task where id = any($1) and arrival is not null
+				union all
+				select m.arrival from task t join collection_member m on m.collection = t.collection where t.id = any($1)))
 			union all
-			select m.arrival from task t join collection_member m on m.collection = t.collection where t.id = any($1)))
-		and c.source = a.source and c.ref_mac = a.ref_mac and c.version = a.version and c.due > clock_timestamp()`
-	markedSQL = `update aftercare set due = clock_timestamp()
-		where groups && array(select c.key_mac from collection c where c.id = any(array(select collection from task where id = any($1) and collection is not null)))
-		and due > clock_timestamp()`
-)
+			select id from aftercare
+			where groups && array(select c.key_mac from collection c where c.id = any(array(select collection from task where id = any($1) and collection is not null)))))
+		and due > clock_timestamp() order by id for update)
+	update aftercare set due = clock_timestamp() where id = any(array(select id from l))`
 
 // TasksEnded has the objects that tasks were made of, and the markers of their groups, looked at now.
 func (s *Store) TasksEnded(ctx context.Context, tasks []gantry.TaskID) error {
@@ -102,10 +104,7 @@ func (s *Store) TasksEnded(ctx context.Context, tasks []gantry.TaskID) error {
 	for i, t := range tasks {
 		ids[i] = int64(t)
 	}
-	b := &pgx.Batch{}
-	b.Queue(endedSQL, ids)
-	b.Queue(markedSQL, ids)
-	if err := s.pool.SendBatch(ctx, b).Close(); err != nil {
+	if _, err := s.pool.Exec(ctx, endedSQL, ids); err != nil {
 		return fmt.Errorf("note ended tasks: %w", err)
 	}
 	return nil

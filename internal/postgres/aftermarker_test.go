@@ -60,7 +60,7 @@ func TestMarkersPlan(t *testing.T) {
 	p.exec(`insert into collection(pipeline, key_mac, closed) select 'p', int8send(n), true from generate_series(1, 20000) n`)
 	p.exec(`insert into collection_member(collection, arrival) select n, n from generate_series(1, 20000) n`)
 	p.exec(`analyze aftercare, collection, collection_member`)
-	for sql, args := range map[string][]string{postgres.MarkedSQL: {"'{1,2}'"}, postgres.AftercareSQL: {"'p/in'", "64", "1000"}} {
+	for sql, args := range map[string][]string{postgres.EndedSQL: {"'{1,2}'"}, postgres.AftercareSQL: {"'p/in'", "64", "1000"}} {
 		if plan := p.explain(sql, args...); scansMarkers.MatchString(plan) {
 			t.Errorf("it looks through a table:\n%s", plan)
 		}

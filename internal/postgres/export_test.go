@@ -70,8 +70,8 @@ const SweepMessagesSQL = sweepMessagesSQL
 // AftercareSQL takes objects that are to be looked at. $1 source, $2 how many, $3 for how long (us).
 var AftercareSQL = aftercareSQL
 
-// MarkedSQL makes the markers of groups due. $1 tasks of the groups.
-const MarkedSQL = markedSQL
+// EndedSQL makes the objects of tasks due, and the markers of their groups. $1 tasks.
+const EndedSQL = endedSQL
 
 // GrantWithoutOut is the grant as it must not be: blind to the parts that are out.
 func GrantWithoutOut() string { return strings.Replace(grantSQL, outSQL, "0", 1) }

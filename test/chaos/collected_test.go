@@ -92,9 +92,7 @@ func (f *field) mark(t *testing.T, i *installation) {
 // hurry lets the minute pass for which objects are those of a process that may be dead.
 func (f *field) hurry(t *testing.T, i *installation) {
 	t.Helper()
-	if _, err := i.db.Exec(t.Context(), `update aftercare set due = clock_timestamp() where due > clock_timestamp()`); err != nil {
-		t.Errorf("let time pass: %v", err)
-	}
+	pass(t, i, "aftercare", "due")
 }
 
 // movedEarlySQL counts the calls that moved an image, or a marker, before a task that was made of it, alone or with others, or of the

@@ -195,7 +195,8 @@ func (k *killer) supply(done <-chan struct{}) {
 		}
 		k.mu.Lock()
 		// How often a task's process died counts against the task; here it is nobody's fault.
-		if _, err := k.i.db.Exec(k.t.Context(), `update task_hot set crashes = 0 where crashes > 1`); err != nil {
+		if _, err := k.i.db.Exec(k.t.Context(), `update task_hot set crashes = 0
+			where id = any(array(select id from task_hot where crashes > 1 for update skip locked))`); err != nil {
 			k.t.Errorf("forgive deaths: %v", err)
 		}
 		k.f.mark(k.t, k.i)
