@@ -3,6 +3,7 @@ package blob
 import (
 	"context"
 	"math/bits"
+	"slices"
 	"sync"
 	"time"
 	"unsafe"
@@ -16,15 +17,28 @@ const (
 	maxPower = 23 // 8 MiB
 	steps    = 4
 	classes  = steps*(maxPower-minPower) + 1
+
+	spare = 15 * time.Second // a buffer that nobody needed for so long goes, or for twice as long at most
 )
 
 // memory lends buffers for staged blobs, never more bytes than its limit at a time. Around each there is room for what makes a record of
-// it, so that it is written from where it lies.
+// it, so that it is written from where it lies. What is not lent is kept for a while, and lent again. (In a sync.Pool each processor would
+// have some of its own, and collections of garbage take them away just when others are about to be needed: twice the memory.)
 type memory struct {
 	limit    int64
 	patience time.Duration
 	sem      *semaphore.Weighted
-	pools    [classes]sync.Pool
+
+	mu       sync.Mutex
+	shelves  [classes]shelf
+	kept     int64 // bytes on the shelves, a quarter of the limit at most
+	clearing bool  // some time
+}
+
+// shelf holds the buffers of a class that are not lent.
+type shelf struct {
+	idle [][]byte // the one that came back last is the next to go
+	low  int      // the fewest since it was cleared
 }
 
 func newMemory(limit int64, patience time.Duration) *memory {
@@ -73,8 +87,8 @@ func (m *memory) tryGet(n int) []byte {
 }
 
 func (m *memory) take(c int) []byte {
-	if p, ok := m.pools[c].Get().(*[]byte); ok {
-		return (*p)[:0]
+	if b := m.pop(c); b != nil {
+		return b
 	}
 	n := sizeOf(c)
 	return aligned(int(recordSize(n)))[recordHeader:][:0:n]
@@ -102,7 +116,53 @@ func (m *memory) put(b []byte) {
 	if cap(b) < 1<<minPower {
 		return
 	}
-	b = b[:0]
-	m.pools[class(cap(b))].Put(&b)
+	m.push(class(cap(b)), b[:0])
 	m.sem.Release(int64(cap(b)))
+}
+
+func (m *memory) pop(c int) []byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := &m.shelves[c]
+	n := len(s.idle) - 1
+	if n < 0 {
+		return nil
+	}
+	b := s.idle[n]
+	s.idle[n] = nil
+	s.idle, s.low = s.idle[:n], min(s.low, n)
+	m.kept -= int64(sizeOf(c))
+	return b
+}
+
+func (m *memory) push(c int, b []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.kept += int64(sizeOf(c)); m.kept > m.limit/4 {
+		m.kept -= int64(sizeOf(c))
+		return
+	}
+	s := &m.shelves[c]
+	s.idle = append(s.idle, b)
+	if !m.clearing {
+		m.clearing = true
+		time.AfterFunc(spare, m.clear)
+	}
+}
+
+// clear forgets the buffers that were not needed since it was called last, for as long as there are any.
+func (m *memory) clear() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.clearing = false
+	for i := range m.shelves {
+		s := &m.shelves[i]
+		m.kept -= int64(s.low * sizeOf(i))
+		s.idle = slices.Delete(s.idle, 0, s.low)
+		s.low = len(s.idle)
+		m.clearing = m.clearing || s.low > 0
+	}
+	if m.clearing {
+		time.AfterFunc(spare, m.clear)
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gantry-imaging/gantry/internal/dimse"
@@ -134,6 +135,7 @@ type door struct {
 	cert, key, ca string
 	tls           *tls.Config
 	socket        net.Listener
+	last          atomic.Int64 // size of the file that came last over any association, but for large ones
 
 	mu     sync.Mutex
 	titles map[string]*title

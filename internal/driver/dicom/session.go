@@ -1,6 +1,7 @@
 package dicom
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"sync/atomic"
@@ -13,6 +14,9 @@ import (
 
 // maxInstance is the largest data set where a place says none, in bytes.
 const maxInstance = 4 << 30
+
+// mostFirst is what the first instance of an association is taken to be long at most, by those that came over others.
+const mostFirst = 1 << 20
 
 // session is one association of a peer, and does what the peer asks for.
 type session struct {
@@ -90,10 +94,7 @@ func (s *session) receive(ctx context.Context, r dimse.StoreRequest) (*Instance,
 	limit := s.limit()
 	g := guard(dicom.FileMeta{Class: r.Class, Instance: r.Instance, Syntax: r.Context.Transfer, Sender: s.peer.Calling, Receiver: s.peer.Called}, r.Data, limit)
 	defer g.stop()
-	hint := s.last.Load()
-	if hint == 0 {
-		hint = -1
-	}
+	hint := cmp.Or(s.last.Load(), s.door.last.Load(), -1)
 	if in.Staged, err = blobs.Stage(ctx, g, hint, limit+int64(len(g.head))); err != nil {
 		return nil, err
 	}
@@ -101,7 +102,11 @@ func (s *session) receive(ctx context.Context, r dimse.StoreRequest) (*Instance,
 		in.Staged.Discard()
 		return nil, err
 	}
-	s.last.Store(in.Staged.Size())
+	n := in.Staged.Size()
+	s.last.Store(n)
+	if n <= mostFirst {
+		s.door.last.Store(n)
+	}
 	in.Warning = g.warning()
 	in.Took, in.Tags, in.Size, in.SHA = now().Sub(in.Began), g.tags, g.size, g.set
 	return in, nil
