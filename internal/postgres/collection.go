@@ -261,13 +261,19 @@ func write(b *pgx.Batch, list []gantry.Gathering, groups []*gathering, seen []si
 		receipts[i] = list[i].Receipt
 	}
 	queueReceipts(b, receipts)
-	of := map[int64][]int{}
-	for i := range out {
-		of[out[i].Collection] = append(of[out[i].Collection], i)
-	}
+	of := placesOf(out)
 	queuePush(b, list, groups, func(collection int64, due, ask time.Duration) {
 		for _, i := range of[collection] {
 			out[i].Due, out[i].Ask = due, ask
 		}
 	})
+}
+
+// placesOf says where the members of each collection are.
+func placesOf(out []gantry.Gathered) map[int64][]int {
+	of := map[int64][]int{}
+	for i := range out {
+		of[out[i].Collection] = append(of[out[i].Collection], i)
+	}
+	return of
 }

@@ -28,6 +28,11 @@ func (r *arrivalRows) add(a *gantry.Arrival, status gantry.ArrivalStatus, why ga
 	r.statuses, r.whys = append(r.statuses, int16(status)), append(r.whys, string(why))
 }
 
+// args are the columns as arriveSQL has them, but for the last two.
+func (r *arrivalRows) args() []any {
+	return []any{r.ids, r.sources, r.macs, r.versions, r.names, r.sizes, r.shas, r.locations, r.sequencers, r.places, r.events, r.vias}
+}
+
 // queueArrivals writes the arrivals that are new, accepts those that were not, and writes where the bytes of the others
 // were found last.
 func queueArrivals(b *pgx.Batch, list []gantry.Gathering, seen []sight, out []gantry.Gathered) {
@@ -50,8 +55,7 @@ func queueArrivals(b *pgx.Batch, list []gantry.Gathering, seen []sight, out []ga
 		known.add(&list[i].Arrival, out[i].Status, why)
 	}
 	if r := fresh; len(r.ids) > 0 {
-		b.Queue(arriveSQL, r.ids, r.sources, r.macs, r.versions, r.names, r.sizes, r.shas, r.locations, r.sequencers, r.places, r.statuses, r.whys,
-			r.events, r.vias)
+		b.Queue(arriveSQL, append(r.args(), r.statuses, r.whys)...)
 	}
 	if r := known; len(r.ids) > 0 {
 		b.Queue(arriveAgainSQL, r.ids, r.sequencers, r.places, r.events, r.vias)
@@ -119,6 +123,17 @@ func (r *pushRows) add(g *gathering, x *gantry.Gathering, first int16) {
 	r.steady = append(r.steady, micros(e.Steady))
 }
 
+// addLast puts a collection down with what came of it.
+func (r *pushRows) addLast(g *gathering, list []gantry.Gathering) {
+	rows := slices.Concat(g.rows, g.markers)
+	x := &list[rows[len(rows)-1]]
+	first := x.Priority
+	for _, i := range rows {
+		first = min(first, list[i].Priority)
+	}
+	r.add(g, x, first)
+}
+
 // queuePush writes when collections are due. tell is told how long that is, and until the archive is asked, below 0 if it is not, once the
 // batch was sent.
 func queuePush(b *pgx.Batch, list []gantry.Gathering, groups []*gathering, tell func(collection int64, due, ask time.Duration)) {
@@ -132,13 +147,7 @@ func queuePush(b *pgx.Batch, list []gantry.Gathering, groups []*gathering, tell 
 			marks = append(marks, g.target)
 			continue
 		}
-		rows := slices.Concat(g.rows, g.markers)
-		x := &list[rows[len(rows)-1]]
-		first := x.Priority
-		for _, i := range rows {
-			first = min(first, list[i].Priority)
-		}
-		r.add(g, x, first)
+		r.addLast(g, list)
 	}
 	if len(marks) > 0 {
 		b.Queue(markSQL, marks)

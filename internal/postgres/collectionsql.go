@@ -40,13 +40,13 @@ select c.pipeline, c.key_mac, c.revision, c.source, c.name, nullif(c.study, ''),
 from unnest($1::text[], $2::bytea[], $3::int[], $4::text[], $5::text[], $6::text[], $7::bool[]) c(pipeline, key_mac, revision, source, name, study, apart)
 returning pipeline, key_mac, id`
 
-// By arrival: $1 id, $2 source, $3 ref_mac, $4 version, $5 name, $6 size, $7 sha, $8 location, $9 sequencer, $10 place, $11 status, $12 reason,
-// $13 event, $14 via.
+// By arrival: $1 id, $2 source, $3 ref_mac, $4 version, $5 name, $6 size, $7 sha, $8 location, $9 sequencer, $10 place, $11 event, $12 via,
+// $13 status, $14 reason.
 const arriveSQL = `
 insert into arrival(id, source, ref_mac, version, name, size, sha, location, sequencer, place, status, reason, event, via)
 select id, source, ref_mac, version, name, size, sha, location, nullif(sequencer, ''), nullif(place, ''), status, nullif(reason, ''), nullif(event, ''), nullif(via, 0)
-from unnest($1::bigint[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::bigint[], $7::bytea[], $8::text[], $9::text[], $10::text[], $11::smallint[], $12::text[],
-    $13::text[], $14::int[]) as r(id, source, ref_mac, version, name, size, sha, location, sequencer, place, status, reason, event, via)`
+from unnest($1::bigint[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::bigint[], $7::bytea[], $8::text[], $9::text[], $10::text[], $11::text[],
+    $12::int[], $13::smallint[], $14::text[]) as r(id, source, ref_mac, version, name, size, sha, location, sequencer, place, event, via, status, reason)`
 
 // arriveAgainSQL does what enqueue.sql does about bytes that came before. By arrival: $1 id, $2 sequencer, $3 place,
 // $4 event, $5 via.

@@ -113,6 +113,22 @@ func FactsForTest(id string) map[string][]string {
 		"children": {factChildrenSQL, id}, "limits": {factLimitsSQL, id, `array['x']`}, "holders": {factHoldersSQL, id, `array['x']`}}
 }
 
+// JoinForTest puts the statement together that adds objects to collections as they were left, n of each at most, for arguments written
+// in SQL.
+func JoinForTest(n int, groups, objects, receipts []string) (sql string, args []string) {
+	return formedForTest(joinAsLeftSQL, section{"groups", n, written(groups)}, section{"objects", n, written(objects)}, section{"receipts", n, written(receipts)})
+}
+
+// UnlockedJoin adds an object to a collection that was left with one member, without a look at whether another process is closing it.
+func UnlockedJoin(collection int64, x gantry.Gathering) (sql string, args []any) {
+	unlocked := strings.Replace(joinAsLeftSQL, "for update", "", 1)
+	if unlocked == joinAsLeftSQL {
+		panic("the statement is not written as this control expects")
+	}
+	g := &gathering{key: groupKey{x.Pipeline, x.Group}, rules: x.Rules, head: head{id: collection, arrivals: 1}, rows: []int{0}, target: collection, arrivals: 2}
+	return asLeftStatement(newSections(unlocked), []gantry.Gathering{x}, []*gathering{g})
+}
+
 // The statements about collections.
 const (
 	HeadsSQL     = headsSQL
@@ -142,7 +158,7 @@ const (
 
 // Beside is another process on the same database, which remembers nothing.
 func (s *Store) Beside() *Store {
-	return &Store{pool: s.pool, write: s.write, ask: s.ask, results: s.results, moves: s.moves}
+	return &Store{pool: s.pool, write: s.write, ask: s.ask, results: s.results, moves: s.moves, asLeft: s.asLeft}
 }
 
 // Unmet tells whether arrivals are taken for new at first.

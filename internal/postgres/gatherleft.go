@@ -2,7 +2,9 @@ package postgres
 
 import (
 	"context"
+	_ "embed"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,6 +33,9 @@ a as materialized (
   select a.id from unnest($4::text[], $5::bytea[]) r(source, ref_mac)
   cross join lateral (select id from arrival where source = r.source and ref_mac = r.ref_mac offset 0) a limit 1)
 select as_left((select count(*) from h) = cardinality($1::bigint[]) and not exists (select from a))`
+
+//go:embed asleft.sql
+var joinAsLeftSQL string
 
 const codeNotAsLeft = "GA001" // SQLSTATE of the function as_left
 
@@ -97,6 +102,72 @@ func (s *Store) gatherAsLeft(ctx context.Context, list []gantry.Gathering, heads
 	groups := gather(list, heads, seen)
 	recordAs(list)
 	out = told(list, groups, seen)
+	if slices.ContainsFunc(groups, func(g *gathering) bool { return g.rules.Expect != nil }) {
+		ok, err = s.askingAsLeft(ctx, list, groups, seen, out)
+	} else {
+		ok, err = s.joinAsLeft(ctx, list, groups, out)
+	}
+	switch {
+	case err != nil:
+		return nil, true, err
+	case !ok:
+		s.left.doubt(list, time.Now())
+		return nil, false, nil
+	}
+	s.left.keep(groups, time.Now())
+	return out, true, nil
+}
+
+// joinAsLeft does it in one statement, after the one that waits: each of a transaction's costs more than the rows that it writes.
+func (s *Store) joinAsLeft(ctx context.Context, list []gantry.Gathering, groups []*gathering, out []gantry.Gathered) (ok bool, err error) {
+	b := &pgx.Batch{} // a transaction of its own
+	queueLock(b, list)
+	sql, args := asLeftStatement(s.asLeft, list, groups)
+	joined := 0
+	of := placesOf(out)
+	b.Queue(sql, args...).Query(func(rows pgx.Rows) error {
+		var id, due int64
+		_, err := pgx.ForEachRow(rows, []any{&id, &due}, func() error {
+			joined++
+			for _, i := range of[id] {
+				out[i].Due = time.Duration(due) * time.Microsecond
+			}
+			return nil
+		})
+		return err
+	})
+	err = s.pool.SendBatch(ctx, b).Close()
+	return joined == len(groups), err
+}
+
+// asLeftStatement adds a list to groups.
+func asLeftStatement(of *sections, list []gantry.Gathering, groups []*gathering) (string, []any) {
+	var push pushRows
+	var was []int32
+	var objects arrivalRows
+	collections, instances := make([]int64, len(list)), make([]int64, len(list))
+	receipts := make([]*gantry.Receipt, len(list))
+	for _, g := range groups {
+		push.addLast(g, list)
+		was = append(was, int32(g.head.arrivals))
+		for _, i := range g.rows {
+			collections[i], instances[i] = g.target, list[i].Instance
+		}
+	}
+	for i := range list {
+		objects.add(&list[i].Arrival, gantry.Accepted, "")
+		receipts[i] = list[i].Receipt
+	}
+	args, calls := receiptColumns(receipts)
+	return of.statement(
+		section{"groups", len(groups), []any{push.ids, was, push.marked, push.arrivals, push.expected, push.versions, push.lanes, push.priorities,
+			push.within, push.caps, push.waits, push.reasons}},
+		section{"objects", len(list), append(objects.args(), collections, instances)},
+		section{"receipts", calls, args})
+}
+
+// askingAsLeft does it where an archive is asked about collections, which has to be weighed when their members are there.
+func (s *Store) askingAsLeft(ctx context.Context, list []gantry.Gathering, groups []*gathering, seen []sight, out []gantry.Gathered) (ok bool, err error) {
 	err = s.inBatches(ctx, func(_ *pgxpool.Conn, b *pgx.Batch) (*pgx.Batch, error) {
 		queueLock(b, list)
 		queueAsLeft(b, list, groups)
@@ -104,13 +175,9 @@ func (s *Store) gatherAsLeft(ctx context.Context, list []gantry.Gathering, heads
 		return b, nil
 	})
 	if pe, is := errors.AsType[*pgconn.PgError](err); is && pe.Code == codeNotAsLeft {
-		s.left.doubt(list, time.Now())
-		return nil, false, nil
+		return false, nil
 	}
-	if err == nil {
-		s.left.keep(groups, time.Now())
-	}
-	return out, true, err
+	return err == nil, err
 }
 
 func queueAsLeft(b *pgx.Batch, list []gantry.Gathering, groups []*gathering) {

@@ -17,16 +17,26 @@ import (
 func (w *ward) becomes(by *postgres.Store, paths ...string) string {
 	w.t.Helper()
 	var list []gantry.Gathering
-	for _, p := range paths {
-		list = append(list, w.file(p))
+	for i, p := range paths {
+		x := w.file(p)
+		x.Study = "1.2.3"
+		if i%3 == 0 { // some came by a call
+			x.Receipt = &gantry.Receipt{Worker: w.worker, Intent: gantry.Intent{ID: w.ids.New(), Boundary: gantry.AtSource, Op: gantry.OpGet, Limiter: w.limiter, Pipeline: w.pipeline, Try: 1,
+				Part: gantry.PartKey{Processor: 2}}, Outcome: gantry.Outcome{Took: time.Second, RespSize: 3, RespSHA: gantry.Digest{7}}}
+		}
+		list = append(list, x)
 	}
 	text := ""
 	for _, g := range must(by.Gather(w.t.Context(), list))(w.t) {
-		text += fmt.Sprintf("revision %d known %t status %d; ", g.Revision, g.Known, g.Status)
+		text += fmt.Sprintf("revision %d known %t status %d due %t ask %t; ", g.Revision, g.Known, g.Status, g.Due > 0, g.Ask >= 0)
 	}
 	for _, what := range []string{
-		`select hashtextextended(coalesce(string_agg(x::text, ',' order by x::text), ''), 0) from (select name, revision, closed, arrivals, marked, expected, reason from collection) x`,
-		`select hashtextextended(coalesce(string_agg(x::text, ',' order by x::text), ''), 0) from (select a.ref_mac, a.version, a.status, a.sequencer from arrival a) x`,
+		`select hashtextextended(coalesce(string_agg(x::text, ',' order by x::text), ''), 0) from (select name, revision, closed, arrivals, marked, expected, reason,
+			version is null, lane is null, priority, within_us, case when reason <> 'cap' then due - last_at end, due = cap, cap is null, ask_at is null from collection) x`,
+		`select hashtextextended(coalesce(string_agg(x::text, ',' order by x::text), ''), 0) from (select a.ref_mac, a.version, a.status, a.sequencer, a.name, a.size,
+			a.sha, a.location, a.place, a.reason, a.event, a.via from arrival a) x`,
+		`select hashtextextended(coalesce(string_agg(x::text, ',' order by x::text), ''), 0) from (select a.ref_mac, i.boundary, i.op, i.limiter is null, i.processor, i.try, i.items_sha,
+			o.took_us, o.resp_size, o.resp_sha, o.result, o.kind, o.req_sha from call_intent i join call_outcome o using (task_id, id) join arrival a on a.id = i.arrival) x`,
 		`select hashtextextended(coalesce(string_agg(x::text, ',' order by x::text), ''), 0) from (select c.name, c.revision, a.ref_mac, a.version from collection_member m join collection c on c.id = m.collection join arrival a on a.id = m.arrival) x`,
 	} {
 		text += fmt.Sprint(w.count(what), " ")
@@ -54,29 +64,35 @@ func TestGatherAsLeft(t *testing.T) {
 		"a marker":             {func(*ward, *postgres.Store) {}, []string{"a/end", "a/3"}},
 		"no longer remembered": {func(w *ward, other *postgres.Store) { w.becomes(other, "a/5"); w.becomes(w.Store, "a/6") }, []string{"a/7", "a/8"}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			var said [2]string
-			for i := range said {
-				w := newWard(t, gantry.Collect{Marker: "end", Quiet: time.Hour, Cap: 3 * time.Hour})
-				w.becomes(w.Store, "a/1", "a/2")
-				w.Later(-time.Hour) // on a machine that takes its time
-				if !w.Remembers(w.file("a/9")) {
-					t.Fatal("a group that is open is not remembered")
+		for by, rules := range map[string]gantry.Collect{
+			"marker": {Marker: "end", Quiet: time.Hour, Cap: 3 * time.Hour},
+			"quiet":  {Quiet: time.Hour, Cap: 3 * time.Hour},
+			"asked":  {Quiet: time.Hour, Cap: 3 * time.Hour, Expect: &gantry.Expect{Missing: gantry.MissingWait, Steady: time.Minute}},
+		} {
+			t.Run(name+", by "+by, func(t *testing.T) {
+				t.Parallel()
+				var said [2]string
+				for i := range said {
+					w := newWard(t, rules)
+					w.becomes(w.Store, "a/1", "a/2")
+					w.Later(-time.Hour) // on a machine that takes its time
+					if !w.Remembers(w.file("a/9")) {
+						t.Fatal("a group that is open is not remembered")
+					}
+					c.between(w, w.Beside())
+					w.Later(-time.Hour)
+					by := w.Store
+					if i == 1 {
+						by = w.Beside()
+					}
+					said[i] = w.becomes(by, c.next...)
+					said[i] += w.becomes(by, "a/10")
 				}
-				c.between(w, w.Beside())
-				w.Later(-time.Hour)
-				by := w.Store
-				if i == 1 {
-					by = w.Beside()
+				if diff := cmp.Diff(said[1], said[0]); diff != "" {
+					t.Errorf("who looks, who remembers:\n%s", diff)
 				}
-				said[i] = w.becomes(by, c.next...)
-				said[i] += w.becomes(by, "a/10")
-			}
-			if diff := cmp.Diff(said[1], said[0]); diff != "" {
-				t.Errorf("who looks, who remembers:\n%s", diff)
-			}
-		})
+			})
+		}
 	}
 }
 
@@ -121,11 +137,11 @@ func TestLeftWaitsForClosing(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	next := w.file("a/2")
 	unlocked := strings.Replace(postgres.AsLeftSQL, "for update", "", 1)
 	if unlocked == postgres.AsLeftSQL {
 		t.Fatal("the statement is not written as this control expects")
 	}
-	next := w.file("a/2")
 	if _, err := w.Pool().Exec(t.Context(), unlocked, []int64{id}, []int32{1}, []bool{false}, []string{next.Arrival.Source}, [][]byte{next.Arrival.RefMAC[:]}); err != nil {
 		t.Errorf("without the lock: %v; the control proves nothing", err)
 	}
@@ -135,6 +151,33 @@ func TestLeftWaitsForClosing(t *testing.T) {
 		t.Fatal("a group that is open is not remembered")
 	}
 	w.waitsFor(tx, next)
+}
+
+// TestJoinUnlocked is another control: the statement that adds to a collection as it was left waits for its closing without the lock too, and
+// then puts a member into what is closed.
+func TestJoinUnlocked(t *testing.T) {
+	t.Parallel()
+	w := newWard(t, gantry.Collect{Quiet: time.Minute})
+	w.gather("a/1")
+	id := int64(w.count(`select id from collection`))
+	tx := must(w.Pool().Begin(t.Context()))(t)
+	defer tx.Rollback(context.WithoutCancel(t.Context()))
+	if _, err := tx.Exec(t.Context(), `update collection set closed = true, closed_at = clock_timestamp()`); err != nil {
+		t.Fatal(err)
+	}
+	sql, args := postgres.UnlockedJoin(id, w.file("a/2"))
+	done := make(chan error, 1)
+	go func() { _, err := w.Pool().Exec(context.WithoutCancel(t.Context()), sql, args...); done <- err }()
+	w.whileWaiting()
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if n := w.count(`select count(*) from collection_member m join collection c on c.id = m.collection where c.closed`); n != 2 {
+		t.Errorf("%d members of what is closed; the control proves nothing", n)
+	}
 }
 
 // TestLeftRace: processes that all remember add to the same groups at once. Each object is in its collection, each counts.

@@ -35,6 +35,9 @@ func TestGatherPlans(t *testing.T) {
 				p.exec(`vacuum analyze collection_member`)
 			}
 			p.holdGroups()
+			for _, n := range []int{1, 2, 64, 500} { // each form of the statement
+				p.holdJoins(n)
+			}
 			if analyzed {
 				p.dueScans()
 			}
@@ -92,6 +95,31 @@ func (p *plans) holdGroups() {
 		if scansGroups.MatchString(plan) || !strings.Contains(plan, x.use) {
 			p.t.Errorf("%s does not go by %s:\n%s", name, x.use, plan)
 		}
+	}
+}
+
+// holdJoins holds the statement that adds to n collections as they were left to a plan that finds them, and what is on record, by keys.
+func (p *plans) holdJoins(n int) {
+	p.t.Helper()
+	text := func(v string) string { return array("text", "'"+v+"'", n) }
+	ints := func(kind, v string) string { return array(kind, v, n) }
+	ids := numbered("bigint", fmt.Sprintf("%d + %%d", 20*backlog), n)
+	sql, args := postgres.JoinForTest(n,
+		[]string{ints("bigint", ""), ints("int", "1"), ints("bool", "false"), ints("int", "2"), ints("int", "0"), ints("int", "1"), ints("int", "1"), ints("smallint", "5"), ints("bigint", "1"),
+			ints("bigint", "1"), ints("bigint", "1"), text("quiet")},
+		[]string{ids, text("p/in"), numbered("bytea", `'\x%020x'`, n), text("1"), text("n"), ints("bigint", "1"), array("bytea", "null", n), text("x"), text("s"), text(""), text(""), ints("int", "0"),
+			ints("bigint", ""), ints("bigint", "0")},
+		[]string{numbered("uuid", "'00000000-0000-0000-0000-%012x'", n), ids, ints("bigint", "1"), ints("int", "1"), ints("int", "1"), ints("smallint", "0"), ints("smallint", "0"), ints("smallint", "0"),
+			ints("bigint", "1"), ints("bigint", "1"), array("bytea", `'\x00'`, n)})
+	plan := p.explain(sql, args...)
+	hold(p.t, plan)
+	for _, use := range []string{"collection_pkey", "arrival_source_ref_mac_version_key"} {
+		if scansGroups.MatchString(plan) || !strings.Contains(plan, use) {
+			p.t.Errorf("%d that join do not go by %s:\n%s", n, use, plan)
+		}
+	}
+	if !strings.Contains(plan, fmt.Sprintf("Update on collection c (actual rows=%d", n)) {
+		p.t.Errorf("%d did not join:\n%s", n, plan)
 	}
 }
 

@@ -20,6 +20,13 @@ select 0, id, 0, 0, took_us, 0, size, limiter, 0, 0, 0, '', sha from r on confli
 
 // queueReceipts puts receipts on record; nil is none.
 func queueReceipts(b *pgx.Batch, list []*gantry.Receipt) {
+	if args, n := receiptColumns(list); n > 0 {
+		b.Queue(receiptSQL, args...)
+	}
+}
+
+// receiptColumns are the arguments of receiptSQL for n receipts; nil is none.
+func receiptColumns(list []*gantry.Receipt) (args []any, n int) {
 	var ids [][16]byte
 	var arrivals, workers, took, sizes []int64
 	var limiters, pipelines []int32
@@ -34,7 +41,5 @@ func queueReceipts(b *pgx.Batch, list []*gantry.Receipt) {
 		boundaries, ops, sources = append(boundaries, int16(x.Intent.Boundary)), append(ops, int16(x.Intent.Op)), append(sources, x.Intent.Part.Processor)
 		took, sizes, shas = append(took, micros(x.Outcome.Took)), append(sizes, x.Outcome.RespSize), append(shas, x.Outcome.RespSHA[:])
 	}
-	if len(ids) > 0 {
-		b.Queue(receiptSQL, ids, arrivals, workers, limiters, pipelines, boundaries, ops, sources, took, sizes, shas)
-	}
+	return []any{ids, arrivals, workers, limiters, pipelines, boundaries, ops, sources, took, sizes, shas}, len(ids)
 }

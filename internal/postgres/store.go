@@ -38,6 +38,7 @@ type Store struct {
 
 	results *sections
 	moves   *sections
+	asLeft  *sections
 	left    left
 	fronts  fronts
 	others  atomic.Int64 // until then arrivals are made that others may make at the same moment; ns since 1970
@@ -74,7 +75,7 @@ func Open(ctx context.Context, dsn string) (*Store, error) {
 		write.Close()
 		return nil, err
 	}
-	s := &Store{pool: pool, write: write, ask: ask, results: newSections(resultsSQL), moves: newSections(transitionSQL)}
+	s := &Store{pool: pool, write: write, ask: ask, results: newSections(resultsSQL), moves: newSections(transitionSQL), asLeft: newSections(joinAsLeftSQL)}
 	if err := s.checkVersion(ctx); err != nil {
 		s.Close()
 		return nil, err
