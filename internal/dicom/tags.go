@@ -1,12 +1,14 @@
 package dicom
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
 	"strconv"
 	"strings"
+	"sync"
 
 	library "github.com/suyashkumar/dicom"
 	"github.com/suyashkumar/dicom/pkg/tag"
@@ -91,8 +93,11 @@ func (c *collector) parse(big bool, charset string) (tags map[string]string, err
 			tags, err = nil, gantry.Errorf(gantry.Illegal, gantry.CodeMalformed, "read tags: the library panicked")
 		}
 	}()
-	file := c.file(big, charset)
-	set, err := library.Parse(bytes.NewReader(file), int64(len(file)), nil, library.SkipPixelData())
+	room := parsing.Get().(*parseRoom)
+	defer parsing.Put(room)
+	file := c.file(room, big, charset)
+	room.in.Reset(bytes.NewReader(file))
+	set, err := library.Parse(room.in, int64(len(file)), nil, library.SkipPixelData())
 	if err != nil {
 		return nil, gantry.Errorf(gantry.Illegal, gantry.CodeMalformed, "read tags: the library refused them")
 	}
@@ -105,9 +110,21 @@ func (c *collector) parse(big bool, charset string) (tags map[string]string, err
 	return tags, nil
 }
 
+// parseRoom is what a file is made in that the library then reads. It keeps nothing of that; its own buffer would be made anew
+// for each, were the reader not one already.
+type parseRoom struct {
+	file bytes.Buffer
+	in   *bufio.Reader
+}
+
+var parsing = sync.Pool{New: func() any { return &parseRoom{in: bufio.NewReader(nil)} }}
+
 // file is the elements as a Part 10 file, explicit in the byte order in which they came.
-func (c *collector) file(big bool, charset string) []byte {
-	out := bytes.NewBuffer(make([]byte, preambleSize, 4096+c.bytes))
+func (c *collector) file(room *parseRoom, big bool, charset string) []byte {
+	out := &room.file
+	out.Reset()
+	out.Grow(4096 + c.bytes)
+	out.Write(make([]byte, preambleSize))
 	out.WriteString("DICM")
 	uid := syntaxExplicit + "\x00"
 	var order binary.AppendByteOrder = binary.LittleEndian

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	readBuffer = 128 << 10
+	readBuffer = 32 << 10               // what is read behind a header; the rest of a PDU goes straight to where it belongs
 	abortWait  = 200 * time.Millisecond // for a write under way to end before an abort
 	linger     = time.Second            // after an abort of ours, for the peer to close
 )

@@ -14,7 +14,7 @@ import (
 // look through, and as much garbage would only be memory.
 var (
 	Roomy = Pace{floor: 32 << 20, least: 100}
-	Lean  = Pace{floor: 17 << 20, least: 40}
+	Lean  = Pace{floor: 21 << 20, least: 40}
 )
 
 // Pace is how far the heap grows before it is collected.

@@ -20,7 +20,7 @@ func TestPacePercent(t *testing.T) {
 	}{
 		{Roomy, 0, 0, 800}, {Roomy, 1 << 20, 0, 800}, {Roomy, 4 << 20, 0, 700}, {Roomy, 4 << 20, 3 << 20, 400}, {Roomy, 8 << 20, 0, 300},
 		{Roomy, 8 << 20, 32 << 20, 100}, {Roomy, 16 << 20, 0, 100}, {Roomy, 30 << 20, 0, 100}, {Roomy, 1 << 30, 0, 100},
-		{Lean, 8 << 20, 0, 112}, {Lean, 10 << 20, 0, 70}, {Lean, 16 << 20, 0, 40}, {Lean, 20 << 20, 0, 40}, {Lean, 100 << 20, 0, 40},
+		{Lean, 8 << 20, 0, 162}, {Lean, 12 << 20, 0, 75}, {Lean, 16 << 20, 0, 40}, {Lean, 20 << 20, 0, 40}, {Lean, 100 << 20, 0, 40},
 	} {
 		if got := x.percent(x.live, x.roots); got != x.want {
 			t.Errorf("%d bytes alive, %d of roots: %d percent, want %d", x.live, x.roots, got, x.want)
