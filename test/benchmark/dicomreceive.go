@@ -60,6 +60,9 @@ func (u usage) each(n int) string {
 	return fmt.Sprintf("%.2f + %.2f + %.2f", of(u.senders), of(u.receiver), of(u.database))
 }
 
+// receiveRounds are how many there are in full. The ratio of one swings by a tenth either way.
+const receiveRounds = 9
+
 // associations are how many send at once.
 var associations = [...]int{8, 1}
 
@@ -75,6 +78,9 @@ func measureReceive(ctx context.Context, b *bed, s settings, r *report) error {
 	load, err := b.draw(s.images)
 	if err != nil {
 		return err
+	}
+	if !s.short {
+		s.rounds = receiveRounds
 	}
 	race, stop, err := b.contestants(ctx, s)
 	defer stop()
