@@ -31,7 +31,7 @@ type memory struct {
 
 	mu       sync.Mutex
 	shelves  [classes]shelf
-	kept     int64 // bytes on the shelves, a quarter of the limit at most
+	kept     int64 // bytes on the shelves, a quarter of the limit at most; where that is too little, the class that has the most keeps less
 	clearing bool  // some time
 }
 
@@ -138,16 +138,40 @@ func (m *memory) pop(c int) []byte {
 func (m *memory) push(c int, b []byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.kept += int64(sizeOf(c)); m.kept > m.limit/4 {
-		m.kept -= int64(sizeOf(c))
-		return
+	size := int64(sizeOf(c))
+	for m.kept+size > m.limit/4 {
+		most := m.most()
+		if most == c || len(m.shelves[most].idle) == 0 {
+			return
+		}
+		m.forget(most, 1)
 	}
 	s := &m.shelves[c]
 	s.idle = append(s.idle, b)
+	m.kept += size
 	if !m.clearing {
 		m.clearing = true
 		time.AfterFunc(spare, m.clear)
 	}
+}
+
+// most is the class that keeps the most bytes.
+func (m *memory) most() (c int) {
+	var most int
+	for i := range m.shelves {
+		if n := len(m.shelves[i].idle) * sizeOf(i); n > most {
+			c, most = i, n
+		}
+	}
+	return c
+}
+
+// forget leaves n buffers of a class to the collector, those that were idle for the longest.
+func (m *memory) forget(c, n int) {
+	s := &m.shelves[c]
+	s.idle = slices.Delete(s.idle, 0, n)
+	s.low = min(s.low, len(s.idle))
+	m.kept -= int64(n * sizeOf(c))
 }
 
 // clear forgets the buffers that were not needed since it was called last, for as long as there are any.
@@ -157,8 +181,7 @@ func (m *memory) clear() {
 	m.clearing = false
 	for i := range m.shelves {
 		s := &m.shelves[i]
-		m.kept -= int64(s.low * sizeOf(i))
-		s.idle = slices.Delete(s.idle, 0, s.low)
+		m.forget(i, s.low)
 		s.low = len(s.idle)
 		m.clearing = m.clearing || s.low > 0
 	}

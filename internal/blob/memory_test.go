@@ -29,6 +29,13 @@ func putAll(m *memory, list [][]byte) {
 	}
 }
 
+// keeps says how many bytes lie idle, and whether they are looked at again.
+func (m *memory) keeps() (bytes int64, clearing bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.kept, m.clearing
+}
+
 // TestBuffersStay: what was lent is lent again, whatever was collected meanwhile, and goes when nobody needed it for a while; what was needed
 // in that time stays.
 func TestBuffersStay(t *testing.T) {
@@ -51,12 +58,14 @@ func TestBuffersStay(t *testing.T) {
 		few, _ := lent(t, m, 3, 525_000)
 		putAll(m, few)
 		time.Sleep(spare)
-		if size := int64(sizeOf(class(525_000))); m.kept != 3*size {
-			t.Errorf("%d bytes are kept of eight buffers, of which three were needed", m.kept)
+		synctest.Wait()
+		if got, _ := m.keeps(); got != 3*int64(sizeOf(class(525_000))) {
+			t.Errorf("%d bytes are kept of eight buffers, of which three were needed", got)
 		}
 		time.Sleep(2 * spare)
-		if m.kept != 0 || m.clearing {
-			t.Errorf("%d bytes are kept that nobody needs", m.kept)
+		synctest.Wait()
+		if got, again := m.keeps(); got != 0 || again {
+			t.Errorf("%d bytes are kept that nobody needs", got)
 		}
 	})
 }
@@ -70,10 +79,21 @@ func TestBuffersKept(t *testing.T) {
 		large, _ := lent(t, m, 4, 8<<20)
 		putAll(m, small)
 		putAll(m, large)
-		if m.kept != 12<<20 {
-			t.Errorf("%d bytes are kept", m.kept)
+		if got, _ := m.keeps(); got > 16<<20 || got < 8<<20 {
+			t.Errorf("%d bytes are kept", got)
 		}
-		if all, _ := lent(t, m, 8, 8<<20); len(all) != 8 {
+		m = newMemory(64<<20, time.Second)
+		large, _ = lent(t, m, 4, 8<<20)
+		putAll(m, large)
+		small, before := lent(t, m, 8, 1<<20)
+		putAll(m, small)
+		_, after := lent(t, m, 8, 1<<20)
+		for at := range after {
+			if !before[at] {
+				t.Fatal("large buffers that are idle keep small ones from being kept")
+			}
+		}
+		if all, _ := lent(t, m, 7, 8<<20); len(all) != 7 {
 			t.Error("what is kept is not there to be lent")
 		}
 	})
