@@ -19,7 +19,7 @@ func (w *ward) becomes(by *postgres.Store, paths ...string) string {
 	var list []gantry.Gathering
 	for i, p := range paths {
 		x := w.file(p)
-		x.Study = "1.2.3"
+		x.Study, x.Priority, x.Instance = "1.2.3", 8-int16(p[len(p)-1]-'0')%8, int64(i%2*100)
 		if i%3 == 0 { // some came by a call
 			x.Receipt = &gantry.Receipt{Worker: w.worker, Intent: gantry.Intent{ID: w.ids.New(), Boundary: gantry.AtSource, Op: gantry.OpGet, Limiter: w.limiter, Pipeline: w.pipeline, Try: 1,
 				Part: gantry.PartKey{Processor: 2}}, Outcome: gantry.Outcome{Took: time.Second, RespSize: 3, RespSHA: gantry.Digest{7}}}
@@ -32,12 +32,12 @@ func (w *ward) becomes(by *postgres.Store, paths ...string) string {
 	}
 	for _, what := range []string{
 		`select hashtextextended(coalesce(string_agg(x::text, ',' order by x::text), ''), 0) from (select name, revision, closed, arrivals, marked, expected, reason,
-			version is null, lane is null, priority, within_us, case when reason <> 'cap' then due - last_at end, due = cap, cap is null, ask_at is null from collection) x`,
+			version, lane, priority, within_us, case when reason <> 'cap' then due - last_at end, due = cap, cap is null, ask_at is null from collection) x`,
 		`select hashtextextended(coalesce(string_agg(x::text, ',' order by x::text), ''), 0) from (select a.ref_mac, a.version, a.status, a.sequencer, a.name, a.size,
 			a.sha, a.location, a.place, a.reason, a.event, a.via from arrival a) x`,
 		`select hashtextextended(coalesce(string_agg(x::text, ',' order by x::text), ''), 0) from (select a.ref_mac, i.boundary, i.op, i.limiter is null, i.processor, i.try, i.items_sha,
 			o.took_us, o.resp_size, o.resp_sha, o.result, o.kind, o.req_sha from call_intent i join call_outcome o using (task_id, id) join arrival a on a.id = i.arrival) x`,
-		`select hashtextextended(coalesce(string_agg(x::text, ',' order by x::text), ''), 0) from (select c.name, c.revision, a.ref_mac, a.version from collection_member m join collection c on c.id = m.collection join arrival a on a.id = m.arrival) x`,
+		`select hashtextextended(coalesce(string_agg(x::text, ',' order by x::text), ''), 0) from (select c.name, c.revision, a.ref_mac, a.version, m.instance from collection_member m join collection c on c.id = m.collection join arrival a on a.id = m.arrival) x`,
 	} {
 		text += fmt.Sprint(w.count(what), " ")
 	}
@@ -61,6 +61,7 @@ func TestGatherAsLeft(t *testing.T) {
 		"what was there":       {func(*ward, *postgres.Store) {}, []string{"a/1"}},
 		"twice at once":        {func(*ward, *postgres.Store) {}, []string{"a/3", "a/3@2"}},
 		"of another group":     {func(*ward, *postgres.Store) {}, []string{"a/3", "b/1"}},
+		"one of two changed":   {func(w *ward, other *postgres.Store) { w.becomes(w.Store, "b/1"); w.becomes(other, "b/5") }, []string{"a/3", "b/3"}},
 		"a marker":             {func(*ward, *postgres.Store) {}, []string{"a/end", "a/3"}},
 		"no longer remembered": {func(w *ward, other *postgres.Store) { w.becomes(other, "a/5"); w.becomes(w.Store, "a/6") }, []string{"a/7", "a/8"}},
 	} {
@@ -86,6 +87,9 @@ func TestGatherAsLeft(t *testing.T) {
 						by = w.Beside()
 					}
 					said[i] = w.becomes(by, c.next...)
+					if w.Later(-time.Hour); i == 0 && name == "nothing" && !w.Remembers(w.file("a/9")) {
+						t.Error("what is as it was left was looked at all the same")
+					}
 					said[i] += w.becomes(by, "a/10")
 				}
 				if diff := cmp.Diff(said[1], said[0]); diff != "" {
