@@ -42,12 +42,12 @@ func newAskingWard(t *testing.T, reports int) *ward {
 	return w
 }
 
-// pass lets the time pass for which something is that of a process that is dead; not of one that works on it just now, and might
-// wait for this one.
+// pass lets the time pass for which something is that of a process that is dead. It locks rows in the order in which processes do that
+// are not.
 func pass(t *testing.T, i *installation, table, column string) {
 	t.Helper()
 	if _, err := i.db.Exec(t.Context(), fmt.Sprintf(`update %[1]s set %[2]s = clock_timestamp()
-		where id = any(array(select id from %[1]s where %[2]s > clock_timestamp() for update skip locked))`, table, column)); err != nil {
+		where id = any(array(select id from %[1]s where %[2]s > clock_timestamp() order by id for update))`, table, column)); err != nil {
 		t.Errorf("let time pass: %v", err)
 	}
 }
