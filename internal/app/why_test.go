@@ -18,8 +18,8 @@ import (
 	"github.com/gantry-imaging/gantry/internal/postgres"
 )
 
-// why waits until the first cause of a task is one, and gives all.
-func (r *rig) why(id, code string) []api.Cause {
+// why waits until the first cause of a task is one, and the causes say some texts, and gives all.
+func (r *rig) why(id, code string, texts ...string) []api.Cause {
 	r.t.Helper()
 	var w api.Why
 	for end := time.Now().Add(within); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
@@ -27,7 +27,7 @@ func (r *rig) why(id, code string) []api.Cause {
 		if w, err = r.operator().Why(r.t.Context(), id, all.Drivers()); err != nil {
 			r.t.Fatal(err)
 		}
-		if len(w.Causes) > 0 && w.Causes[0].Code == code {
+		if len(w.Causes) > 0 && w.Causes[0].Code == code && say(w.Causes, texts) {
 			for _, c := range w.Causes {
 				if strings.Contains(fmt.Sprintf("%+v", c), "JANE") {
 					r.t.Errorf("a file's name is in %+v", c)
@@ -39,6 +39,13 @@ func (r *rig) why(id, code string) []api.Cause {
 	}
 	r.t.Fatalf("it is not %s in time, but: %+v\n%s", code, w, r.log.text())
 	return nil
+}
+
+// say tells whether each of the texts is in one of the causes.
+func say(list []api.Cause, texts []string) bool {
+	return !slices.ContainsFunc(texts, func(text string) bool {
+		return !slices.ContainsFunc(list, func(c api.Cause) bool { return strings.Contains(c.Text, text) })
+	})
 }
 
 func mustSay(t *testing.T, c api.Cause, texts ...string) {
@@ -121,7 +128,7 @@ func TestWhyAreItsCallsHeld(t *testing.T) {
 	inbox, _ := r.serving(strings.Replace(src, "max: 5s", "max: 60s", 1))
 	drop(t, inbox, "x.zip", pictures(t, 3))
 	task := r.topAs("inferring", inState("inferring"))
-	units := r.why(task.ID, app.WhyUnits)
+	units := r.why(task.ID, app.WhyUnits, "no start is free before ", "2 calls to ") // one comes after the other
 	mustSay(t, units[0], "1 of 1 units of "+s.URL+" are in use, held by process 1 (", "; processes want ")
 	mustSay(t, also(t, units, app.WhyRate), s.URL+" takes 0.5 calls a second: no start is free before ")
 	mustSay(t, also(t, units, app.WhyCalls), "2 calls to "+s.URL) // 2.5 times the units are begun
