@@ -84,7 +84,6 @@ type archive struct {
 	commits   []dimse.Commitment
 	proposals []dimse.Proposal
 	open      int
-	most      int     // at once
 	ends      []error // of associations; nil: it was released
 }
 
@@ -117,7 +116,6 @@ func (a *archive) enter(_ context.Context, p dimse.Proposal) (dimse.Terms, error
 	defer a.mu.Unlock()
 	a.proposals = append(a.proposals, p)
 	a.open++
-	a.most = max(a.most, a.open)
 	h := dimse.Handler(a)
 	if a.handler != nil {
 		h = a.handler()
@@ -183,10 +181,10 @@ func (a *archive) want(t *testing.T, want map[string][]byte) {
 	}
 }
 
-func (a *archive) seen() (stores, associations, most int) {
+func (a *archive) seen() (stores, associations int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.stores, len(a.proposals), a.most
+	return a.stores, len(a.proposals)
 }
 
 // senderTo makes a sender that is closed with the test.

@@ -166,7 +166,7 @@ func TestProcessorAnsweredBefore(t *testing.T) {
 	p := processorTo(t, a, &box{state: gantry.AwaitedState{Ticket: "17", Ready: true}}, AwaitConfig{})
 	req, _ := requestOf(images(t, 1)...)
 	ticket, err := p.Submit(t.Context(), req, "")
-	if stores, _, _ := a.seen(); err != nil || ticket.ID != "17" || ticket.After <= 0 || stores != 0 {
+	if stores, _ := a.seen(); err != nil || ticket.ID != "17" || ticket.After <= 0 || stores != 0 {
 		t.Errorf("ticket %+v, %v, %d stores", ticket, err, stores)
 	}
 }
@@ -190,11 +190,11 @@ func TestProcessorRefuses(t *testing.T) {
 		"no database": {&box{err: errAway}, images(t, 1), gantry.Unavailable, "away", 0},
 		"the service": {&box{}, images(t, 1), gantry.Unavailable, CodeOutOfResources, 1},
 	} {
-		before, _, _ := a.seen()
+		before, _ := a.seen()
 		req, _ := requestOf(c.files...)
 		_, err := processorTo(t, a, c.box, AwaitConfig{}).Submit(t.Context(), req, "")
 		wantError(t, name, err, c.kind, c.code)
-		if after, _, _ := a.seen(); after-before != c.sent {
+		if after, _ := a.seen(); after-before != c.sent {
 			t.Errorf("%s: %d objects were sent", name, after-before)
 		}
 	}

@@ -89,7 +89,8 @@ func (l *line) ended() bool {
 type sender struct {
 	peering
 	egress gantry.Egress
-	room   chan struct{} // holds one for each association that is in use
+	room   chan struct{} // holds one for each association that is in use, or will be
+	turn   chan struct{} // held while associations that are no longer free are released: until then they count nowhere
 
 	mu     sync.Mutex
 	free   []*line // the one that was used last is last
@@ -105,23 +106,20 @@ func newSender(egress gantry.Egress, p peering) *sender {
 	if p.idle <= 0 {
 		p.idle = keptIdle
 	}
-	return &sender{peering: p, egress: egress, room: make(chan struct{}, p.most)}
+	return &sender{peering: p, egress: egress, room: make(chan struct{}, p.most), turn: make(chan struct{}, 1)}
 }
 
 // borrow gives an association on which need was proposed, for the caller alone, and waits for one if as many as there may be are in
 // use. A new one proposes also as well. It is given back by giveBack or by drop.
-func (s *sender) borrow(ctx context.Context, need pair, also ...pair) (*line, error) {
+func (s *sender) borrow(ctx context.Context, need pair, also ...pair) (l *line, err error) {
 	select {
 	case s.room <- struct{}{}:
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	l, surplus := s.pick(need)
-	s.release(surplus...)
-	if l != nil {
-		return l, nil
+	if l = s.match(need); l == nil {
+		l, err = s.new(ctx, need, also)
 	}
-	l, err := s.open(ctx, s.proposal(need, also))
 	if err != nil {
 		<-s.room
 		return nil, err
@@ -129,8 +127,8 @@ func (s *sender) borrow(ctx context.Context, need pair, also ...pair) (*line, er
 	return l, nil
 }
 
-// pick takes a free association on which need was proposed. Without one it gives those that have to make room for a new one.
-func (s *sender) pick(need pair) (l *line, surplus []*line) {
+// match takes a free association on which need was proposed: nil without one.
+func (s *sender) match(need pair) *line {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.seen = append(slices.DeleteFunc(s.seen, func(p pair) bool { return p == need }), need)
@@ -141,15 +139,41 @@ func (s *sender) pick(need pair) (l *line, surplus []*line) {
 	for i, f := range slices.Backward(s.free) {
 		if f.proposed[need] && f.timer.Stop() {
 			s.free = slices.Delete(s.free, i, i+1)
-			return f, nil
+			return f
 		}
 	}
-	for len(s.free) > 0 && len(s.free)+len(s.room) > s.most {
-		surplus = append(surplus, s.free[0])
-		s.free[0].timer.Stop()
-		s.free = slices.Delete(s.free, 0, 1)
+	return nil
+}
+
+// new opens an association once there is room for it. Who waited for the turn may find one that was given back meanwhile.
+func (s *sender) new(ctx context.Context, need pair, also []pair) (*line, error) {
+	select {
+	case s.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
 	}
-	return nil, surplus
+	l := s.match(need)
+	if l == nil {
+		s.release(s.surplus()...)
+	}
+	<-s.turn
+	if l != nil {
+		return l, nil
+	}
+	return s.open(ctx, s.proposal(need, also))
+}
+
+// surplus takes the free associations that have to make room for those who hold a place and will each use one: whose turn it is.
+func (s *sender) surplus() []*line {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := min(len(s.free), max(0, len(s.free)+len(s.room)-s.most))
+	out := slices.Clone(s.free[:n])
+	for _, l := range out {
+		l.timer.Stop()
+	}
+	s.free = slices.Delete(s.free, 0, n)
+	return out
 }
 
 // proposal is what a new association is to be for: need, also, and what else was sent before, as far as there is room.
@@ -192,19 +216,24 @@ func (s *sender) open(ctx context.Context, pairs []pair) (*line, error) {
 
 // giveBack keeps an association for who comes next.
 func (s *sender) giveBack(l *line) {
-	defer func() { <-s.room }()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || l.ended() {
-		go s.release(l)
+		go func() {
+			s.release(l)
+			<-s.room
+		}()
 		return
 	}
 	s.free = append(s.free, l)
 	l.timer = time.AfterFunc(s.idle, func() { s.retire(l) })
+	<-s.room
 }
 
 // retire ends an association that nobody used for a while.
 func (s *sender) retire(l *line) {
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
 	s.mu.Lock()
 	i := slices.Index(s.free, l)
 	if i >= 0 {

@@ -28,7 +28,7 @@ func TestSendNotAccepted(t *testing.T) {
 		t.Error(err)
 	}
 	a.want(t, map[string][]byte{uidOf(2): dataset})
-	if _, n, _ := a.seen(); n != 2 {
+	if _, n := a.seen(); n != 2 {
 		t.Errorf("%d associations: what the peer said it does not take is known", n)
 	}
 }

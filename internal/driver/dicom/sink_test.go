@@ -134,7 +134,7 @@ func TestSinkPicks(t *testing.T) {
 		t.Error("it takes a manifest, or no objects")
 	}
 	wantError(t, "no object", s.Deliver(t.Context(), parcelOf("x", []byte("no object at all"))), gantry.Illegal, "not_dicom")
-	if _, n, _ := a.seen(); n != 0 {
+	if _, n := a.seen(); n != 0 {
 		t.Errorf("%d associations", n)
 	}
 }
@@ -181,7 +181,7 @@ func TestSinkOnRecord(t *testing.T) {
 			t.Errorf("object %d: %v, %+v, ended %d times", i, err, o, ended)
 		}
 	}
-	if _, n, _ := a.seen(); n != 1 {
+	if _, n := a.seen(); n != 1 {
 		t.Errorf("%d associations", n)
 	}
 	b, _ := part10(classCT, uidOf(9), dimse.ExplicitLE, 100)

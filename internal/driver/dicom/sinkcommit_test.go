@@ -140,7 +140,7 @@ func TestSinkCommitSameAssociation(t *testing.T) {
 			}
 		}
 	}
-	if _, n, _ := a.seen(); n != 2 {
+	if _, n := a.seen(); n != 2 {
 		t.Errorf("%d associations: one for objects, one that also takes requests", n)
 	}
 }
