@@ -4,9 +4,6 @@ package blob
 
 import "os"
 
-// directFlag is nothing here: segments are written through the page cache.
-const directFlag = 0
-
 // reserve leaves the file to grow with its records.
 func reserve(*os.File, int64) error { return nil }
 

@@ -22,7 +22,7 @@ type writer struct {
 	// The goroutine's own:
 	seg  *segment
 	next int64    // number of the next segment, as far as it knows
-	buf  []byte   // the small records of a batch, aligned to the block
+	buf  []byte   // the small records of a batch
 	list [][]byte // the records of a batch, one behind another
 }
 
@@ -183,7 +183,7 @@ func (w *writer) take(r *request, n, small int64) (took int64) {
 
 func (w *writer) room() []byte {
 	if w.buf == nil {
-		w.buf = aligned(smallRoom)
+		w.buf = make([]byte, smallRoom)
 	}
 	return w.buf
 }
