@@ -3,10 +3,12 @@ package blob
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -66,7 +68,8 @@ func childLimit(dir string) error {
 	return errors.New("as it should")
 }
 
-// The same on a filesystem that is really full, where one may be mounted. TestFileSizeLimit covers the rest.
+// The same on a filesystem that is really full, where one may be mounted. It also has no room for
+// O_DIRECT on older kernels. TestFileSizeLimit covers the rest.
 func TestDiskFull(t *testing.T) {
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=4m,mode=0700"); err != nil {
@@ -114,6 +117,17 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
+// canBypass tells whether the filesystem of a folder can do direct writes.
+func canBypass(dir string) bool {
+	probe, err := os.OpenFile(filepath.Join(dir, "probe"), os.O_RDWR|os.O_CREATE|unix.O_DIRECT, 0o600)
+	if err != nil {
+		return false
+	}
+	defer probe.Close()
+	_, err = probe.WriteAt(aligned(block), 0)
+	return err == nil
+}
+
 // The measured shape: a segment's space is allotted at once.
 func TestSegmentsAreReserved(t *testing.T) {
 	t.Parallel()
@@ -122,5 +136,60 @@ func TestSegmentsAreReserved(t *testing.T) {
 	fi, err := d.writers[0].seg.f.Stat() // the writer is idle: its answer came before
 	if err != nil || fi.Size() != 1<<20 {
 		t.Errorf("segment has %d bytes (%v), want all of them at once", fi.Size(), err)
+	}
+}
+
+// TestPastTheCache writes what has a seal past the page cache where the filesystem can, since it waits for others, and all that is read at
+// once, or with such in one batch, through it. All of it reads back, whatever was written beside it in which way.
+func TestPastTheCache(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	can := canBypass(dir)
+	var direct []bool
+	d := openTest(t, testOptions(filepath.Join(dir, "store")), func(e *env) {
+		write := e.write
+		e.write = func(f *os.File, list [][]byte, off int64) error {
+			flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
+			direct = append(direct, flags&unix.O_DIRECT != 0)
+			return errors.Join(err, write(f, list, off))
+		}
+	})
+	w := newWriter(d, 1<<20) // of this goroutine
+	w.queue = make(chan *request, 10)
+	defer w.drop()
+	ask := func(seed uint64, from int64) *request {
+		b, err := d.mem.get(t.Context(), 40<<10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b = append(b, body(40<<10, seed)...)
+		return &request{ctx: t.Context(), body: b, seal: gantry.Seal{From: from, SHA: sha256.Sum256(b)}, done: make(chan error, 1)}
+	}
+	var all []*request
+	for i, froms := range [][]int64{{300}, {0}, {300, 300}, {300, 0}, {0, 300}, {300}} {
+		var batch []*request
+		for k, from := range froms {
+			batch = append(batch, ask(uint64(10*i+k), from))
+		}
+		for _, r := range batch[1:] {
+			w.queue <- r
+		}
+		direct = nil
+		if rest := w.batch(batch[0]); rest != nil || len(w.queue) > 0 {
+			t.Fatal("it is not one batch")
+		}
+		if got, want := direct[len(direct)-1], can && !slices.Contains(froms, 0); got != want {
+			t.Errorf("%v: past the page cache: %t, want %t", froms, got, want)
+		}
+		all = append(all, batch...)
+	}
+	for _, r := range all {
+		where, err := r.end(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := gantry.Digest(sha256.Sum256(readBack(t, d, where))); got != r.seal.SHA {
+			t.Errorf("%s reads back as other bytes", where)
+		}
 	}
 }

@@ -91,7 +91,7 @@ func (m *memory) take(c int) []byte {
 		return b
 	}
 	n := sizeOf(c)
-	return make([]byte, recordSize(n))[recordHeader:][:0:n]
+	return aligned(int(recordSize(n)))[recordHeader:][:0:n]
 }
 
 // recordOf is the room of a record around a buffer that came from get, which needs not be copied then; nil for any other. Its body
@@ -102,6 +102,13 @@ func recordOf(b []byte) []byte {
 	}
 	first := (*byte)(unsafe.Add(unsafe.Pointer(unsafe.SliceData(b)), -recordHeader))
 	return unsafe.Slice(first, recordSize(len(b)))
+}
+
+// aligned gives n bytes at an address that is a multiple of the block size.
+func aligned(n int) []byte {
+	b := make([]byte, n+block)
+	skip := -uintptr(unsafe.Pointer(unsafe.SliceData(b))) & (block - 1)
+	return b[skip : skip+uintptr(n)]
 }
 
 // put takes a buffer back. Those that did not come from get are left alone.

@@ -3,10 +3,12 @@ package blob
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
@@ -18,7 +20,7 @@ import (
 //
 // Numbers are big-endian. What lies after the last record is whatever a crash left; nothing names it.
 const (
-	block        = 4 << 10 // bytes; no two records share a page
+	block        = 4 << 10 // bytes; what O_DIRECT needs
 	recordHeader = 48      // bytes
 	recordWhole  = 1       // version of a record whose seal is the SHA-256 of its body, from 0
 	recordSealed = 2       // and of one with another seal
@@ -111,15 +113,14 @@ func openSegment(root, store string, id segmentID) (*os.File, error) {
 
 // segment is the file that the writer appends to.
 type segment struct {
-	id   segmentID
-	f    *os.File
-	end  int64 // where the next record goes; all before it is durable
-	size int64
+	id     segmentID
+	f      *os.File
+	direct *os.File // the same past the page cache; nil where the filesystem knows no direct writes
+	end    int64    // where the next record goes; all before it is durable
+	size   int64
 }
 
-// createSegment makes a segment with room for size bytes and makes its name durable. It is written through the page cache: what comes
-// is read again soon, and a direct write (O_DIRECT) costs as much processor time as one through the cache with its sync, and then the
-// reading from the disk.
+// createSegment makes a segment with room for size bytes and makes its name durable.
 func createSegment(w *writer, id segmentID, size int64) (*segment, error) {
 	path := id.path(w.dir.root)
 	if err := makeDir(filepath.Dir(path)); err != nil {
@@ -131,8 +132,11 @@ func createSegment(w *writer, id segmentID, size int64) (*segment, error) {
 	}
 	lock(f)
 	s := &segment{id: id, f: f, end: block, size: size}
+	if directFlag != 0 {
+		s.direct, _ = os.OpenFile(path, os.O_RDWR|directFlag, 0) // nil if the filesystem refuses the flag
+	}
 	if err := w.prepare(s); err != nil {
-		s.f.Close()
+		s.close()
 		os.Remove(path)
 		return nil, err
 	}
@@ -147,7 +151,13 @@ func (w *writer) prepare(s *segment) error {
 	head := w.room()[:block]
 	clear(head)
 	copy(head, s.id.header(w.dir.id))
-	if err := w.dir.env.write(s.f, [][]byte{head}, 0); err != nil {
+	err := w.dir.env.write(s.by(true), [][]byte{head}, 0)
+	if s.direct != nil && errors.Is(err, syscall.EINVAL) { // it was taken at open and is refused now
+		s.direct.Close()
+		s.direct = nil
+		err = w.dir.env.write(s.f, [][]byte{head}, 0)
+	}
+	if err != nil {
 		return err
 	}
 	if err := s.f.Sync(); err != nil {
@@ -156,8 +166,24 @@ func (w *writer) prepare(s *segment) error {
 	return syncDir(filepath.Dir(s.f.Name()))
 }
 
+// by is the file to write through: past the page cache what nobody reads soon. What is read at once would come from the disk then, which
+// costs more than the copy: 75 to 160 us of processor time for 100 KB, and as long a wait.
+func (s *segment) by(later bool) *os.File {
+	if later && s.direct != nil {
+		return s.direct
+	}
+	return s.f
+}
+
 // retire gives back the space after the last record. If that fails, it is only space.
 func (s *segment) retire() {
 	s.f.Truncate(s.end)
+	s.close()
+}
+
+func (s *segment) close() {
 	s.f.Close()
+	if s.direct != nil {
+		s.direct.Close()
+	}
 }

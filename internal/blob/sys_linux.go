@@ -8,6 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// directFlag keeps writes out of the page cache.
+const directFlag = unix.O_DIRECT
+
 // reserve allots the file's space at once, so that a write changes no metadata but the state of
 // its extents, and a full disk shows here. Filesystems without it grow the file as they go.
 func reserve(f *os.File, size int64) error {

@@ -22,7 +22,7 @@ type writer struct {
 	// The goroutine's own:
 	seg  *segment
 	next int64    // number of the next segment, as far as it knows
-	buf  []byte   // the small records of a batch
+	buf  []byte   // the small records of a batch, aligned to the block
 	list [][]byte // the records of a batch, one behind another
 }
 
@@ -120,6 +120,7 @@ func (w *writer) batch(first *request) *request {
 		return nil
 	}
 	var taken []*request
+	later := true // an instance that came over the network waits for the rest of its study
 	w.list = w.list[:0]
 	n, small := int64(0), int64(0)
 	r := first
@@ -132,13 +133,13 @@ func (w *writer) batch(first *request) *request {
 			w.answer([]*request{r}, err)
 		} else {
 			small += w.take(r, n, small)
-			taken = append(taken, r)
+			taken, later = append(taken, r), later && r.seal.From > 0
 			n += size
 		}
 		r = w.waiting()
 	}
 	if n > 0 {
-		w.answer(taken, w.append(n))
+		w.answer(taken, w.append(n, later))
 	}
 	return r
 }
@@ -183,7 +184,7 @@ func (w *writer) take(r *request, n, small int64) (took int64) {
 
 func (w *writer) room() []byte {
 	if w.buf == nil {
-		w.buf = make([]byte, smallRoom)
+		w.buf = aligned(smallRoom)
 	}
 	return w.buf
 }
@@ -195,12 +196,12 @@ func (w *writer) answer(rs []*request, err error) {
 	}
 }
 
-// append makes the records of a batch, n bytes, durable. After an error nothing is known about the file's pages, so the
-// segment is never written or synced again.
-func (w *writer) append(n int64) error {
+// append makes the records of a batch, n bytes, durable, past the page cache if all are read later. After an error nothing is known
+// about the file's pages, so the segment is never written or synced again.
+func (w *writer) append(n int64, later bool) error {
 	w.busy.Store(true)
 	defer w.busy.Store(false)
-	err := w.dir.env.write(w.seg.f, w.list, w.seg.end)
+	err := w.dir.env.write(w.seg.by(later), w.list, w.seg.end)
 	fail.Point("before_blob_sync")
 	if err == nil {
 		err = w.dir.env.sync(w.seg.f)

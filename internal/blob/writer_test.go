@@ -9,6 +9,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"unsafe"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
@@ -200,6 +201,18 @@ func TestSameWorkerTwice(t *testing.T) {
 	wg.Wait()
 }
 
+// A filesystem that refuses direct writes only at the write gets buffered ones.
+func TestDirectRefusedAtWrite(t *testing.T) {
+	t.Parallel()
+	var f faults
+	d := openTest(t, testOptions(t.TempDir()), f.install)
+	f.set(syscall.EINVAL, nil)
+	where := commit(t, d, body(20<<10, 1))
+	if where != "seg/7/0/4096/20480" || !bytes.Equal(readBack(t, d, where), body(20<<10, 1)) {
+		t.Errorf("lies at %s", where)
+	}
+}
+
 func TestUnusableSegmentFolder(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -231,7 +244,7 @@ func TestRecordInPlace(t *testing.T) {
 		}
 		b = append(b, body(n, 1)...)
 		rec := recordOf(b)
-		if int64(len(rec)) != recordSize(n) || &rec[recordHeader] != &b[0] {
+		if int64(len(rec)) != recordSize(n) || uintptr(unsafe.Pointer(&rec[0]))%block != 0 || &rec[recordHeader] != &b[0] {
 			t.Fatalf("%d bytes: a record of %d", n, len(rec))
 		}
 		seal := gantry.Seal{From: 1, SHA: gantry.Digest{1}}
