@@ -152,7 +152,7 @@ func (w *writer) prepare(s *segment) error {
 	clear(head)
 	copy(head, s.id.header(w.dir.id))
 	err := w.dir.env.write(s.by(true), [][]byte{head}, 0)
-	if s.direct != nil && errors.Is(err, syscall.EINVAL) { // it was taken at open and is refused now
+	if errors.Is(err, syscall.EINVAL) { // direct writes were taken at open and are refused now
 		s.direct.Close()
 		s.direct = nil
 		err = w.dir.env.write(s.f, [][]byte{head}, 0)
@@ -181,9 +181,8 @@ func (s *segment) retire() {
 	s.close()
 }
 
+// close closes the files. A file that is nil takes that, too.
 func (s *segment) close() {
 	s.f.Close()
-	if s.direct != nil {
-		s.direct.Close()
-	}
+	s.direct.Close()
 }

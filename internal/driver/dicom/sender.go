@@ -163,7 +163,8 @@ func (s *sender) new(ctx context.Context, need pair, also []pair) (*line, error)
 	return s.open(ctx, s.proposal(need, also))
 }
 
-// surplus takes the free associations that have to make room for those who hold a place and will each use one: whose turn it is.
+// surplus takes the free associations that have to make room, since each who holds a place uses one or will. Only whose turn it is may
+// call it, and releases them before the turn ends.
 func (s *sender) surplus() []*line {
 	s.mu.Lock()
 	defer s.mu.Unlock()
