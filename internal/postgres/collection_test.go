@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
@@ -57,5 +58,43 @@ func TestTurnAway(t *testing.T) {
 	}
 	if n := b.count(`select count(*) from arrival where source = 'p/in' and status = $1 and reason = 'no_rule'`, int16(gantry.Unmatched)); n != 1 {
 		t.Error("not as it was first")
+	}
+}
+
+// TestMemberPutBack has the version of a file that came last as the member, also where that version is a member of a revision that is
+// closed.
+func TestMemberPutBack(t *testing.T) {
+	t.Parallel()
+	put := func(w *ward, path, sequencer string) {
+		x := w.file(path)
+		x.Arrival.Sequencer = sequencer
+		must(w.Gather(t.Context(), []gantry.Gathering{x}))(t)
+	}
+	versions := func(w *ward) (out []string) {
+		for _, c := range must(w.CloseDue(t.Context(), 10, publicID))(t) {
+			for _, a := range w.originals(c.Task) {
+				out = append(out, a.Name+"@"+a.Version)
+			}
+		}
+		return out
+	}
+	for _, before := range []bool{false, true} {
+		w := newWard(t, gantry.Collect{Quiet: time.Minute})
+		put(w, "f/1@A", "A-1")
+		put(w, "f/2@X", "X-1")
+		if before { // a revision is closed meanwhile
+			w.pass(2 * time.Minute)
+			if got := versions(w); len(got) != 2 {
+				t.Fatal(got)
+			}
+		}
+		put(w, "f/1@B", "B-2")
+		put(w, "f/1@A", "A-3")
+		w.pass(2 * time.Minute)
+		got := versions(w)
+		t.Logf("closed before: %v: %v", before, got)
+		if len(got) != 2 || got[0] != "1@A" && got[1] != "1@A" {
+			t.Errorf("closed before: %v: the task is of %v, the bucket has 1@A", before, got)
+		}
 	}
 }

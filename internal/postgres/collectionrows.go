@@ -1,7 +1,10 @@
 package postgres
 
 import (
+	"bytes"
+	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -37,7 +40,7 @@ func (r *arrivalRows) args() []any {
 // were found last.
 func queueArrivals(b *pgx.Batch, list []gantry.Gathering, seen []sight, out []gantry.Gathered) {
 	var fresh, known, revived arrivalRows
-	for i := range list {
+	for _, i := range inOrder(list) {
 		var why gantry.Code
 		switch {
 		case list[i].Marker:
@@ -164,4 +167,17 @@ func queuePush(b *pgx.Batch, list []gantry.Gathering, groups []*gathering, tell 
 		})
 		return err
 	})
+}
+
+// inOrder gives the places of a list in the order in which enqueue.sql locks arrivals.
+func inOrder(list []gantry.Gathering) []int {
+	at := make([]int, len(list))
+	for i := range at {
+		at[i] = i
+	}
+	slices.SortFunc(at, func(i, j int) int {
+		a, b := &list[i].Arrival, &list[j].Arrival
+		return cmp.Or(strings.Compare(a.Source, b.Source), bytes.Compare(a.RefMAC[:], b.RefMAC[:]), strings.Compare(a.Version, b.Version))
+	})
+	return at
 }

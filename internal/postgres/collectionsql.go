@@ -24,6 +24,8 @@ select r.i, a.id, a.version = r.version,
   case when a.version <> r.version or a.status = any ($8::smallint[]) then false
     when r.marker then coalesce(h.marked, false)
     when a.status <> 0 then a.id <> r.id and coalesce(a.sequencer = r.sequencer, false)
+    when exists (select from collection_member o join arrival x on x.id = o.arrival
+        where o.collection = h.id and x.source = r.source and x.ref_mac = r.ref_mac and x.id <> a.id) then false
     else exists (select from collection_member m cross join lateral (select pipeline from collection where id = m.collection offset 0) c where m.arrival = a.id and c.pipeline = r.pipeline)
       or exists (select from task t cross join lateral (select name from pipeline_version where id = t.pipeline offset 0) v where t.arrival = a.id and v.name = r.pipeline) end,
   exists (select from collection_member m where m.collection = h.id and m.arrival = a.id)

@@ -145,17 +145,19 @@ func asLeftStatement(of *sections, list []gantry.Gathering, groups []*gathering)
 	var push pushRows
 	var was []int32
 	var objects arrivalRows
-	collections, instances := make([]int64, len(list)), make([]int64, len(list))
+	targets := make([]int64, len(list))
+	var collections, instances []int64
 	receipts := make([]*gantry.Receipt, len(list))
 	for _, g := range groups {
 		push.addLast(g, list)
 		was = append(was, int32(g.head.arrivals))
 		for _, i := range g.rows {
-			collections[i], instances[i] = g.target, list[i].Instance
+			targets[i] = g.target
 		}
 	}
-	for i := range list {
+	for _, i := range inOrder(list) {
 		objects.add(&list[i].Arrival, gantry.Accepted, "")
+		collections, instances = append(collections, targets[i]), append(instances, list[i].Instance)
 		receipts[i] = list[i].Receipt
 	}
 	args, calls := receiptColumns(receipts)

@@ -186,12 +186,30 @@ func TestSourcePlans(t *testing.T) {
 	if err := p.QueryRow(t.Context(), `select quote_literal(array(select sha256(n::text::bytea) from generate_series(49000, 49999) n)::text) || '::bytea[]'`).Scan(&keys); err != nil {
 		t.Fatal(err)
 	}
-	plan := p.explain(postgres.KnownForTest, `'p/in'`, keys, "1", "'no_route'")
+	plan := p.explain(postgres.KnownForTest, `'p/in'`, keys, "1", "'no_route'", "array_fill('s'::text, array[1000])")
 	if !strings.Contains(plan, "arrival_source_ref_mac_version_key") || strings.Contains(plan, "Seq Scan on arrival") || strings.Contains(plan, "Rows Removed by Filter") || !strings.Contains(plan, "rows=1000") {
 		t.Errorf("a page is looked up so:\n%s", plan)
 	}
 	plan = p.explain(postgres.QueuedForTest, fmt.Sprint(p.lane), "10000")
 	if !strings.Contains(plan, "task_hot_ready") || !strings.Contains(plan, "rows=10000") {
 		t.Errorf("a queue is counted so:\n%s", plan)
+	}
+}
+
+// TestKnownOfAKeyThatIsOverwritten reads of a key no more than the state that is asked for, however many it had. No other test runs
+// beside it, whose allocations would count.
+func TestKnownOfAKeyThatIsOverwritten(t *testing.T) {
+	b := newBed(t)
+	mac := gantry.MAC([]byte("k"), "status.json")
+	b.exec(`insert into arrival(source, ref_mac, version, size, sequencer) select 'p/in', $1, n::text, 1, n || '-1-1' from generate_series(1, 2000) n`, mac[:])
+	var got []bool
+	n := testing.AllocsPerRun(3, func() {
+		got = must(b.KnownAll(t.Context(), "p/in", 1, []gantry.Digest{mac, mac}, []string{"7-1-1", "none"}))(t)
+	})
+	if !got[0] || got[1] {
+		t.Error(got)
+	}
+	if n > 1000 {
+		t.Errorf("%.0f allocations for a key of 2000 states", n)
 	}
 }
