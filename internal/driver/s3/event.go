@@ -36,6 +36,7 @@ type event struct {
 	version string   // empty: the bucket keeps none, or the sender does not say
 	order   string   // see orderOf
 	at      time.Time
+	by      gantry.Channel
 }
 
 // told is what one message says.

@@ -44,7 +44,10 @@ func (s *source) follow(ctx context.Context, e event, announce func(context.Cont
 		if err != nil {
 			return err
 		}
-		was := gantry.Object{Ref: e.keys[0], Name: path.Base(strings.ToValidUTF8(e.keys[0], "\uFFFD")), Version: cmp.Or(e.etag, e.version, "unknown"), Event: e.order}
+		if o != nil {
+			o.Channel = e.by
+		}
+		was := gantry.Object{Ref: e.keys[0], Name: path.Base(strings.ToValidUTF8(e.keys[0], "\uFFFD")), Version: cmp.Or(e.etag, e.version, "unknown"), Event: e.order, Channel: e.by}
 		switch {
 		case o == nil:
 			was.Status = gantry.SourceGone
@@ -64,7 +67,7 @@ func (s *source) follow(ctx context.Context, e event, announce func(context.Cont
 		if err := s.tell(ctx, o.Object, announce); gantry.CodeOf(err) != gantry.CodeSourceGone {
 			return err
 		}
-		e = event{keys: []string{o.Ref}, etag: o.Version, version: o.version} // replaced or deleted while it was read
+		e = event{keys: []string{o.Ref}, etag: o.Version, version: o.version, by: e.by} // replaced or deleted while it was read
 	}
 	return again(CodeRestless, time.Second, "take object: it changes while it is read")
 }
@@ -88,7 +91,7 @@ func (e *event) isOf(o *seen) bool {
 func (s *source) find(ctx context.Context, e *event) (*seen, error) {
 	var found *seen
 	for i, key := range e.keys {
-		o, err := s.look(ctx, key)
+		o, err := s.lookExactly(ctx, key)
 		if err != nil {
 			return nil, err
 		}
@@ -106,6 +109,34 @@ func (s *source) find(ctx context.Context, e *event) (*seen, error) {
 	return found, nil
 }
 
+// lookExactly is look for what an event names. A server that keeps keys as paths gives the object at "a/b" for "a//b" and for
+// "a/x/../b", too: such a key is the object's only where the bucket lists it, and else stands for the one that it leads to, if
+// the source takes that.
+func (s *source) lookExactly(ctx context.Context, key string) (*seen, error) {
+	o, err := s.look(ctx, key)
+	plain := strings.TrimPrefix(path.Clean("/"+key), "/")
+	if plain == key || o == nil || err != nil {
+		return o, err
+	}
+	if listed, err := s.lists(ctx, key); listed || err != nil {
+		return o, err
+	}
+	if !s.takes(plain) {
+		return nil, nil
+	}
+	return s.look(ctx, plain)
+}
+
+// lists tells whether a listing shows a key.
+func (s *source) lists(ctx context.Context, key string) (bool, error) {
+	page, err := s.list(ctx, &sdk.ListObjectsV2Input{Bucket: &s.bucket, Prefix: &key, MaxKeys: aws.Int32(1), EncodingType: types.EncodingTypeUrl})
+	if err != nil || len(page.Contents) == 0 {
+		return false, err
+	}
+	o, err := toObject(&page.Contents[0], page.EncodingType)
+	return o.Ref == key, err
+}
+
 // look asks for an object without its bytes; nil if it is not there.
 func (s *source) look(ctx context.Context, key string) (*seen, error) {
 	ctx, cancel := context.WithTimeout(ctx, headTimeout)
@@ -115,7 +146,7 @@ func (s *source) look(ctx context.Context, key string) (*seen, error) {
 		err = classify(ctx, "look at object", err)
 		switch {
 		case gantry.CodeOf(err) == gantry.CodeSourceGone:
-			return nil, nil
+			return nil, s.gone(ctx, key)
 		case errors.Is(err, context.DeadlineExceeded):
 			err = gantry.Errorf(gantry.Timeout, "", "look at object: no answer within %s", headTimeout)
 		}
@@ -132,4 +163,22 @@ func (s *source) look(ctx context.Context, key string) (*seen, error) {
 	}
 	o.young = s.unsettledFor(aws.ToTime(out.LastModified), now)
 	return o, nil
+}
+
+// gone makes sure that it is the object that is not there. The answer to a HEAD has no body to say whether it is the bucket; what
+// is told of one that may come back has to come again.
+func (s *source) gone(ctx context.Context, key string) error {
+	out, err := s.client.get(ctx, &sdk.GetObjectInput{Bucket: &s.bucket, Key: &key, Range: aws.String("bytes=0-0")})
+	if err == nil {
+		out.Body.Close()
+		return again(CodeRestless, time.Second, "look at object: it is there and is not")
+	}
+	err = classify(ctx, "look at object", err)
+	switch gantry.CodeOf(err) {
+	case gantry.CodeSourceGone:
+		return nil
+	case CodeBucketMissing:
+		return again(CodeBucketMissing, 0, "look at object: the server does not know the bucket")
+	}
+	return err
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
 	"slices"
@@ -15,6 +16,13 @@ import (
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
+
+// crowd is how many notifications of one object may hold a request, while it is copied: their senders wait, and those of others
+// have no room then.
+const crowd = 32
+
+// CodeBusy is that of a notification of an object that many wait for already. It is Unavailable.
+const CodeBusy gantry.Code = "busy"
 
 // hearing is how a source is told of objects.
 type hearing struct {
@@ -185,14 +193,11 @@ func (h *hearing) note(ctx context.Context, x gantry.Notice) error {
 // hear takes one message to its end. A code says that the message, or a part of it, tells of no object; the
 // journal has it then. An error means that it has to come again.
 func (s *source) hear(ctx context.Context, by gantry.Channel, body []byte, announce func(context.Context, gantry.Object) error) (gantry.Code, error) {
-	via := func(ctx context.Context, o gantry.Object) error {
-		o.Channel = by
-		return announce(ctx, o)
-	}
 	said, err := parse(body)
 	x := gantry.Notice{Channel: by, At: said.at, Ignored: said.ignored, Code: cmp.Or(gantry.CodeOf(err), said.code)}
 	var list []event
 	for _, e := range said.events {
+		e.by = by
 		switch {
 		case e.bucket != s.bucket && by == gantry.ChannelSQS: // nobody else reads this queue
 			x.Code = CodeOtherBucket
@@ -203,7 +208,7 @@ func (s *source) hear(ctx context.Context, by gantry.Channel, body []byte, annou
 		}
 	}
 	x.Objects = len(list)
-	if err := s.followAll(ctx, list, via); err != nil {
+	if err := s.followAll(ctx, list, announce); err != nil {
 		return "", err
 	}
 	if x.Code != "" {
@@ -215,9 +220,14 @@ func (s *source) hear(ctx context.Context, by gantry.Channel, body []byte, annou
 // couldBe leaves of an event the keys that the source takes, and tells whether there are any.
 func (s *source) couldBe(e *event) bool {
 	e.keys = slices.DeleteFunc(e.keys, func(key string) bool {
-		return len(key) > maxKey || !strings.HasPrefix(key, s.prefix) || !s.wanted(&types.Object{}, key)
+		return !s.takes(key)
 	})
 	return len(e.keys) > 0
+}
+
+// takes tells whether the config lets a key be an object of the source.
+func (s *source) takes(key string) bool {
+	return len(key) <= maxKey && strings.HasPrefix(key, s.prefix) && s.wanted(&types.Object{}, key)
 }
 
 // followAll follows events, several at once. Its error is that of the first that has to come again.
@@ -247,7 +257,11 @@ type turn struct {
 // tell announces an object once nobody else announces one of its ref: the listing, the server and the queue may all
 // tell of it at once, and it is copied once. While it is announced, Open reads it and no other.
 func (s *source) tell(ctx context.Context, o gantry.Object, announce func(context.Context, gantry.Object) error) error {
-	waited, done, err := s.await(ctx, o.Ref)
+	most := math.MaxInt
+	if o.Channel == gantry.ChannelWebhook {
+		most = crowd
+	}
+	waited, done, err := s.await(ctx, o.Ref, most)
 	if err != nil {
 		return err
 	}
@@ -260,11 +274,16 @@ func (s *source) tell(ctx context.Context, o gantry.Object, announce func(contex
 	return announce(ctx, o)
 }
 
-// await waits for the turn of a ref, which done gives back, and tells whether somebody else had it.
-func (h *hearing) await(ctx context.Context, ref string) (waited bool, done func(), err error) {
+// await waits for the turn of a ref, which done gives back, and tells whether somebody else had it. Where so many hold or want it
+// already, it is Unavailable with code busy.
+func (h *hearing) await(ctx context.Context, ref string, most int) (waited bool, done func(), err error) {
 	h.mu.Lock()
 	t := h.refs[ref]
 	waited = t != nil
+	if waited && t.n >= most {
+		h.mu.Unlock()
+		return waited, nil, again(CodeBusy, time.Second, "take object: others wait for it already")
+	}
 	if t == nil {
 		t = &turn{taken: make(chan struct{}, 1)}
 		h.refs[ref] = t

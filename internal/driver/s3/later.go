@@ -24,6 +24,7 @@ type postponed struct {
 	until time.Time
 	pause time.Duration
 	far   bool // without a listing that shows it
+	stays bool // until somebody mends it: nothing waits for that
 }
 
 // announceAll announces objects, so many at once, and releases each. It gives the error of each that was not taken.
@@ -75,11 +76,28 @@ func (w *watcher) postpone(x sight, err error, far bool) {
 	defer w.mu.Unlock()
 	id := idOf(x.Ref, x.Sequencer)
 	was, known := w.later[id]
-	if !known && len(w.later) >= maxLater {
+	stays := !gantry.KindOf(err).Retryable()
+	if !known && len(w.later) >= maxLater && !w.forgetOne(stays) {
 		return
 	}
 	pause := min(max(2*was.pause, w.pause), most)
-	w.later[id] = postponed{x, w.now().Add(max(pause, gantry.RetryAfterOf(err))), pause, far}
+	w.later[id] = postponed{x, w.now().Add(max(pause, gantry.RetryAfterOf(err))), pause, far, stays}
+}
+
+// forgetOne makes room for an object that may be taken soon in the place of one that stays as it is, and tells whether it did;
+// mu is held. What is forgotten is found by the next take-up, which is put off then.
+func (w *watcher) forgetOne(stays bool) bool {
+	w.takeAt = w.now().Add(maxRefused)
+	if stays {
+		return false
+	}
+	for id, x := range w.later {
+		if x.stays {
+			delete(w.later, id)
+			return true
+		}
+	}
+	return false
 }
 
 // settleLater puts an object off until it has settled.
@@ -135,13 +153,19 @@ func (w *watcher) retry(ctx context.Context) {
 	}
 }
 
-// room waits while too many objects are put off: each that failed is remembered, so the others have to wait.
+// room waits while too many objects are put off: each that failed is remembered, so the others have to wait. What nobody may read
+// holds nothing up.
 func (w *watcher) room(ctx context.Context) error {
 	for {
 		w.mu.Lock()
-		full := len(w.later) > maxLater-gantry.MaxKnown
+		n := 0
+		for _, x := range w.later {
+			if !x.stays {
+				n++
+			}
+		}
 		w.mu.Unlock()
-		if !full {
+		if n <= maxLater-gantry.MaxKnown {
 			return nil
 		}
 		select {

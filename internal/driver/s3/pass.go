@@ -105,7 +105,7 @@ func (w *watcher) tail(ctx context.Context) error {
 		w.retryFar()
 	}
 	w.mu.Unlock()
-	w.soon = p.soon
+	w.soon, w.took = p.soon, got.took
 	w.keep(func(x *gantry.TakeUp) { x.Tail = max(x.Tail, p.last) })
 	return nil
 }

@@ -251,8 +251,12 @@ func (q *queue) remove(ctx context.Context, list []sqstypes.Message) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, removeTimeout)
 	defer cancel()
-	if _, err := q.client.DeleteMessageBatch(ctx, in); err != nil {
+	out, err := q.client.DeleteMessageBatch(ctx, in)
+	if err != nil {
 		return asked(ctx, "delete messages", err)
+	}
+	if n := len(out.Failed); n > 0 { // the answer is 200 all the same
+		return gantry.Errorf(gantry.Unavailable, CodeServerError, "delete messages: %d of %d stay in the queue", n, len(list))
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gantry-imaging/gantry/internal/driver/drivertest"
 	"github.com/gantry-imaging/gantry/internal/driver/s3/s3test"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
@@ -100,5 +101,45 @@ func TestQueueGivesBack(t *testing.T) {
 	want(t, d.take(), "accepted in/a.dcm")
 	if took := time.Since(stopped); took > s.queue.hidden/2 {
 		t.Errorf("it came after %s", took)
+	}
+}
+
+// TestQueueKeepsMessages tells of messages that the queue keeps though its answer is 200.
+func TestQueueKeepsMessages(t *testing.T) {
+	t.Parallel()
+	var given atomic.Bool
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/x-amz-json-1.0")
+		switch target := r.Header.Get("X-Amz-Target"); {
+		case strings.HasSuffix(target, "ReceiveMessage") && !given.Swap(true):
+			io.WriteString(w, `{"Messages":[{"Body":"{\"Event\":\"s3:TestEvent\"}","MessageId":"m","ReceiptHandle":"r"}]}`)
+		case strings.HasSuffix(target, "DeleteMessageBatch"):
+			io.WriteString(w, `{"Successful":[],"Failed":[{"Id":"0","Code":"InternalError","SenderFault":false}]}`)
+		default:
+			time.Sleep(20 * time.Millisecond)
+			io.WriteString(w, `{}`)
+		}
+	}))
+	t.Cleanup(server.Close)
+	made, err := NewSource(t.Context(), SourceConfig{Bucket: "bucket", Discover: []string{"sqs"}, QueueURL: server.URL + "/1/q"}, ways{drivertest.Egress(t), drivertest.Egress(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, d := made.(*source), &desk{}
+	s.queue.wait = time.Second
+	s.Note(d.tell)
+	watching(t, s, d)
+	var of *gantry.Notice
+	until(t, "what came of the deletion", func() bool {
+		for _, n := range d.told() {
+			if n.Channel == gantry.ChannelDelete {
+				of = &n
+				return true
+			}
+		}
+		return false
+	})
+	if of.Err == nil {
+		t.Error("the message is still in the queue, and the journal is told that it was deleted")
 	}
 }

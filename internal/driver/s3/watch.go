@@ -57,7 +57,7 @@ func (s *source) watchListing(ctx context.Context, l gantry.Ledger, announce fun
 		} else {
 			l.Worked(string(gantry.ChannelPoll))
 			if pause = 0; w.soon > 0 {
-				wait = min(wait, w.soon)
+				wait = min(wait, max(w.soon, seldom*w.took))
 			}
 		}
 		select {
@@ -90,6 +90,7 @@ type watcher struct {
 	later    map[objectID]postponed // states of objects that are put off
 	progress gantry.TakeUp          // as the ledger has it
 	taking   bool                   // the backlog is being taken up
+	takeAt   time.Time              // not before, after one of which not all that failed is remembered
 	sweeping bool                   // everything is being listed
 	sweepAt  time.Time              // not before, after a sweep that failed
 	swept    time.Time              // beginning of the last whole listing
@@ -176,9 +177,9 @@ func (w *watcher) came(ctx context.Context, part string, err error) {
 // takeUpAside begins to take up the backlog, if there is one.
 func (w *watcher) takeUpAside(ctx context.Context) {
 	w.mu.Lock()
-	backlog := w.progress.Backlog
+	backlog, at := w.progress.Backlog, w.takeAt
 	w.mu.Unlock()
-	if !backlog || !w.begin(&w.taking, time.Time{}) {
+	if !backlog || !w.begin(&w.taking, at) {
 		return
 	}
 	w.side.Go(func() {
