@@ -1,11 +1,9 @@
 package s3
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -227,68 +225,4 @@ func (s *source) delete(ctx context.Context, at located) error {
 		_, err = s.client.DeleteObject(ctx, in)
 	}
 	return tidied(ctx, "delete object", err)
-}
-
-// copyTo copies the object within the bucket and makes sure of it. Where another is in the way, its name gets the ETag
-// in addition.
-func (s *source) copyTo(ctx context.Context, at located, head *sdk.HeadObjectOutput, to string) error {
-	if aws.ToInt64(head.ContentLength) > maxCopy {
-		return gantry.Errorf(gantry.Permanent, gantry.CodeTooLarge, "move object: it is larger than %d bytes, which a server copies at once", int64(maxCopy))
-	}
-	for i, key := range []string{to, to + "~" + strings.Trim(at.ETag, `"`)} {
-		if len(key) > maxKey {
-			return gantry.Errorf(gantry.Permanent, CodeNameTooLong, "move object: the key is longer than %d bytes", maxKey)
-		}
-		there, err := s.client.HeadObject(ctx, &sdk.HeadObjectInput{Bucket: &s.bucket, Key: &key})
-		switch {
-		case status(err) == http.StatusNotFound:
-			return s.copyAs(ctx, at, head, key)
-		case err != nil:
-			return classify(ctx, "look at what is there", err)
-		case same(there, head, i > 0):
-			return nil
-		}
-	}
-	return gantry.Errorf(gantry.Permanent, gantry.CodeConflict, "move object: something else is there already")
-}
-
-// same tells whether what is there was copied from an object. An ETag that is the same says so; where it differs by how an
-// object was put, the name does.
-func same(there, of *sdk.HeadObjectOutput, named bool) bool {
-	return aws.ToInt64(there.ContentLength) == aws.ToInt64(of.ContentLength) && (named || aws.ToString(there.ETag) == aws.ToString(of.ETag))
-}
-
-func (s *source) copyAs(ctx context.Context, at located, head *sdk.HeadObjectOutput, key string) error {
-	from := s.bucket + "/" + strings.NewReplacer("+", "%20", "%2F", "/").Replace(url.QueryEscape(at.Key))
-	if at.Version != "" {
-		from += "?versionId=" + url.QueryEscape(at.Version)
-	}
-	in := &sdk.CopyObjectInput{Bucket: &s.bucket, Key: &key, CopySource: &from, CopySourceIfMatch: &at.ETag, IfNoneMatch: aws.String("*"),
-		StorageClass: types.StorageClass(head.StorageClass)}
-	out, err := s.client.CopyObject(ctx, in)
-	if status(err) == http.StatusNotImplemented {
-		in.IfNoneMatch = nil
-		out, err = s.client.CopyObject(ctx, in)
-	}
-	if status(err) == http.StatusPreconditionFailed && in.IfNoneMatch != nil {
-		if _, gone := s.present(ctx, &at); gone != nil {
-			return gone
-		}
-		return gantry.Errorf(gantry.Transient, CodeServerError, "copy object: another was put where it goes")
-	}
-	if err != nil {
-		return tidied(ctx, "copy object", err)
-	}
-	there, err := s.client.HeadObject(ctx, &sdk.HeadObjectInput{Bucket: &s.bucket, Key: &key})
-	if err != nil {
-		return classify(ctx, "look at the copy", err)
-	}
-	etag := aws.ToString(there.ETag)
-	if out.CopyObjectResult != nil {
-		etag = cmp.Or(aws.ToString(out.CopyObjectResult.ETag), etag)
-	}
-	if aws.ToInt64(there.ContentLength) != aws.ToInt64(head.ContentLength) || aws.ToString(there.ETag) != etag {
-		return gantry.Errorf(gantry.Transient, CodeChecksumMismatch, "look at the copy: it is not what was copied")
-	}
-	return nil
 }
