@@ -179,3 +179,28 @@ func TestProveWithoutRights(t *testing.T) {
 	s.server.word.Store(int32(wordBroken))
 	wantError(t, s.Deliver(t.Context(), delivery("t/b", []byte("bytes"))), gantry.Denied, CodeAccessDenied)
 }
+
+// Where nobody may look, and the server takes no condition, nothing is put: another's object may be there.
+func TestBlindPutReplacesNothing(t *testing.T) {
+	t.Parallel()
+	b := newBucket(t, s3test.Start(t))
+	l, egress := liar(t, b)
+	l.refuse = http.StatusNotImplemented
+	blind := &faults{RoundTripper: egress.Transport(), before: func(r *http.Request) *http.Response {
+		if r.Method == http.MethodHead {
+			return refusal(r, http.StatusForbidden, "AccessDenied")
+		}
+		return nil
+	}}
+	for name, body := range map[string][]byte{"small": []byte("ours"), "large": bytes.Repeat([]byte("0123456789abcdef"), 11<<16)} {
+		if err := b.put("out/t/"+name, []byte("somebody else's")); err != nil {
+			t.Fatal(err)
+		}
+		s := b.sink(signed{blind})
+		s.piece = 5 << 20
+		wantError(t, s.Deliver(t.Context(), delivery("t/"+name, body)), gantry.Denied, CodeAccessDenied)
+		if got, err := b.list("out/"); err != nil || string(got["t/"+name]) != "somebody else's" || b.uploads(t) != 0 {
+			t.Errorf("%s: another's object was replaced by %d bytes of ours, or %d uploads are open, %v", name, len(got["t/"+name]), b.uploads(t), err)
+		}
+	}
+}

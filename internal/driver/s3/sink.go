@@ -142,7 +142,10 @@ func (s *sink) deliverWhole(ctx context.Context, key string, out gantry.Delivery
 		return err
 	}
 	err := s.put(ctx, key, out, p)
-	if errors.Is(err, errAgain) {
+	if errors.Is(err, errAgain) { // nobody may have looked before: the server's word was to do
+		if there, err := s.before(ctx, key, p); there || err != nil {
+			return err
+		}
 		err = s.put(ctx, key, out, p)
 	}
 	if err != nil {

@@ -82,6 +82,9 @@ func (s *sink) upload(ctx context.Context, key string, out gantry.Delivery, whol
 		s.abort(ctx, key, begun.UploadId)
 	}
 	if s.putAgain(err, condition) {
+		if there, err := s.before(ctx, key, whole); there || err != nil {
+			return err
+		}
 		return s.upload(ctx, key, out, whole, pieces)
 	}
 	if err = s.judge(ctx, key, whole, err); err != nil {
