@@ -103,11 +103,12 @@ func (s *sink) Prove(ctx context.Context) error {
 	return nil
 }
 
-// keepSample keeps a small object to prove the server with.
-func (s *sink) keepSample(in *sdk.PutObjectInput, body []byte, sum gantry.Digest) {
-	if s.server.is() == wordUnknown && len(body) > 0 && in.IfNoneMatch != nil {
-		s.server.sample.Store(&sample{in: *in, body: body, sum: sum})
+// sampleOf makes of what was put a sample to prove the server with; nil if it is no small object, or nothing is left to prove.
+func (s *sink) sampleOf(in *sdk.PutObjectInput, body []byte, sum gantry.Digest) *sample {
+	if s.server.is() != wordUnknown || len(body) == 0 || in.IfNoneMatch == nil {
+		return nil
 	}
+	return &sample{in: *in, body: body, sum: sum}
 }
 
 // putAgain tells whether a put was refused for its condition alone, as by servers that know none.

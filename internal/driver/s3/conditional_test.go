@@ -204,3 +204,29 @@ func TestBlindPutReplacesNothing(t *testing.T) {
 		}
 	}
 }
+
+// What ended in a conflict is no object of ours: to prove the server with it would replace another's.
+func TestProveReplacesNothing(t *testing.T) {
+	t.Parallel()
+	b := newBucket(t, s3test.Start(t))
+	l, egress := liar(t, b)
+	s := b.sink(egress)
+	l.after = func(resp *http.Response) { // another process puts other bytes right after ours, as at a server without conditions
+		if resp.Request.Method == http.MethodPut {
+			l.after = nil
+			if err := b.put("out/t/a", []byte("another's")); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	wantError(t, s.Deliver(t.Context(), delivery("t/a", []byte("ours"))), gantry.Permanent, gantry.CodeConflict)
+	if err := s.Deliver(t.Context(), delivery("t/b", bytes.Repeat([]byte("x"), inMemory+1))); err != nil { // one that proves nothing
+		t.Fatal(err)
+	}
+	if err := s.Prove(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if got, err := b.list("out/"); err != nil || string(got["t/a"]) != "another's" {
+		t.Errorf("%q is in the place of another's object, %v", got["t/a"], err)
+	}
+}

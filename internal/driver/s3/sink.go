@@ -141,29 +141,33 @@ func (s *sink) deliverWhole(ctx context.Context, key string, out gantry.Delivery
 	if there, err := s.before(ctx, key, p); there || err != nil {
 		return err
 	}
-	err := s.put(ctx, key, out, p)
+	x, err := s.put(ctx, key, out, p)
 	if errors.Is(err, errAgain) { // nobody may have looked before: the server's word was to do
 		if there, err := s.before(ctx, key, p); there || err != nil {
 			return err
 		}
-		err = s.put(ctx, key, out, p)
+		x, err = s.put(ctx, key, out, p)
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		err = s.after(ctx, key, p)
 	}
-	return s.after(ctx, key, p)
+	if err == nil && x != nil {
+		s.server.sample.Store(x)
+	}
+	return err
 }
 
-func (s *sink) put(ctx context.Context, key string, out gantry.Delivery, p piece) error {
+// put sends one request, and gives what the server can be proved with once that is known to be there.
+func (s *sink) put(ctx context.Context, key string, out gantry.Delivery, p piece) (*sample, error) {
 	condition := s.condition()
 	out.SHA = p.sum
 	along, err := s.labels.fill(ctx, out)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	r, err := out.Open(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer r.Close()
 	b := newBody(ctx, r, p, true)
@@ -173,21 +177,21 @@ func (s *sink) put(ctx context.Context, key string, out gantry.Delivery, p piece
 	var small []byte
 	if p.size <= inMemory { // and one of no bytes, of which nothing would be read
 		if small, err = readSmall(b, p.size); err != nil {
-			return err
+			return nil, err
 		}
 		in.Body = bytes.NewReader(small)
 	}
 	err = s.client.put(ctx, in, p.sum)
 	if wrong := b.stop(); wrong != nil {
-		return wrong
+		return nil, wrong
 	}
 	if s.putAgain(err, condition) {
-		return errAgain
+		return nil, errAgain
 	}
 	if err == nil {
-		s.keepSample(in, small, p.sum)
+		return s.sampleOf(in, small, p.sum), nil
 	}
-	return s.judge(ctx, key, p, err)
+	return nil, s.judge(ctx, key, p, err)
 }
 
 func mediaOf(out gantry.Delivery) *string {
