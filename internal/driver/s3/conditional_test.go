@@ -2,6 +2,7 @@ package s3
 
 import (
 	"bytes"
+	"errors"
 	"net/http"
 	"sync/atomic"
 	"testing"
@@ -228,5 +229,45 @@ func TestProveReplacesNothing(t *testing.T) {
 	}
 	if got, err := b.list("out/"); err != nil || string(got["t/a"]) != "another's" {
 		t.Errorf("%q is in the place of another's object, %v", got["t/a"], err)
+	}
+}
+
+// What a server does with a put says nothing of what it does with an upload: before that is completed, it is looked once more.
+func TestKeptForPutsAlone(t *testing.T) {
+	t.Parallel()
+	b := newBucket(t, s3test.Start(t))
+	f := &faults{RoundTripper: sign(t, drivertest.Egress(t).Transport(), b.server).Transport()}
+	f.before = func(r *http.Request) *http.Response {
+		if r.Method == http.MethodPost {
+			r.Header.Del("If-None-Match") // as of servers that know it for PutObject alone
+		}
+		return nil
+	}
+	s := b.sink(signed{f})
+	s.piece = 5 << 20
+	if err := errors.Join(s.Deliver(t.Context(), delivery("t/small", []byte("x"))), s.Prove(t.Context())); err != nil || s.server.is() != wordKept {
+		t.Fatal(err)
+	}
+	large := bytes.Repeat([]byte("0123456789abcdef"), 11<<16)
+	for name, c := range map[string]struct {
+		theirs []byte
+		want   gantry.Code
+	}{"other": {[]byte("another's"), gantry.CodeConflict}, "same": {large, ""}} {
+		once := false
+		f.after = func(resp *http.Response) {
+			if !once && resp.Request.URL.Query().Has("partNumber") {
+				once = true
+				if err := b.put("out/t/"+name, c.theirs); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		err := s.Deliver(t.Context(), delivery("t/"+name, large))
+		if gantry.CodeOf(err) != c.want {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got, err := b.list("out/"); err != nil || !bytes.Equal(got["t/"+name], c.theirs) || b.uploads(t) != 0 {
+			t.Errorf("%s: it was replaced while the pieces were sent, or %d uploads are open, %v", name, b.uploads(t), err)
+		}
 	}
 }

@@ -204,25 +204,27 @@ func TestPiecesThatFail(t *testing.T) {
 	}
 }
 
-// Two uploads of other bytes to one key: the second to complete is refused.
+// Two uploads of other bytes to one key: the second to complete is refused, by our own look or, after that, by the server.
 func TestPiecesAtOnce(t *testing.T) {
 	t.Parallel()
-	b := newBucket(t, s3test.Start(t))
+	server := s3test.Start(t)
 	body := bytes.Repeat([]byte("0123456789abcdef"), 11<<16)
-	s, sp := b.pieces(t, 0)
-	d := delivery("t/a", body)
-	var opened atomic.Int32
-	d.Open = func(context.Context) (io.ReadCloser, error) {
-		if opened.Add(1) == 2 { // it looked, and nothing was there
-			if err := b.put("out/t/a", []byte("somebody else's")); err != nil {
-				t.Error(err)
+	for name, completes := range map[string]int32{"while sending": 0, "at the end": 1} {
+		b := newBucket(t, server)
+		s, sp := b.pieces(t, 0)
+		var put atomic.Bool // it looked, and nothing was there
+		sp.before = func(r *http.Request) *http.Response {
+			if r.URL.Query().Has("uploadId") && sp.completes.Load() == completes && !put.Swap(true) {
+				if err := b.put("out/t/a", []byte("somebody else's")); err != nil {
+					t.Error(err)
+				}
 			}
+			return nil
 		}
-		return io.NopCloser(bytes.NewReader(body)), nil
-	}
-	wantError(t, s.Deliver(t.Context(), d), gantry.Permanent, gantry.CodeConflict)
-	if got, _ := b.list("out/"); string(got["t/a"]) != "somebody else's" || b.uploads(t) != 0 {
-		t.Errorf("%d objects, %d pieces, %d uploads open", len(got), sp.pieces.Load(), b.uploads(t))
+		wantError(t, s.Deliver(t.Context(), delivery("t/a", body)), gantry.Permanent, gantry.CodeConflict)
+		if got, _ := b.list("out/"); string(got["t/a"]) != "somebody else's" || b.uploads(t) != 0 || sp.completes.Load() != completes {
+			t.Errorf("%s: %d objects, %d pieces, %d uploads open", name, len(got), sp.pieces.Load(), b.uploads(t))
+		}
 	}
 }
 

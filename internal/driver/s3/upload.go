@@ -34,14 +34,19 @@ func (s *sink) deliverLarge(ctx context.Context, key string, out gantry.Delivery
 	if len(pieces) > maxPieces {
 		return gantry.Errorf(gantry.Permanent, gantry.CodeTooLarge, "deliver: more than %d pieces", maxPieces)
 	}
-	there, err := s.compare(ctx, key, whole) // a look costs less than an upload that is refused at its end
-	if gantry.KindOf(err) == gantry.Denied && s.server.is() <= wordKept {
-		err = nil
-	}
-	if there || err != nil {
+	if there, err := s.look(ctx, key, whole); there || err != nil { // a look costs less than an upload that is refused at its end
 		return err
 	}
 	return s.upload(ctx, key, out, whole, pieces)
+}
+
+// look is compare for credentials that may not look, as long as nothing speaks against the server's word.
+func (s *sink) look(ctx context.Context, key string, whole piece) (there bool, err error) {
+	there, err = s.compare(ctx, key, whole)
+	if gantry.KindOf(err) == gantry.Denied && s.server.is() <= wordKept {
+		return false, nil
+	}
+	return there, err
 }
 
 func (s *sink) measure(ctx context.Context, out gantry.Delivery, size int64) (piece, []piece, error) {
@@ -72,6 +77,11 @@ func (s *sink) upload(ctx context.Context, key string, out gantry.Delivery, whol
 	}
 	parts, err := s.send(ctx, key, begun.UploadId, out, pieces)
 	if err != nil {
+		s.abort(ctx, key, begun.UploadId)
+		return err
+	}
+	// Sending takes long, and a server that keeps to the condition of a put may not know it of an upload.
+	if there, err := s.look(ctx, key, whole); there || err != nil {
 		s.abort(ctx, key, begun.UploadId)
 		return err
 	}
