@@ -81,7 +81,7 @@ func (s *source) copyAs(ctx context.Context, at located, head *sdk.HeadObjectOut
 		from += "?versionId=" + url.QueryEscape(at.Version)
 	}
 	in := &sdk.CopyObjectInput{Bucket: &s.bucket, Key: &key, CopySource: &from, CopySourceIfMatch: &at.ETag, IfNoneMatch: aws.String("*"),
-		StorageClass: types.StorageClass(head.StorageClass)}
+		StorageClass: types.StorageClass(head.StorageClass), ServerSideEncryption: head.ServerSideEncryption, SSEKMSKeyId: head.SSEKMSKeyId, BucketKeyEnabled: head.BucketKeyEnabled}
 	out, err := s.client.CopyObject(ctx, in)
 	if status(err) == http.StatusNotImplemented {
 		in.IfNoneMatch = nil

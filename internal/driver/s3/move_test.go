@@ -12,6 +12,7 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
+	"github.com/gantry-imaging/gantry/internal/driver/drivertest"
 	"github.com/gantry-imaging/gantry/internal/driver/s3/s3test"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
@@ -163,5 +164,43 @@ func TestMoveReadsWhatIsThere(t *testing.T) {
 		if err != nil || !maps.EqualFunc(got, want, func(x []byte, y string) bool { return string(x) == y }) {
 			t.Errorf("%s: %q, %v", c.code, got, err)
 		}
+	}
+}
+
+// A copy is encrypted as what it is copied from: a server takes the bucket's default where nothing is asked for.
+func TestMoveKeepsEncryption(t *testing.T) {
+	t.Parallel()
+	b := newBucket(t, s3test.Start(t))
+	s := b.moving()
+	if err := b.put("in/a", []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	mark := s.Mark(b.found(s, "in/a"))
+	const header = "X-Amz-Server-Side-Encryption"
+	want := map[string]string{header: "aws:kms", header + "-Aws-Kms-Key-Id": "arn:aws:kms:eu-central-1:1:key/ward", header + "-Bucket-Key-Enabled": "true"}
+	asked := map[string]string{}
+	f := &faults{RoundTripper: sign(t, drivertest.Egress(t).Transport(), b.server).Transport(), // the test's server has no keys
+		before: func(r *http.Request) *http.Response {
+			for name := range want {
+				if isCopy(r) {
+					asked[name] = r.Header.Get(name)
+				}
+				r.Header.Del(name)
+			}
+			return nil
+		},
+		after: func(r *http.Response) {
+			for name, value := range want {
+				if r.Request.Method == http.MethodHead {
+					r.Header.Set(name, value)
+				}
+			}
+		}}
+	s.client = newClient(b.place(), signed{f})
+	if err := s.Tidy(t.Context(), mark, gantry.Done); err != nil {
+		t.Fatal(err)
+	}
+	if !maps.Equal(asked, want) {
+		t.Errorf("the copy of an object under a key of KMS is asked for with %q", asked)
 	}
 }
