@@ -32,8 +32,10 @@ const (
 	CodeMalformedAnswer  gantry.Code = "malformed_answer"  // BadResponse
 )
 
-// maxPause is the longest that a server can ask to be left alone.
-const maxPause = 15 * time.Minute
+const (
+	maxPause = 15 * time.Minute // the longest that a server can ask to be left alone
+	maxSkew  = 15 * time.Minute // between a server's clock and ours: beyond it no signature holds
+)
 
 // meanings are the error codes of the protocol that say more than the status.
 var meanings = map[string]struct {
@@ -80,6 +82,16 @@ func saysNothing(err error) bool {
 	return ok && r.Response != nil && r.Response.Request != nil && r.Response.Request.Method == http.MethodHead
 }
 
+// skewed tells whether an answer comes from a server whose clock is so far from ours that it refuses signatures.
+func skewed(err error) bool {
+	r, ok := errors.AsType[*smithyhttp.ResponseError](err)
+	if !ok || r.Response == nil {
+		return false
+	}
+	at, bad := http.ParseTime(r.Response.Header.Get("Date"))
+	return bad == nil && time.Since(at).Abs() > maxSkew
+}
+
 // classify says what an error of the SDK means. Its text is our own: the SDK's quotes answers. doing
 // is the verb of it.
 func classify(ctx context.Context, doing string, err error) error {
@@ -105,8 +117,12 @@ func classify(ctx context.Context, doing string, err error) error {
 			kind, reason = m.kind, m.code
 		}
 	}
-	if code == http.StatusBadRequest && saysNothing(err) {
+	switch {
+	case !saysNothing(err):
+	case code == http.StatusBadRequest:
 		kind = gantry.Transient
+	case code == http.StatusForbidden && skewed(err):
+		reason = CodeClockSkew
 	}
 	out := gantry.Errorf(kind, reason, "%s: the server answers with status %d", doing, code)
 	out.RetryAfter = retryAfter(err)

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
@@ -28,5 +29,32 @@ func TestRefusedHead(t *testing.T) {
 			t.Fatal(err)
 		}
 		wantError(t, snk.Deliver(t.Context(), delivery("t/a", []byte("x"))), kind, CodeRefused)
+	}
+}
+
+// Neither does it say that a clock is wrong, but it has the time. What is to become of an object is tried again then, and not never.
+func TestSkewedHead(t *testing.T) {
+	t.Parallel()
+	for by, c := range map[time.Duration]struct {
+		kind gantry.Kind
+		code gantry.Code
+	}{
+		-time.Hour: {gantry.Unavailable, CodeClockSkew}, time.Hour: {gantry.Unavailable, CodeClockSkew},
+		-10 * time.Minute: {gantry.Denied, CodeAccessDenied}, 0: {gantry.Denied, CodeAccessDenied},
+	} {
+		e := signed{&faults{before: func(r *http.Request) *http.Response {
+			resp := refusal(r, http.StatusForbidden, "RequestTimeTooSkewed")
+			resp.Body, resp.ContentLength = http.NoBody, 0
+			if by != 0 { // else it has no time
+				resp.Header.Set("Date", time.Now().Add(by).UTC().Format(http.TimeFormat))
+			}
+			return resp
+		}}}
+		s, err := NewSource(t.Context(), SourceConfig{Bucket: "somewhere", Endpoint: "http://s3.test", PathStyle: true, After: "delete"}, e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		src := s.(*source)
+		wantError(t, src.Tidy(t.Context(), src.Mark(gantry.Object{Ref: "in/a", Version: "etag"}), gantry.Done), c.kind, c.code)
 	}
 }
