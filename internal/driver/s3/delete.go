@@ -3,7 +3,6 @@ package s3
 import (
 	"context"
 	"net/http"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
@@ -11,31 +10,6 @@ import (
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
-
-const (
-	fewTries  = 4
-	firstWait = 200 * time.Millisecond // after the first of them; four times as long after each
-	fewTime   = 10 * time.Second       // for all of them
-)
-
-// severalTimes does what is better done now than never, also when ctx has ended: again as long as that may help, a few times.
-func severalTimes(ctx context.Context, f func(context.Context) error) (err error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fewTime)
-	defer cancel()
-	for n, wait := 0, firstWait; n < fewTries; n, wait = n+1, wait*4 {
-		if n > 0 {
-			select {
-			case <-ctx.Done():
-				return err
-			case <-time.After(wait / 4):
-			}
-		}
-		if err = f(ctx); err == nil || settled(err) {
-			return err
-		}
-	}
-	return err
-}
 
 // delete deletes a version, or the object as long as it has its ETag. Over former versions a marker is laid first: without one the
 // last of them would be there again, and be taken, once the present one is gone. With covered the version is still there, under it.

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -114,9 +115,11 @@ func (b *bucket) pieces(t *testing.T, breakAt int32) (*sink, *spy) {
 }
 
 // uploads gives the number of uploads that nobody completed.
-func (b *bucket) uploads(t *testing.T) int {
+func (b *bucket) uploads(t *testing.T) int { return b.uploadsOf(t, "") }
+
+func (b *bucket) uploadsOf(t *testing.T, prefix string) int {
 	t.Helper()
-	out, err := b.ListMultipartUploads(t.Context(), &sdk.ListMultipartUploadsInput{Bucket: &b.name})
+	out, err := b.ListMultipartUploads(t.Context(), &sdk.ListMultipartUploadsInput{Bucket: &b.name, Prefix: &prefix})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,6 +204,27 @@ func TestPiecesThatFail(t *testing.T) {
 	s, _ := b.pieces(t, 0)
 	if err := s.Deliver(t.Context(), delivery("t/refused", body)); err != nil {
 		t.Error(err)
+	}
+}
+
+// An upload is given up though the server is busy just then, and a server that stays so holds nobody up for long.
+func TestUploadGivenUp(t *testing.T) {
+	t.Parallel()
+	b := newBucket(t, s3test.Start(t))
+	body := bytes.Repeat([]byte("0123456789abcdef"), 11<<16)
+	for refused, left := range map[int32]int{2: 0, 100: 1} {
+		s, sp := b.pieces(t, 2) // the second piece is refused too
+		sp.before = func(r *http.Request) *http.Response {
+			if r.Method == http.MethodDelete && sp.aborts.Load() <= refused {
+				return refusal(r, http.StatusServiceUnavailable, "SlowDown")
+			}
+			return nil
+		}
+		began := time.Now()
+		wantError(t, s.Deliver(t.Context(), delivery(fmt.Sprint("t/", refused), body)), gantry.Unavailable, CodeSlowDown)
+		if n := b.uploadsOf(t, fmt.Sprint("out/t/", refused)); n != left || sp.aborts.Load() > fewTries || time.Since(began) > fewTime+20*time.Second {
+			t.Errorf("refused %d times: %d uploads are left behind after %d tries and %s", refused, n, sp.aborts.Load(), time.Since(began))
+		}
 	}
 }
 

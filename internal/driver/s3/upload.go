@@ -3,7 +3,6 @@ package s3
 import (
 	"context"
 	"io"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
@@ -11,8 +10,6 @@ import (
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
-
-const abortTimeout = 10 * time.Second
 
 // deliverLarge puts an output in pieces. It is read twice: for the digest of each piece, which goes
 // with the piece, and to be sent. So nothing of it is kept in memory.
@@ -135,9 +132,11 @@ func (s *sink) sendPiece(ctx context.Context, key string, id *string, r io.Reade
 	return types.CompletedPart{PartNumber: aws.Int32(n), ETag: done.ETag, ChecksumSHA256: sum}, nil
 }
 
-// abort gives an upload up, also when ctx has ended. What comes of it changes nothing.
+// abort gives an upload up, also when ctx has ended, and more than once: what made it fail is often a server that is busy. What
+// comes of it changes nothing.
 func (s *sink) abort(ctx context.Context, key string, id *string) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTimeout)
-	defer cancel()
-	s.client.AbortMultipartUpload(ctx, &sdk.AbortMultipartUploadInput{Bucket: &s.bucket, Key: &key, UploadId: id})
+	severalTimes(ctx, func(ctx context.Context) error {
+		_, err := s.client.AbortMultipartUpload(ctx, &sdk.AbortMultipartUploadInput{Bucket: &s.bucket, Key: &key, UploadId: id})
+		return plain(ctx, "give up upload", err)
+	})
 }
