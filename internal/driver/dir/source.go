@@ -52,8 +52,8 @@ func (c SourceConfig) Check() []gantry.FieldProblem {
 }
 
 // Takes tells whether what a sink or another source of a config lays down would be announced: its folder is this one or
-// below, wherever links lead, and not hidden, or its key leads here. A pattern that leaves out manifests was made for the
-// inputs alone.
+// below, wherever links lead, and not hidden, or its key leads here, and the pattern matches some name that
+// results have.
 func (c SourceConfig) Takes(other any) bool {
 	c.Path = resolved(c.Path)
 	switch x := other.(type) {
@@ -64,17 +64,11 @@ func (c SourceConfig) Takes(other any) bool {
 		if err != nil || !(filepath.IsLocal(below) && c.sees(to.Path)) && !(!filepath.IsLocal(below) && to.mayLay(c.Path)) {
 			return false
 		}
-		return taken(c.Pattern)
+		return gantry.MayBeResult(cmp.Or(c.Pattern, "*"))
 	case *SourceConfig:
 		return x.MoveTo != "" && c.sees(resolved(x.MoveTo)) || x.FailedTo != "" && c.sees(resolved(x.FailedTo))
 	}
 	return false
-}
-
-// taken tells whether a pattern takes manifests.
-func taken(pattern string) bool {
-	matches, err := path.Match(cmp.Or(pattern, "*"), gantry.ManifestName)
-	return matches && err == nil
 }
 
 // resolved is a folder without links on the way to it, as far as it is there.

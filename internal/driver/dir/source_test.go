@@ -115,7 +115,9 @@ func TestTakesOwnResults(t *testing.T) {
 		{SourceConfig{Path: "/x/in"}, &SinkConfig{Path: "/x"}, false},
 		{SourceConfig{Path: "/x"}, &SinkConfig{Path: "/x/.out/a"}, false},
 		{SourceConfig{Path: "/x"}, &SinkConfig{Path: "/x/a.part/a"}, false},
-		{SourceConfig{Path: "/x", Pattern: "*.zip"}, &SinkConfig{Path: "/x/out"}, false},
+		{SourceConfig{Path: "/x", Pattern: "*.zip"}, &SinkConfig{Path: "/x/out"}, true}, // rejoined.zip
+		{SourceConfig{Path: "/x", Pattern: "[!_]*"}, &SinkConfig{Path: "/x/out"}, true},
+		{SourceConfig{Path: "/x", Pattern: "scan-*.zip"}, &SinkConfig{Path: "/x/out"}, false},
 		{SourceConfig{Path: "/x"}, SourceConfig{Path: "/x"}, false},
 		{SourceConfig{Path: "/x/abcdefghijklmnopqrstuvwxyz/score"}, &SinkConfig{Path: "/x"}, true},
 		{SourceConfig{Path: "/x/abcdefghijklmnopqrstuvwxy/score"}, &SinkConfig{Path: "/x"}, false},

@@ -122,7 +122,9 @@ func TestTakesOwnResults(t *testing.T) {
 		{SourceConfig{Bucket: "abc", Prefix: "in/"}, &SinkConfig{Bucket: "abc"}, false},
 		{SourceConfig{Bucket: "abc"}, &SinkConfig{Bucket: "abd"}, false},
 		{SourceConfig{Bucket: "abc"}, &SinkConfig{Bucket: "abc", Endpoint: "http://127.0.0.1:9000"}, false},
-		{SourceConfig{Bucket: "abc", Pattern: "*.dcm"}, &SinkConfig{Bucket: "abc"}, false},
+		{SourceConfig{Bucket: "abc", Pattern: "*.dcm"}, &SinkConfig{Bucket: "abc"}, true}, // 000001.dcm
+		{SourceConfig{Bucket: "abc", Pattern: "[0-9]*"}, &SinkConfig{Bucket: "abc"}, true},
+		{SourceConfig{Bucket: "abc", Pattern: "*.nii"}, &SinkConfig{Bucket: "abc"}, false},
 		{SourceConfig{Bucket: "abc"}, nil, false},
 		{SourceConfig{Bucket: "abc", PathStyle: true}, &SinkConfig{Bucket: "abc"}, true},
 		{SourceConfig{Bucket: "abc", Region: "eu-west-1"}, &SinkConfig{Bucket: "abc", Endpoint: "https://s3.us-east-1.amazonaws.com"}, true},

@@ -77,8 +77,7 @@ func (c SourceConfig) Check() []gantry.FieldProblem {
 }
 
 // Takes tells whether what a sink or another source of a config lays down would be announced: it is the same
-// bucket, and its keys may begin with this prefix and are not excluded. A pattern that leaves out manifests was
-// made for the inputs alone.
+// bucket, and its keys may begin with this prefix and are not excluded, and the pattern matches some name that results have.
 func (c SourceConfig) Takes(other any) bool {
 	switch x := other.(type) {
 	case *SinkConfig:
@@ -86,8 +85,7 @@ func (c SourceConfig) Takes(other any) bool {
 		if strings.HasPrefix(c.Prefix, x.Prefix) {
 			common = c.Prefix
 		}
-		matches, err := path.Match(cmp.Or(c.Pattern, "*"), gantry.ManifestName)
-		return c.place().same(x.place()) && x.mayLay(c.Prefix) && !c.excludes(common) && matches && err == nil
+		return c.place().same(x.place()) && x.mayLay(c.Prefix) && !c.excludes(common) && gantry.MayBeResult(cmp.Or(c.Pattern, "*"))
 	case *SourceConfig:
 		return c.place().same(x.place()) && slices.ContainsFunc([]string{x.MoveTo, x.FailedTo}, c.takesBelow)
 	}
