@@ -131,6 +131,12 @@ func TestTakesOwnResults(t *testing.T) {
 		{SourceConfig{Bucket: "abc", Region: "cn-north-1"}, &SinkConfig{Bucket: "abc"}, false},
 		{SourceConfig{Bucket: "abc", Endpoint: "http://Store.local"}, &SinkConfig{Bucket: "abc", Endpoint: "http://store.local:80/", PathStyle: true}, true},
 		{SourceConfig{Bucket: "abc", Endpoint: "http://store.local:81"}, &SinkConfig{Bucket: "abc", Endpoint: "http://store.local"}, false},
+		{SourceConfig{Bucket: "abc", Endpoint: "http://store.local."}, &SinkConfig{Bucket: "abc", Endpoint: "http://store.local"}, true},
+		{SourceConfig{Bucket: "abc", Endpoint: "http://127.0.0.1:9000"}, &SinkConfig{Bucket: "abc", Endpoint: "http://localhost:9000"}, true},
+		{SourceConfig{Bucket: "abc", Endpoint: "http://127.0.1.1:9000"}, &SinkConfig{Bucket: "abc", Endpoint: "http://[::1]:9000"}, true},
+		{SourceConfig{Bucket: "abc", Endpoint: "http://LocalHost.:9000"}, &SinkConfig{Bucket: "abc", Endpoint: "http://[::ffff:127.0.0.1]:9000"}, true},
+		{SourceConfig{Bucket: "abc", Endpoint: "http://127.0.0.1:9000"}, &SinkConfig{Bucket: "abc", Endpoint: "http://localhost:9001"}, false},
+		{SourceConfig{Bucket: "abc", Endpoint: "http://127.0.0.1:9000"}, &SinkConfig{Bucket: "abc", Endpoint: "http://10.0.0.1:9000"}, false},
 		{SourceConfig{Bucket: "abc", Prefix: "out/a"}, &SinkConfig{Bucket: "abc", Prefix: "out/"}, true}, // ids that begin with a
 		{SourceConfig{Bucket: "abc", Prefix: "out/in/"}, &SinkConfig{Bucket: "abc", Prefix: "out/"}, false},
 		{SourceConfig{Bucket: "abc", Prefix: "in"}, &SinkConfig{Bucket: "abc"}, true},

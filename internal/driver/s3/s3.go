@@ -58,13 +58,16 @@ func (p place) regionOr() string {
 // regions of AWS know a bucket by one name.
 func (p place) same(q place) bool { return p.bucket == q.bucket && p.server() == q.server() }
 
-// server names the server, however the bucket is addressed there.
+// server names the server, however the bucket is addressed there. All names and addresses that a machine has for itself are one.
 func (p place) server() string {
 	u, err := url.Parse(p.base())
 	if err != nil {
 		return p.base()
 	}
-	host, port := strings.ToLower(u.Hostname()), u.Port()
+	host, port := strings.TrimSuffix(strings.ToLower(u.Hostname()), "."), u.Port()
+	if ip, err := netip.ParseAddr(host); err == nil && ip.Unmap().IsLoopback() {
+		host = "localhost"
+	}
 	switch {
 	case strings.HasSuffix(host, ".amazonaws.com.cn"):
 		return "aws-cn"
