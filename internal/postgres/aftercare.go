@@ -20,7 +20,8 @@ type Aftercare struct {
 	Arrival int64
 	Mark    string // how the source finds it; may hold names of people
 	Ended   gantry.State
-	Tries   int16 // that failed
+	Tries   int16     // that failed
+	Since   time.Time // when it was minded: another time says that it was put again
 }
 
 // KeepInMind lays down that something is to be done with an object once its tasks have ended. It comes before the
@@ -54,7 +55,7 @@ func (s *Store) DueAftercare(ctx context.Context, source string, n int, within t
 	var state int16
 	var ready bool
 	looked := 0
-	_, err = pgx.ForEachRow(rows, []any{&x.ID, &x.Arrival, &x.Mark, &state, &x.Tries, &ready}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&x.ID, &x.Arrival, &x.Mark, &state, &x.Tries, &ready, &x.Since}, func() error {
 		if looked++; ready {
 			x.Ended = gantry.State(state)
 			list = append(list, x)
@@ -68,7 +69,8 @@ func (s *Store) DueAftercare(ctx context.Context, source string, n int, within t
 }
 
 // Tended puts down what came of it. With a code it was not done; again says after what time to try once more, 0 never. Where
-// tasks are done, or a refusal stands, nothing more will be; where one failed, it may be done with after all.
+// tasks are done, or a refusal stands, nothing more will be; where one failed, it may be done with after all. Of an object that was put
+// again meanwhile it says nothing.
 func (s *Store) Tended(ctx context.Context, x Aftercare, code gantry.Code, again time.Duration) error {
 	over := again == 0 && (code != "" || x.Ended == gantry.Done)
 	_, err := s.pool.Exec(ctx, `update aftercare set code = nullif($2, ''),
@@ -76,7 +78,7 @@ func (s *Store) Tended(ctx context.Context, x Aftercare, code gantry.Code, again
 		mark = case when not $5::bool then mark end,
 		due = case when $5::bool then null when $4::bigint > 0 then clock_timestamp() + $4::bigint * interval '1 us'
 			else clock_timestamp() + least(greatest((clock_timestamp() - at) / 4, interval '1 min'), interval '1 d') end
-		where id = $1`, x.ID, string(code), int16(x.Ended), micros(again), over)
+		where id = $1 and at = $6`, x.ID, string(code), int16(x.Ended), micros(again), over, x.Since)
 	if err != nil {
 		return fmt.Errorf("put down what came of an object: %w", err)
 	}

@@ -35,4 +35,4 @@ u as (
     else least(greatest((clock_timestamp() - r.at) / 4, interval '1 s'), case when r.open > 0 then interval '15 min' else interval '1 d' end) end
   from r where c.id = r.id
   returning c.id, c.mark, c.tries)
-select u.id, coalesce(r.arrival, 0), coalesce(u.mark, ''), r.state, u.tries, r.ready from u join r using (id) order by u.id
+select u.id, coalesce(r.arrival, 0), coalesce(u.mark, ''), r.state, u.tries, r.ready, r.at from u join r using (id) order by u.id

@@ -257,3 +257,25 @@ func TestAftercareOfAnOpenCollection(t *testing.T) {
 		t.Errorf("after both: %+v", got)
 	}
 }
+
+// TestPutAgainWhileTended: what came of an object's former self says nothing of what was put again while that was tended.
+func TestPutAgainWhileTended(t *testing.T) {
+	t.Parallel()
+	for _, code := range []gantry.Code{"", "denied"} {
+		b, tasks, a := minded(t, 1)
+		b.ending(tasks[0], gantry.Done)
+		got := b.look(a)
+		if len(got) != 1 {
+			t.Fatal(got)
+		}
+		if err := b.KeepInMind(t.Context(), a, "another mark", nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Tended(t.Context(), got[0], code, 0); err != nil {
+			t.Fatal(err)
+		}
+		if got := b.look(a); len(got) != 1 || got[0].Mark != "another mark" || got[0].Tries != 0 {
+			t.Errorf("%q: what was put again is forgotten: %+v", code, got)
+		}
+	}
+}
