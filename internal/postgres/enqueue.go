@@ -45,7 +45,8 @@ var openStatuses = []int16{int16(gantry.SourceGone), int16(gantry.Unmatched)}
 
 // TurnAway puts arrivals on record that no task is made from, all or none, with their status and reason, and gives the ids of
 // those that were not. One that is on record already stays as it is, but that one which is unmatched again is so for the
-// last reason.
+// last reason. One that was accepted for all its pipelines and that no rule takes as it was put again is known by its last sequencer,
+// or it would be asked about at every listing.
 func (s *Store) TurnAway(ctx context.Context, list []gantry.Arrival) (made []int64, err error) {
 	var (
 		ids, sizes                                            []int64
@@ -87,9 +88,11 @@ select distinct on (source, ref_mac, version) id, source, ref_mac, version, name
 from unnest($1::bigint[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::bigint[], $7::bytea[], $8::text[], $9::text[], $10::smallint[], $11::text[], $12::int[], $14::text[])
   as r(id, source, ref_mac, version, name, size, sha, sequencer, place, status, reason, via, event)
 order by source, ref_mac, version, id
-on conflict (source, ref_mac, version) do update set sequencer = excluded.sequencer, size = excluded.size, status = excluded.status,
-  reason = excluded.reason, via = excluded.via
-where excluded.status = $13 and (a.status = $13 or a.version = '')
+on conflict (source, ref_mac, version) do update set sequencer = excluded.sequencer,
+  (size, status, reason, via) = (select x.size, x.status, x.reason, x.via from (values
+    (a.status = 0 and a.version <> '', a.size, a.status, a.reason, a.via),
+    (a.status <> 0 or a.version = '', excluded.size, excluded.status, excluded.reason, excluded.via)) x(stays, size, status, reason, via) where x.stays)
+where excluded.status = $13 and (a.status = $13 or a.status = 0 and a.sequencer is not null or a.version = '')
 returning id, xmax = 0`
 
 // Matched is told that an object was accepted of which some state without a version was turned away before: that row says

@@ -90,6 +90,28 @@ func TestDecided(t *testing.T) {
 	}
 }
 
+// TestTurnAwayAccepted: what was accepted and is put again, with the same bytes and metadata that no rule takes, stays accepted and is not
+// asked about again. One that has not come to all its pipelines yet is.
+func TestTurnAwayAccepted(t *testing.T) {
+	t.Parallel()
+	for _, first := range []string{"etag-3-1", ""} {
+		b := newBed(t)
+		a := gantry.Arrival{ID: must(b.ArrivalIDs(t.Context(), 1))(t)[0], Source: "incoming", RefMAC: gantry.Digest{7}, Version: "etag", Sequencer: first, Size: 3, Name: "n", Via: 1}
+		must(b.Enqueue(t.Context(), []gantry.Admission{{Arrival: a, PublicID: "x", Pipeline: b.pipeline, Lane: b.lane, Priority: 5, Within: time.Hour}}))(t)
+		b.exec(`update arrival set sequencer = nullif(sequencer, '')`)
+		a.ID, a.Sequencer, a.Size, a.Status, a.Reason, a.Via = must(b.ArrivalIDs(t.Context(), 1))(t)[0], "etag-3-2", 4, gantry.Unmatched, gantry.CodeNoRoute, 2
+		if made := must(b.TurnAway(t.Context(), []gantry.Arrival{a}))(t); len(made) != 0 {
+			t.Errorf("%q: arrivals %d were made of it", first, made)
+		}
+		if known := must(b.KnownAll(t.Context(), "incoming", 1, []gantry.Digest{a.RefMAC}, []string{"etag-3-2"}))(t); known[0] != (first != "") {
+			t.Errorf("%q: it is known: %v", first, known)
+		}
+		if n := b.count(`select count(*) from arrival where status = 0 and via = 1 and size = 3 and reason is null`); n != 1 {
+			t.Errorf("%q: what was accepted was turned away", first)
+		}
+	}
+}
+
 // TestDecidedGone: what was found gone and is announced as it was is there: a server's lie, or a glitch, is no decision.
 func TestDecidedGone(t *testing.T) {
 	t.Parallel()
