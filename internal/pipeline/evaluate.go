@@ -24,7 +24,7 @@ const (
 	errOrder    = unfit("two values are compared that have no order")
 	errDeep     = unfit("lists or objects are compared")
 	errZero     = unfit("a number is divided by zero")
-	errSteps    = unfit("it looks at too many elements of lists")
+	errSteps    = unfit("it looks at too many elements of lists, or too much text")
 )
 
 // run is one evaluation.
@@ -43,12 +43,28 @@ func (r *run) charge(n int) error {
 	return nil
 }
 
+// read counts what there is to read of a value that is a text.
+func (r *run) read(v any) error {
+	s, _ := v.(string)
+	return r.charge(len(s) / textPerStep)
+}
+
+// held holds two values against one another, and counts what there is to read if both are texts.
+func held(r *run, a, b any, by func(a, b any) (any, error)) (any, error) {
+	s, _ := a.(string)
+	t, _ := b.(string)
+	if err := r.charge(min(len(s), len(t)) / textPerStep); err != nil {
+		return nil, err
+	}
+	return by(a, b)
+}
+
 // internals are the functions that only the rewriter calls.
 var internals = map[string]func(p []any) (any, error){
-	"$get":     func(p []any) (any, error) { return get(p[0], p[1]), nil },
+	"$get":     func(p []any) (any, error) { return get(p[1], p[2]), p[0].(*run).read(p[2]) },
 	"$truth":   func(p []any) (any, error) { return truth(p[0]) },
-	"$equal":   func(p []any) (any, error) { return equal(p[0], p[1]) },
-	"$order":   func(p []any) (any, error) { return order(p[0].(string), p[1], p[2]) },
+	"$equal":   func(p []any) (any, error) { return held(p[0].(*run), p[1], p[2], equal) },
+	"$order":   func(p []any) (any, error) { return held(p[0].(*run), p[2], p[3], orderedBy(p[1].(string))) },
 	"$reckon":  func(p []any) (any, error) { return reckon(p[0].(string), p[1], p[2]) },
 	"$textual": func(p []any) (any, error) { return textual(p[0].(*run), p[1]) },
 	"$walk":    func(p []any) (any, error) { return walk(p[0].(*run), p[1]) },
@@ -134,6 +150,10 @@ func equal(a, b any) (any, error) {
 	return nil, errDeep
 }
 
+func orderedBy(op string) func(a, b any) (any, error) {
+	return func(a, b any) (any, error) { return order(op, a, b) }
+}
+
 // order compares two numbers or two texts; false if one of them is missing.
 func order(op string, a, b any) (any, error) {
 	if a == nil || b == nil {
@@ -195,11 +215,10 @@ func reckon(op string, a, b any) (any, error) {
 
 // textual lets a text or nil pass, and counts what there is to read.
 func textual(r *run, v any) (any, error) {
-	s, ok := v.(string)
-	if !ok && v != nil {
+	if _, ok := v.(string); !ok && v != nil {
 		return nil, errNoText
 	}
-	return v, r.charge(len(s) / textPerStep)
+	return v, r.read(v)
 }
 
 // walk lets a list pass and counts its elements, since something is going to look at each.
@@ -219,18 +238,18 @@ func in(r *run, v, of any) (any, error) {
 	case map[string]any:
 		name, ok := v.(string)
 		_, has := of[name]
-		return ok && has, nil
+		return ok && has, r.read(v)
 	case map[string]string:
 		name, ok := v.(string)
 		_, has := of[name]
-		return ok && has, nil
+		return ok && has, r.read(v)
 	}
 	list, err := walk(r, of)
 	if err != nil {
 		return nil, err
 	}
 	for _, x := range list.([]any) {
-		same, err := equal(v, x)
+		same, err := held(r, v, x, equal)
 		if err != nil {
 			return nil, err
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
+	"regexp/syntax"
 	"strings"
 
 	"github.com/expr-lang/expr/ast"
@@ -23,6 +24,7 @@ type expression string
 const (
 	maxExpression = 2048    // bytes
 	maxNodes      = 300     // nodes of its tree
+	maxPattern    = 2000    // instructions of a regular expression, each of which may look at every character
 	maxSteps      = 50_000  // elements of lists that one evaluation looks at
 	maxMemory     = 200_000 // elements of lists that one evaluation makes
 )
@@ -146,10 +148,25 @@ func (l *linter) operator(n *ast.BinaryNode) {
 	case "..", "**", "^":
 		l.note(n, "the operator %s is not among those of pipeline files", n.Operator)
 	case "matches":
-		if _, ok := n.Right.(*ast.StringNode); !ok {
+		if pattern, ok := n.Right.(*ast.StringNode); !ok {
 			l.note(n.Right, "what a text must match stands here in quotes")
+		} else if size := instructions(pattern.Value); size > maxPattern {
+			l.note(n.Right, "the pattern comes to %d instructions; %d are allowed: write shorter repeats", size, maxPattern)
 		}
 	}
+}
+
+// instructions counts those of a regular expression, of which few characters may make many; 0 if it is none.
+func instructions(pattern string) int {
+	tree, err := syntax.Parse(pattern, syntax.Perl)
+	if err != nil {
+		return 0 // located says why
+	}
+	p, err := syntax.Compile(tree.Simplify())
+	if err != nil {
+		return 0
+	}
+	return len(p.Inst)
 }
 
 // name reports a field that an object does not have.

@@ -4,6 +4,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // functions are those that a file may call, beside predicates. Each takes one value, and gives nil
@@ -25,7 +26,10 @@ var functions = map[string]struct {
 	"trim":   {onText(strings.TrimSpace), new(func(any) string), "a text without blanks around it"},
 }
 
-func toNumber(_ *run, v any) (any, error) {
+func toNumber(r *run, v any) (any, error) {
+	if err := r.read(v); err != nil {
+		return nil, err
+	}
 	s, ok := v.(string)
 	if !ok {
 		if f, ok := asNumber(v); ok {
@@ -40,14 +44,14 @@ func toNumber(_ *run, v any) (any, error) {
 	return f, nil
 }
 
-func length(_ *run, v any) (any, error) {
+func length(r *run, v any) (any, error) {
 	switch v := v.(type) {
 	case nil:
 		return nil, nil
 	case []any:
 		return len(v), nil
 	case string:
-		return len([]rune(v)), nil
+		return utf8.RuneCountInString(v), r.read(v)
 	case map[string]any:
 		return len(v), nil
 	}

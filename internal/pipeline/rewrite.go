@@ -23,7 +23,7 @@ func running() ast.Node { return &ast.IdentifierNode{Value: runName} }
 func (rewriter) Visit(node *ast.Node) {
 	switch n := (*node).(type) {
 	case *ast.MemberNode:
-		ast.Patch(node, call("$get", n.Node, n.Property))
+		ast.Patch(node, call("$get", running(), n.Node, n.Property))
 	case *ast.UnaryNode:
 		if n.Operator == "!" || n.Operator == "not" {
 			n.Node = call("$truth", n.Node)
@@ -46,11 +46,11 @@ func (rewriter) Visit(node *ast.Node) {
 func rewriteBinary(node *ast.Node, n *ast.BinaryNode) {
 	switch n.Operator {
 	case "<", "<=", ">", ">=":
-		ast.Patch(node, call("$order", &ast.StringNode{Value: n.Operator}, n.Left, n.Right))
+		ast.Patch(node, call("$order", running(), &ast.StringNode{Value: n.Operator}, n.Left, n.Right))
 	case "==":
-		ast.Patch(node, call("$equal", n.Left, n.Right))
+		ast.Patch(node, call("$equal", running(), n.Left, n.Right))
 	case "!=":
-		ast.Patch(node, &ast.UnaryNode{Operator: "!", Node: call("$equal", n.Left, n.Right)})
+		ast.Patch(node, &ast.UnaryNode{Operator: "!", Node: call("$equal", running(), n.Left, n.Right)})
 	case "in":
 		ast.Patch(node, call("$in", running(), n.Left, n.Right))
 	case "+", "-", "*", "/", "%":
