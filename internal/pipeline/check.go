@@ -2,9 +2,13 @@ package pipeline
 
 import (
 	"fmt"
+	"regexp"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
+
+// laterFolder are the folders that a task's later deliveries and legs lie in, beside those of the stages.
+var laterFolder = regexp.MustCompile(`^(r|leg)[0-9]+$`)
 
 // checkStages holds the keys of stages against one another and against the processors.
 func (d *decoder) checkStages(f *file) {
@@ -14,6 +18,9 @@ func (d *decoder) checkStages(f *file) {
 	for i, s := range f.Stages {
 		path := fmt.Sprintf("stages[%d]", i)
 		d.checkName(join(path, "name"), s.Name)
+		if laterFolder.MatchString(s.Name) {
+			d.at(d.placeOf(join(path, "name")).value, "name: %s is what the folder of a later delivery or leg is called, beside those of the stages", short(s.Name))
+		}
 		if seen[s.Name] && s.Name != "" {
 			d.at(d.placeOf(join(path, "name")).value, "name: another stage is named %s", short(s.Name))
 		}

@@ -146,7 +146,7 @@ func (r retry) Check() []gantry.FieldProblem {
 }
 
 type stage struct {
-	Name    string     `yaml:"name" required:"true" doc:"Its name in records."`
+	Name    string     `yaml:"name" required:"true" doc:"Its name in records, and the folder of its outputs; not r1, leg1 and the like, as later deliveries and legs are called."`
 	Mode    string     `yaml:"mode" default:"sequential" one:"sequential cumulative fanout" doc:"What its processors read: sequential, what the previous stage left; fanout, the same, each of several side by side; cumulative, the originals and the outputs of every earlier stage."`
 	Each    string     `yaml:"each" default:"part" one:"part item batch task" doc:"What one call is about: a part, that is a file or frame of the original with what was made of it; an item; up to max parts; or the whole task."`
 	Call    []string   `yaml:"call" required:"true" single:"true" doc:"The processor; of a fanout, one or more."`

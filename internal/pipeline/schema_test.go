@@ -90,7 +90,7 @@ var beyond = []string{
 	"auth-unknown", "auth-unused", "batch-without-max", "burst-without-rate", "call-two", "call-two-cumulative", "call-unknown", "config-rule", "duration-zero",
 	"group-cap-below-quiet", "group-expect-auth", "group-expect-of-prefix", "group-expect-steady", "group-expect-url", "group-depth-of-study", "group-late-without-end", "group-marker-not-taken", "group-marker-of-study", "group-marker-pattern", "group-marker-slash", "group-prefix-without-end", "group-rerun-of-moved",
 	"keep-if-result", "keep-if-processor", "limits-differ", "max-without-batch", "name-capitals", "need-too-many", "need-without-fanout",
-	"number-octal", "offpeak-zone", "path-home", "priority-expression", "priority-word", "processor-unused", "retry-max", "stage-named-twice",
+	"number-octal", "offpeak-zone", "path-home", "priority-expression", "priority-word", "processor-unused", "retry-max", "stage-name-leg", "stage-name-r", "stage-named-twice",
 	"test-calls-unknown", "test-error-done", "test-mock-kind", "test-mock-text", "test-mock-unknown", "test-mock-word", "test-named-twice",
 	"variable-malformed", "variable-unset", "version-not-first", "window-unknown",
 }
