@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -169,6 +170,32 @@ func TestOwnerIsMadeOnce(t *testing.T) {
 			t.Errorf("%+v: %v", about, err)
 		}
 	})
+}
+
+// TestBucketWithoutConditions: a new store is made, and owned, on a server that knows no If-None-Match and says so.
+func TestBucketWithoutConditions(t *testing.T) {
+	t.Parallel()
+	p := newPail(t, s3test.Start(t))
+	o := p.options()
+	o.Transport = &badServer{RoundTripper: o.Transport, before: func(_ int64, r *http.Request) (*http.Response, error) {
+		if r.Header.Get("If-None-Match") != "" {
+			return refusal(r, http.StatusNotImplemented, "NotImplemented", ""), nil
+		}
+		return nil, nil
+	}}
+	for _, database := range []string{"db-1", "db-1", "db-2"} {
+		o.Database = database
+		b, err := OpenBucket(t.Context(), o)
+		if database == "db-2" {
+			wantErr(t, err, gantry.Illegal, CodeOtherDatabase)
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		keep(t, b, body(1<<20, 1))
+		b.Close()
+	}
 }
 
 // FuzzOwner reads a store's papers as anybody may have left them: what is taken can be compared and printed.
