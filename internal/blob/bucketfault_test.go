@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
+
 	"github.com/gantry-imaging/gantry/internal/driver/s3/s3test"
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
@@ -256,6 +258,28 @@ func TestBucketPiecesFaults(t *testing.T) {
 				t.Error("read back wrong")
 			}
 		})
+	}
+}
+
+// TestBucketUploadGivenUp: an upload that is given up is not left behind by a server that is busy just then.
+func TestBucketUploadGivenUp(t *testing.T) {
+	t.Parallel()
+	p := newPail(t, s3test.Start(t))
+	busy := 0
+	b := p.open(func(o *BucketOptions) {
+		o.Transport = &badServer{RoundTripper: o.Transport, before: func(_ int64, r *http.Request) (*http.Response, error) {
+			if (r.URL.Query().Get("partNumber") == "2" || r.Method == http.MethodDelete) && busy > 0 {
+				busy--
+				return refusal(r, http.StatusServiceUnavailable, "SlowDown", ""), nil
+			}
+			return nil, nil
+		}}
+	})
+	busy = blobTries + 1 // all tries of one piece, and the first to end the upload; the next upload goes through
+	keep(t, b, body(12<<20, 1))
+	left, err := p.client().ListMultipartUploads(t.Context(), &sdk.ListMultipartUploadsInput{Bucket: &p.Bucket})
+	if err != nil || len(left.Uploads) != 0 || busy != 0 {
+		t.Errorf("%d uploads are left behind, %v", len(left.Uploads), err)
 	}
 }
 

@@ -245,9 +245,16 @@ func (s *putting) sendPiece(ctx context.Context, upload *string, number int32, o
 	return types.CompletedPart{PartNumber: &number, ETag: done.ETag, ChecksumSHA256: checksum(sum)}, nil
 }
 
-// abort gives an upload up, also when ctx has ended. What comes of it changes nothing.
+// abort gives an upload up, also when ctx has ended, and not once alone: it mostly follows an answer that the server is busy. What comes
+// of it changes nothing.
 func (s *putting) abort(ctx context.Context, upload *string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTimeout)
 	defer cancel()
-	s.bucket.client.AbortMultipartUpload(ctx, &sdk.AbortMultipartUploadInput{Bucket: &s.bucket.Bucket, Key: s.bucket.keyOf(s.sha), UploadId: upload})
+	s.bucket.several(ctx, func(ctx context.Context) error {
+		_, err := s.bucket.client.AbortMultipartUpload(ctx, &sdk.AbortMultipartUploadInput{Bucket: &s.bucket.Bucket, Key: s.bucket.keyOf(s.sha), UploadId: upload})
+		if err != nil {
+			return classify(ctx, "give up upload", err)
+		}
+		return nil
+	})
 }
