@@ -3,8 +3,6 @@ package s3
 import (
 	"context"
 	"crypto/sha256"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
@@ -27,32 +25,6 @@ type postponed struct {
 	stays bool // until somebody mends it: nothing waits for that
 }
 
-// announceAll announces objects, so many at once, and releases each. It gives the error of each that was not taken.
-func (w *watcher) announceAll(ctx context.Context, list []sight, side int, far bool) []error {
-	errs := make([]error, len(list))
-	var next atomic.Int64
-	var wg sync.WaitGroup
-	for range min(side, len(list)) {
-		wg.Go(func() {
-			for i := int(next.Add(1)) - 1; i < len(list); i = int(next.Add(1)) - 1 {
-				if errs[i] = ctx.Err(); errs[i] == nil {
-					errs[i] = w.announceOne(ctx, list[i].Object)
-				}
-				w.release(list[i : i+1])
-			}
-		})
-	}
-	wg.Wait()
-	for i, x := range list {
-		if errs[i] == nil {
-			w.drop(x)
-		} else if ctx.Err() == nil {
-			w.postpone(x, errs[i], far)
-		}
-	}
-	return errs
-}
-
 // drop takes an object from those that are put off.
 func (w *watcher) drop(x sight) {
 	w.mu.Lock()
@@ -60,13 +32,8 @@ func (w *watcher) drop(x sight) {
 	delete(w.later, idOf(x.Ref, x.Sequencer))
 }
 
-// announceOne announces an object in its turn. If another channel was at its key just now, the ledger has to be asked again.
-func (w *watcher) announceOne(ctx context.Context, o gantry.Object) error {
-	return w.tell(ctx, o, w.announce)
-}
-
 // postpone puts an object off after a failure. Where there are too many of them, it comes again with
-// the next listing.
+// the next listing. What outlasted its listing may lie before the cursor by now, and no listing that comes soon shows it.
 func (w *watcher) postpone(x sight, err error, far bool) {
 	most := maxPostpone
 	if k := gantry.KindOf(err); k == gantry.NotFound || k == gantry.Denied {
@@ -81,6 +48,7 @@ func (w *watcher) postpone(x sight, err error, far bool) {
 		return
 	}
 	pause := min(max(2*was.pause, w.pause), most)
+	far = far || w.pages > w.few && x.Ref <= w.cursor
 	w.later[id] = postponed{x, w.now().Add(max(pause, gantry.RetryAfterOf(err))), pause, far, stays}
 }
 
@@ -146,11 +114,9 @@ func (w *watcher) retry(ctx context.Context) {
 		}
 	}
 	w.mu.Unlock()
-	for i, err := range w.announceAll(ctx, list, announcers, true) {
-		if gantry.CodeOf(err) == gantry.CodeSourceGone {
-			w.drop(list[i])
-		}
-	}
+	r := w.anew()
+	r.far, r.gone = true, true
+	w.announceAll(ctx, list, r)
 }
 
 // room waits while too many objects are put off: each that failed is remembered, so the others have to wait. What nobody may read

@@ -14,15 +14,16 @@ import (
 // pass is one listing that announces.
 type pass struct {
 	*watcher
-	side    int           // announcements at once
+	run
 	inline  int           // old objects that it may announce; the others are left to the backlog
-	far     bool          // what fails is announced again without a listing
+	again   int           // the same of those that the backlog has passed
 	backlog bool          // it takes the backlog up
 	last    string        // the last key that it saw
 	cursor  string        // up to here nothing is open
 	open    bool          // something after cursor is
 	counts  bool          // what nothing told of is counted
 	soon    time.Duration // until the first object has settled; 0: none waits
+	slow    bool          // something that was there before is still under way
 	sweep   gantry.Sweep
 }
 
@@ -67,7 +68,7 @@ func (w *watcher) whole(ctx context.Context) error {
 		}
 	}
 	w.keep(func(x *gantry.TakeUp) {
-		x.Taken = x.Taken || !x.Backlog
+		x.Taken = x.Taken || !x.Backlog && !p.slow
 		if x.Tail = ""; got.pages > w.few {
 			x.Tail = p.last
 		}
@@ -81,7 +82,7 @@ func (w *watcher) whole(ctx context.Context) error {
 func (w *watcher) newPass(from string) *pass {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	p := &pass{watcher: w, side: announcers, inline: maxInline, last: from, cursor: from}
+	p := &pass{watcher: w, run: w.anew(), inline: maxInline, again: maxInline, last: from, cursor: from}
 	if w.progress.Backlog {
 		p.inline = 0
 	}
@@ -110,12 +111,13 @@ func (w *watcher) tail(ctx context.Context) error {
 	return nil
 }
 
-// takeUp takes up what was there before, from where the ledger says on, one page after the other.
+// takeUp takes up what was there before, from where the ledger says on, one page after the other. It waits for all of a
+// page, however long that takes: what the ledger has as passed is looked at by no take-up again.
 func (w *watcher) takeUp(ctx context.Context) error {
 	w.mu.Lock()
 	from := w.progress.Cursor
 	w.mu.Unlock()
-	p := &pass{watcher: w, side: aside, far: true, backlog: true}
+	p := &pass{watcher: w, run: run{places: make(chan struct{}, aside), far: true}, backlog: true}
 	_, err := w.each(ctx, from, func(page *sdk.ListObjectsV2Output) error {
 		if err := w.room(ctx); err != nil {
 			return err
@@ -134,7 +136,8 @@ func (w *watcher) takeUp(ctx context.Context) error {
 	return nil
 }
 
-// take announces what is new on a page, several at once, and waits for that.
+// take announces what is new on a page, several at once, and waits for that as long as the pass does. What is still under
+// way then is open.
 func (p *pass) take(ctx context.Context, page *sdk.ListObjectsV2Output) error {
 	now, ok := awsmiddleware.GetServerTime(page.ResultMetadata)
 	if !ok {
@@ -152,10 +155,11 @@ func (p *pass) take(ctx context.Context, page *sdk.ListObjectsV2Output) error {
 		return err
 	}
 	fresh := p.choose(free, known)
-	for i, err := range p.announceAll(ctx, fresh, p.side, p.far) {
+	for i, err := range p.announceAll(ctx, fresh, p.run) {
 		if err != nil {
 			p.stop(fresh[i].before)
 		}
+		p.slow = p.slow || err == errUnderWay && fresh[i].old
 	}
 	if !p.open {
 		p.cursor = p.last
@@ -194,6 +198,7 @@ func (p *pass) claim(list []sight) []sight {
 	for _, x := range list {
 		if _, busy := p.busy[x.Ref]; busy {
 			p.stop(x.before)
+			p.slow = p.slow || x.old
 			continue
 		}
 		p.busy[x.Ref] = struct{}{}
@@ -247,7 +252,7 @@ func (p *pass) choose(list []sight, known []bool) (fresh []sight) {
 			p.stop(x.before)
 		case waits:
 			p.stop(x.before)
-		case x.old && !p.backlog && p.inline == 0:
+		case x.old && !p.backlog && p.inline == 0 && !p.passed(x):
 			p.leave(x)
 		default:
 			p.inline = max(0, p.inline-1)
@@ -268,6 +273,18 @@ func (p *pass) leave(x sight) {
 			b.Backlog, b.Cursor, b.Passed = true, x.before, 0
 		}
 	})
+}
+
+// passed tells whether the backlog is taken up from after an object that this pass may announce. Such a one was under
+// way when the last process died, or came while there was none.
+func (p *pass) passed(x sight) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.again == 0 || !p.progress.Backlog || x.Ref > p.progress.Cursor {
+		return false
+	}
+	p.again--
+	return true
 }
 
 // stop leaves the cursor at key, since something after it is open.

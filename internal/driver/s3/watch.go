@@ -30,8 +30,10 @@ const (
 // long, so that listings are at most a fifth of what it does.
 //
 // An announcement that failed is made again 1 s later or more, up to 5 minutes; up to an hour if the object is gone or
-// refused. What is kept in memory is two pages for each of the three listings and at most 10000 objects that failed. A
-// bucket that cannot be listed at the start is an error; later that is waited for. It returns nil when ctx ends.
+// refused. One that takes long is left behind by the listing that found it, and passed over by the next ones; while 32
+// do, nothing else is looked for. What is kept in memory is two pages for each of the three listings, what is under
+// way, and at most 10000 objects that failed. A bucket that cannot be listed at the start is an error; later, or once
+// something of it is under way, that is waited for. It returns when ctx has ended, nil, and all announcements have.
 func (s *source) watchListing(ctx context.Context, l gantry.Ledger, announce func(context.Context, gantry.Object) error) error {
 	w := newWatcher(s, l, announce)
 	if err := w.resume(ctx); err != nil {
@@ -46,7 +48,7 @@ func (s *source) watchListing(ctx context.Context, l gantry.Ledger, announce fun
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err != nil && first {
+		if err != nil && first && len(w.places) == 0 {
 			return err
 		}
 		wait := max(s.poll, seldom*w.took)
@@ -84,9 +86,10 @@ type watcher struct {
 	soon     time.Duration // until the first object has settled; 0: none waits. The loop's alone
 	took     time.Duration // of the requests of a listing such as the next one; 0: that will be short. The loop's alone
 	side     sync.WaitGroup
+	places   chan struct{} // taken by what is new and under way
 
 	mu       sync.Mutex
-	busy     map[string]struct{}    // keys of pages under way
+	busy     map[string]struct{}    // keys of pages and objects under way
 	later    map[objectID]postponed // states of objects that are put off
 	progress gantry.TakeUp          // as the ledger has it
 	taking   bool                   // the backlog is being taken up
@@ -100,7 +103,8 @@ type watcher struct {
 }
 
 func newWatcher(s *source, l gantry.Ledger, announce func(context.Context, gantry.Object) error) *watcher {
-	return &watcher{source: s, ledger: l, announce: announce, began: s.now(), busy: map[string]struct{}{}, later: map[objectID]postponed{}}
+	return &watcher{source: s, ledger: l, announce: announce, began: s.now(), places: make(chan struct{}, announcers),
+		busy: map[string]struct{}{}, later: map[objectID]postponed{}}
 }
 
 // resume goes on where the last watch stopped. A bucket whose highest key is known is taken for a large one.
