@@ -80,6 +80,7 @@ func (d *decoder) compile(path string, e expression, env shape) {
 	if e == "" {
 		return
 	}
+	env.recorded = d.resolved
 	c, mistakes := compile(string(e), env)
 	n := d.placeOf(path).value
 	for _, m := range mistakes {

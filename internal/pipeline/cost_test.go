@@ -62,3 +62,17 @@ func TestPatternsAreBounded(t *testing.T) {
 		}
 	}
 }
+
+// TestRecordedPatternsStay: a version that tasks began with can still be read, whatever its patterns stand for.
+func TestRecordedPatternsStay(t *testing.T) {
+	t.Parallel()
+	within := `dicom.Modality matches "x{1,900}"`
+	p := mustParse(t, small+"when: '"+within+"'\npriority: '"+within+" ? 1 : 5'\n")
+	beyond := []byte(strings.ReplaceAll(string(p.Resolved), "x{1,900}", "[a-c]{1,1000}[a-c]{1,10}"))
+	if again, err := ParseResolved(beyond, fake{}); err != nil || again.When == nil {
+		t.Error(err)
+	}
+	if got := mistakes(t, small+"when: '"+strings.ReplaceAll(within, "x{1,900}", "[a-c]{1,1000}[a-c]{1,10}")+"'\n"); len(got) != 1 || !strings.Contains(got[0], "2000 are allowed") {
+		t.Errorf("%q", got)
+	}
+}

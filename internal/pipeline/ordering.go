@@ -109,7 +109,9 @@ func (d *decoder) compileRanking(o ordering) *ranking {
 	if o.Priority.text == "" {
 		return nil
 	}
-	c, mistakes := compileRanking(o.Priority.text, taskShape())
+	env := taskShape()
+	env.recorded = d.resolved
+	c, mistakes := compileRanking(o.Priority.text, env)
 	n := d.placeOf("priority").value
 	for _, m := range mistakes {
 		line, col := d.within(n, m.at)

@@ -32,6 +32,8 @@ type shape struct {
 	elem   *shape           // of a list
 	doc    string
 	why    string // of an object: what to say of a field that it does not have
+
+	recorded bool // of all: the expression is of a version that tasks began with, to which bounds that came later do not apply
 }
 
 func text(doc string) shape   { return shape{kind: "text", doc: doc} }
