@@ -79,3 +79,20 @@ func (c *closer) close(ctx context.Context) (int, error) {
 func (a *App) collectionID(pipeline, source string, group gantry.Digest, revision int32) string {
 	return gantry.PublicID(a.Key, pipeline, source, group.String(), strconv.Itoa(int(revision)))
 }
+
+// watchAgain puts off the open collections of the sources that this process is about to watch by the time that nobody did, before it closes any.
+// It returns once that is done, or ctx ends: a database that is away is asked again.
+func (a *App) watchAgain(ctx context.Context) {
+	for sources := a.desk.collecting(); ; {
+		err := a.Store.WatchAgain(ctx, sources)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		a.Log.Warn("collections", "err", err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Duration((0.5 + a.rand()) * float64(closeLook))):
+		}
+	}
+}

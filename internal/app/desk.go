@@ -28,6 +28,7 @@ type desk struct {
 	mu     sync.Mutex
 	feeds  map[string]*feed // by pipeline
 	hooks  map[string]*feed // those that take notifications, by pipeline.source; nil: not known yet
+	groups []string         // the sources whose objects are collected
 	in     *intake          // nil between two leases
 	living context.Context  // of the lease
 }
@@ -37,8 +38,11 @@ type desk struct {
 func (d *desk) open(feeds []*feed) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.feeds, d.hooks = map[string]*feed{}, hooked(feeds)
+	d.feeds, d.hooks, d.groups = map[string]*feed{}, hooked(feeds), nil
 	for _, f := range feeds {
+		if len(f.collects()) > 0 {
+			d.groups = append(d.groups, f.name)
+		}
 		if f.uploads == 0 {
 			continue
 		}
@@ -48,6 +52,13 @@ func (d *desk) open(feeds []*feed) error {
 		d.feeds[f.plan.Name] = f
 	}
 	return nil
+}
+
+// collecting names the sources that the process watches whose objects are collected; none in one that only works.
+func (d *desk) collecting() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.groups
 }
 
 func (d *desk) begin(ctx context.Context, in *intake) {

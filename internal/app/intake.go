@@ -56,6 +56,7 @@ type intake struct {
 
 	collected *collected
 	keepings  *keepings
+	again     func() // returns once what is open of the sources that are watched was put off
 
 	mu  sync.Mutex
 	ids []int64 // numbers of arrivals taken from the database ahead

@@ -16,11 +16,9 @@ import (
 
 const (
 	reportEvery  = 2 * time.Second // while something changes
-	reportAlways = time.Minute     // in any case
+	reportAlways = time.Minute     // in any case; of a source whose objects are collected, reportEvery
 	lagsWithin   = 5 * time.Minute // of which a source's lag is made
 	maxLags      = 1024            // of these, the last
-	roomFor      = 10_000          // tasks that wait in a lane before its backlog waits
-	roomEvery    = time.Second
 	maxUnasked   = 10_000
 	holdsAfter   = 10 * time.Second
 )
@@ -45,6 +43,8 @@ type ledger struct {
 	well map[string]struct{} // guarded by mu; parts of which it is reported that they work
 
 	unasked map[objectState]struct{} // that rules could not be asked about since the process began
+
+	let letIn // which folders room need not be asked about
 
 	asking sync.Mutex
 	full   bool // guarded by asking
@@ -226,11 +226,12 @@ func (l *ledger) change(f func(*postgres.SourceReport)) {
 	f(&l.report)
 }
 
-// pending gives what is to be written down, and begins anew.
+// pending gives what is to be written down, and begins anew. Of a source whose objects are collected the time of the report alone says
+// something: until then it was watched.
 func (l *ledger) pending(now time.Time) (postgres.SourceReport, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.dirty && now.Sub(l.written) < reportAlways {
+	if !l.dirty && now.Sub(l.written) < reportAlways && len(l.feed.collects()) == 0 {
 		return postgres.SourceReport{}, false
 	}
 	out := l.report
@@ -305,39 +306,4 @@ func (l *ledger) run(ctx context.Context) {
 		l.write(last)
 		return
 	}
-}
-
-// room waits, before an object that was there before is taken, while many tasks of its lane wait: its bytes need not
-// lie twice for days, nor what comes anew wait behind it.
-func (l *ledger) room(ctx context.Context, o gantry.Object) error {
-	for o.Backlog {
-		full, err := l.isFull(ctx)
-		if err != nil || !full {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(roomEvery):
-		}
-	}
-	return nil
-}
-
-func (l *ledger) isFull(ctx context.Context) (bool, error) {
-	l.asking.Lock()
-	defer l.asking.Unlock()
-	if time.Since(l.fullAt) < roomEvery {
-		return l.full, nil
-	}
-	full := false
-	for _, lane := range l.feed.lanes() {
-		more, err := l.app.Store.Queued(ctx, lane, roomFor)
-		if err != nil {
-			return false, err
-		}
-		full = full || more
-	}
-	l.full, l.fullAt = full, time.Now()
-	return full, nil
 }

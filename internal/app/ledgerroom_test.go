@@ -97,6 +97,26 @@ func TestLedgerReports(t *testing.T) {
 	}
 }
 
+// TestLedgerReportsThatItWatches: of a source whose objects are collected it is on record until when it was watched, though nothing came.
+func TestLedgerReportsThatItWatches(t *testing.T) {
+	t.Parallel()
+	for name, f := range map[string]*feed{
+		"":       {name: "p/in"},
+		"by it":  {name: "p/in", collect: &gantry.Collect{}},
+		"shared": {name: "in", routes: []route{{}, {way: way{collect: &gantry.Collect{}}}}},
+	} {
+		l, err := newLedger(&App{}, f, "s3")
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := time.Now()
+		_, first := l.pending(now)
+		if _, again := l.pending(now.Add(reportEvery)); !first || again != (name != "") {
+			t.Errorf("%s: %v, then %v", name, first, again)
+		}
+	}
+}
+
 // TestRoom lets what was there before wait while many tasks of its lane do, and nothing else.
 func TestRoom(t *testing.T) {
 	t.Parallel()

@@ -42,6 +42,7 @@ func (a *App) Serve(ctx context.Context, pipelines []*gantry.Pipeline, shared ..
 // watchAll runs tasks, and watches the sources of feeds.
 func (a *App) watchAll(ctx context.Context, feeds []*feed) error {
 	return a.Work(ctx, func(ctx context.Context, _ *scheduler.Session, in *intake) error {
+		in.again() // before the sources are reported to be watched
 		a.desk.begin(ctx, in)
 		defer a.desk.end(in)
 		g, ctx := errgroup.WithContext(ctx)

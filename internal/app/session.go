@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -52,15 +53,15 @@ func (a *App) work(ctx context.Context, opts scheduler.Options, beside life) err
 		e := engine.New(engine.Options{Store: a.Store, Session: s, Caller: g, Blobs: blobs, Plans: a.plans, Rand: a.rand, Acquire: s.Acquire, Units: s.Units, Scratch: scratch,
 			Namespace: a.namespace(), Log: a.Log, Passage: a.plans.Passage, Shared: a.plans.Shared, Tickets: tickets{a},
 			Confirmations: confirmations{tickets{a}, a.Store}, Delivered: a.Store.TakenBySink, Scanned: a.scans.of, Arrived: a.arrival})
-		in.made = e
 		living, end := context.WithCancel(loops)
 		context.AfterFunc(ctx, end)
 		group, living = errgroup.WithContext(living)
 		group.Go(func() error { in.run(living); return nil })
 		group.Go(func() error { in.collected.run(living); return nil })
 		group.Go(func() error { in.keepings.run(living); return nil })
+		in.made, in.again = e, sync.OnceFunc(func() { a.watchAgain(living) })
 		if !opts.Private {
-			group.Go(func() error { ends.run(living); return nil })
+			group.Go(func() error { in.again(); ends.run(living); return nil })
 			group.Go(func() error { counts.run(living); return nil })
 		}
 		group.Go(func() error { a.recordControl(living, s); return nil })

@@ -44,12 +44,13 @@ const answeredSQL = `
 with n as materialized (select clock_timestamp() as at),
 r as materialized (
   select c.id, c.cap, c.last_at, c.base, n.at, $3::int as counted, n.at as asked_at, case when c.counted = $3 then c.counted_at else n.at end as counted_at,
-    $5::bigint as steady_us, $6::bool as waits, $7::bigint > 0 as quiet, ` + heldHereSQL + ` as held
+    $5::bigint as steady_us, $6::bool as waits, $7::bigint > 0 as quiet, ` + heldHereSQL + ` as held,
+    greatest(c.last_at + $7 * interval '1 us', case when c.reason = 'quiet' then c.due end) as until -- watchAgainSQL may have put it off
   from collection c cross join n where c.id = $1 and not c.closed and c.answer < $2 and c.ask_at is not null and c.arrivals > 0),
 v as materialized (select r.*, ` + verdictSQL + ` as verdict from r)
 update collection c set counted = r.counted, counted_at = r.counted_at, asked_at = r.asked_at, answer = $2,
-  due = case when r.verdict = 1 then r.at when r.verdict = 2 or not r.quiet then r.cap else least(r.cap, r.last_at + $7 * interval '1 us') end,
-  reason = case when r.verdict = 1 then 'expected' when r.verdict = 2 or not r.quiet or r.cap <= r.last_at + $7 * interval '1 us' then 'cap' else 'quiet' end,
+  due = case when r.verdict = 1 then r.at when r.verdict = 2 or not r.quiet then r.cap else least(r.cap, r.until) end,
+  reason = case when r.verdict = 1 then 'expected' when r.verdict = 2 or not r.quiet or r.cap <= r.until then 'cap' else 'quiet' end,
   ask_at = case when c.asks > $2 then c.ask_at else least(r.at + $4 * interval '1 us',
     case when r.held = r.counted and r.asked_at - r.counted_at < r.steady_us * interval '1 us' then r.counted_at + r.steady_us * interval '1 us' end) end
 from v r where c.id = r.id

@@ -138,6 +138,7 @@ const (
 	DueSQL       = dueSQL
 	CloseSQL     = closeCollectionsSQL
 	NextDueSQL   = nextDueSQL
+	WatchSQL     = watchAgainSQL
 	CopySQL      = copyMembersSQL
 	LeaveSQL     = leaveSQL
 	SupersedeSQL = supersedeSQL

@@ -26,6 +26,7 @@ func TestGatherPlans(t *testing.T) {
 			p.exec(fmt.Sprintf(`insert into collection(id, pipeline, key_mac, source, version, lane, arrivals, due, cap, last_at) overriding system value
 				select n, 'p', int8send(n), 'p/in', (select id from pipeline_version), %d, 1, now() + n * interval '1 s' - interval '50 s', now() + interval '1 day', now() from generate_series(1, %d) n`, p.lane, backlog))
 			p.exec(`update collection set ask_at = due, asks = 1, counted = 1, counted_at = now(), asked_at = now() where id % 10 = 0 or id <= 500`)
+			p.exec(`insert into source_state(source) values ('p/in')`)
 			p.exec(fmt.Sprintf(`alter table collection alter id restart %d`, 10*backlog))
 			p.exec(fmt.Sprintf(`insert into collection_member select n, n from generate_series(1, %d) n`, backlog))
 			p.exec(fmt.Sprintf(`alter table task alter id restart %d`, 10*backlog))
@@ -85,7 +86,8 @@ func (p *plans) holdGroups() {
 		"again":                {postgres.AgainSQL, []string{array("bigint", "", n), text("s"), text(""), text(""), array("int", "1", n)}, "arrival_pkey"},
 		"revive": {postgres.ReviveSQL, []string{array("bigint", "", n), array("bigint", "1", n), array("bytea", "null", n), text("x"), text("s"), text(""), text("n"),
 			array("smallint", "0", n), text("")}, "arrival_pkey"},
-		"due": {postgres.DueSQL, []string{"100"}, "collection_due"},
+		"watch again": {postgres.WatchSQL, []string{array("text", "'p/in'", 1), "5000000"}, "collection_due"},
+		"due":         {postgres.DueSQL, []string{"100"}, "collection_due"},
 		"close": {postgres.CloseSQL, []string{array("bigint", "", n), numbered("text", "'t%d'", n), array("int", "1", n), array("int", "1", n),
 			array("smallint", "5", n), array("bigint", "1", n)}, "collection_pkey"},
 		"next": {postgres.NextDueSQL + " and $1::bool", []string{"true"}, "collection_due"},

@@ -1,0 +1,54 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// awaySurely is how long after the last report of a source nobody watches it for sure: whoever does reports more often.
+const awaySurely = 5 * time.Second
+
+// watchAgainSQL stops the clock of the open collections of sources for the time that nobody watched them: what came meanwhile could not put them off.
+// That is the time since the last report of a source, or the last arrival of a collection. Where the report is so young that others may be watching,
+// a collection is given that time from now on instead, which one that is due later has anyhow. One that was due before the
+// report was waited for to its end. The report is of now then, so that of several that begin at once only one puts off. $1 sources, $2 how old
+// a report is that nobody followed (us).
+const watchAgainSQL = `
+with s as materialized (
+  select source, at from source_state where source = any ($1::text[]) order by source for update),
+n as materialized (select clock_timestamp() as at, x.since from (select min(at) as since from s) x), -- after the lock
+o as materialized (
+  select id, source, due, cap, last_at from collection
+  where not closed and due > (select since from n) and due < cap and reason in ('quiet', 'marker') and source = any ($1::text[])
+  order by id for update),
+r as materialized (
+  select o.id, o.cap, case when n.at - s.at > $2::bigint * interval '1 us' then o.due + (n.at - greatest(s.at, o.last_at))
+    else greatest(o.due, n.at + (n.at - greatest(s.at, o.last_at))) end as due
+  from o join s on s.source = o.source cross join n where o.due > s.at),
+seen as (
+  update source_state x set at = n.at from n where x.source = any (array(select source from s)))
+update collection c set due = least(r.cap, r.due), reason = case when r.cap <= r.due then 'cap' else c.reason end
+from r where c.id = r.id`
+
+// WatchAgain puts off the collections of sources that this process is about to watch by the time that nobody did, at most to their caps. One whose
+// cap ran out meanwhile is due.
+func (s *Store) WatchAgain(ctx context.Context, sources []string) error {
+	if len(sources) == 0 {
+		return nil
+	}
+	sources = slices.Compact(slices.Sorted(slices.Values(sources)))
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		b := &pgx.Batch{}
+		b.Queue(gatherLockSQL, sources) // who adds members locks collections too
+		b.Queue(watchAgainSQL, sources, micros(awaySurely))
+		return tx.SendBatch(ctx, b).Close()
+	})
+	if err != nil {
+		return fmt.Errorf("put collections off: %w", err)
+	}
+	return nil
+}
