@@ -45,7 +45,7 @@ var openStatuses = []int16{int16(gantry.SourceGone), int16(gantry.Unmatched)}
 
 // TurnAway puts arrivals on record that no task is made from, all or none, with their status and reason, and gives the ids of
 // those that were not. One that is on record already stays as it is, but that one which is unmatched again is so for the
-// last reason. One that was accepted for all its pipelines and that no rule takes as it was put again is known by its last sequencer,
+// last reason, and one which was superseded or gone and is there again is unmatched then. One that was accepted for all its pipelines and that no rule takes as it was put again is known by its last sequencer,
 // or it would be asked about at every listing.
 func (s *Store) TurnAway(ctx context.Context, list []gantry.Arrival) (made []int64, err error) {
 	var (
@@ -92,7 +92,7 @@ on conflict (source, ref_mac, version) do update set sequencer = excluded.sequen
   (size, status, reason, via) = (select x.size, x.status, x.reason, x.via from (values
     (a.status = 0 and a.version <> '', a.size, a.status, a.reason, a.via),
     (a.status <> 0 or a.version = '', excluded.size, excluded.status, excluded.reason, excluded.via)) x(stays, size, status, reason, via) where x.stays)
-where excluded.status = $13 and (a.status = $13 or a.status = 0 and a.sequencer is not null or a.version = '')
+where excluded.status = $13 and (a.status in (1, 2, $13) or a.status = 0 and a.sequencer is not null or a.version = '')
 returning id, xmax = 0`
 
 // Matched is told that an object was accepted of which some state without a version was turned away before: that row says

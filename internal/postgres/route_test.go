@@ -112,6 +112,24 @@ func TestTurnAwayAccepted(t *testing.T) {
 	}
 }
 
+// TestTurnAwayBack: what was superseded or gone, is there again, and is taken by no rule, is on record as that and not asked about again.
+func TestTurnAwayBack(t *testing.T) {
+	t.Parallel()
+	for _, was := range []gantry.ArrivalStatus{gantry.Superseded, gantry.SourceGone} {
+		b := newBed(t)
+		b.turned(7, "etag", "", was)
+		back := gantry.Arrival{ID: must(b.ArrivalIDs(t.Context(), 1))(t)[0], Source: "p/in", RefMAC: gantry.Digest{7}, Version: "etag", Sequencer: "etag-3-2", Size: 3, Name: "n",
+			Status: gantry.Unmatched, Reason: gantry.CodeNoRoute, Via: 1}
+		must(b.TurnAway(t.Context(), []gantry.Arrival{back}))(t)
+		if known := must(b.KnownAll(t.Context(), "p/in", 1, []gantry.Digest{{7}}, []string{"etag-3-2"}))(t); !known[0] {
+			t.Errorf("%s: it is asked about at the next listing, and at each after that", was)
+		}
+		if n := b.count(`select count(*) from arrival where status = $1`, int16(gantry.Unmatched)); n != 1 {
+			t.Errorf("%s: it is not on record as unmatched", was)
+		}
+	}
+}
+
 // TestDecidedGone: what was found gone and is announced as it was is there: a server's lie, or a glitch, is no decision.
 func TestDecidedGone(t *testing.T) {
 	t.Parallel()
