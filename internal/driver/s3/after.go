@@ -34,7 +34,7 @@ var treatments = map[string]gantry.Op{"tag": gantry.OpTag, "move": gantry.OpMove
 type after struct {
 	op      gantry.Op
 	to      string    // of a move: what keys begin with
-	covered *sync.Map // by mark, the id of a version that may lie under a marker of ours and is still to be deleted
+	covered *sync.Map // by mark, the id of a version that lies under a marker of ours and is still to be deleted
 }
 
 func (c SourceConfig) afters() map[gantry.State]after {
@@ -141,12 +141,11 @@ func (s *source) tidy(ctx context.Context, mark string, ended gantry.State) erro
 			return err
 		}
 	}
-	err = s.delete(ctx, at)
-	switch kind := gantry.KindOf(err); {
-	case err == nil || kind == gantry.NotFound:
-		x.covered.Delete(mark)
-	case kind.Retryable() && at.Version != "" && at.Version != noVersion:
+	covered, err := s.delete(ctx, at)
+	if covered {
 		x.covered.Store(mark, at.Version)
+	} else {
+		x.covered.Delete(mark)
 	}
 	return err
 }

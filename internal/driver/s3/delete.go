@@ -12,27 +12,30 @@ import (
 )
 
 // delete deletes a version, or the object as long as it has its ETag. Over former versions a marker is laid first: without one the
-// last of them would be there again, and be taken, once the present one is gone.
-func (s *source) delete(ctx context.Context, at located) error {
+// last of them would be there again, and be taken, once the present one is gone. With covered the version is still there, under it.
+func (s *source) delete(ctx context.Context, at located) (covered bool, err error) {
 	if at.Version == "" || at.Version == noVersion {
 		_, err := s.deletePresent(ctx, at)
-		return tidied(ctx, "delete object", err)
+		return false, tidied(ctx, "delete object", err)
 	}
 	marker, err := s.cover(ctx, at)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if marker == nil {
-		return s.deleteVersion(ctx, at.Key, at.Version)
+		return false, s.deleteVersion(ctx, at.Key, at.Version)
 	}
 	err = severalTimes(ctx, func(ctx context.Context) error { return s.deleteVersion(ctx, at.Key, at.Version) })
-	if kind := gantry.KindOf(err); err == nil || kind != gantry.Permanent && kind != gantry.Denied { // it may be deleted: nothing may come to light
-		return err
+	switch kind := gantry.KindOf(err); {
+	case err == nil || kind == gantry.NotFound:
+		return false, err
+	case kind != gantry.Permanent && kind != gantry.Denied: // it may be deleted after all, so that nothing may come to light
+		return true, err
 	}
 	if id := aws.ToString(marker.VersionId); id != "" && aws.ToBool(marker.DeleteMarker) { // what is not let go stays as it was
 		severalTimes(ctx, func(ctx context.Context) error { return s.deleteVersion(ctx, at.Key, id) })
 	}
-	return err
+	return false, err
 }
 
 func (s *source) deleteVersion(ctx context.Context, key, version string) error {
