@@ -3,9 +3,9 @@ package s3
 import (
 	"context"
 	"encoding/json"
+	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -32,9 +32,8 @@ var treatments = map[string]gantry.Op{"tag": gantry.OpTag, "move": gantry.OpMove
 
 // after is what becomes of objects.
 type after struct {
-	op      gantry.Op
-	to      string    // of a move: what keys begin with
-	covered *sync.Map // by mark, the id of a version that lies under a marker of ours and is still to be deleted
+	op gantry.Op
+	to string // of a move: what keys begin with
 }
 
 func (c SourceConfig) afters() map[gantry.State]after {
@@ -44,7 +43,7 @@ func (c SourceConfig) afters() map[gantry.State]after {
 		way, to string
 	}{{gantry.Done, c.After, c.MoveTo}, {gantry.Failed, c.AfterFailed, c.FailedTo}} {
 		if op, ok := treatments[x.way]; ok {
-			all[x.ended] = after{op, x.to, &sync.Map{}}
+			all[x.ended] = after{op, x.to}
 		}
 	}
 	return all
@@ -120,9 +119,6 @@ func (s *source) tidy(ctx context.Context, mark string, ended gantry.State) erro
 	if err := json.Unmarshal([]byte(mark), &at); err != nil || at.Key == "" || len(at.Key) > maxKey || at.ETag == "" || !ok {
 		return gantry.Errorf(gantry.Illegal, CodeBadPath, "tidy object: its mark can be none")
 	}
-	if id, ok := x.covered.Load(mark); ok {
-		at.Version = id.(string)
-	}
 	head, err := s.present(ctx, &at)
 	if err != nil {
 		return err
@@ -141,13 +137,7 @@ func (s *source) tidy(ctx context.Context, mark string, ended gantry.State) erro
 			return err
 		}
 	}
-	covered, err := s.delete(ctx, at)
-	if covered {
-		x.covered.Store(mark, at.Version)
-	} else {
-		x.covered.Delete(mark)
-	}
-	return err
+	return s.delete(ctx, at)
 }
 
 // present looks whether the object is there, and learns its version.
@@ -219,4 +209,20 @@ func tidied(ctx context.Context, doing string, err error) error {
 		return gantry.Errorf(gantry.Permanent, CodeLocked, "%s: the bucket holds it (Object Lock)", doing)
 	}
 	return classify(ctx, doing, err)
+}
+
+// delete deletes a version, or the object as long as it has its ETag.
+func (s *source) delete(ctx context.Context, at located) error {
+	in := &sdk.DeleteObjectInput{Bucket: &s.bucket, Key: &at.Key}
+	if at.Version != "" && at.Version != noVersion {
+		in.VersionId = &at.Version
+	} else {
+		in.IfMatch = &at.ETag
+	}
+	_, err := s.client.DeleteObject(ctx, in)
+	if in.IfMatch != nil && status(err) == http.StatusNotImplemented { // it was looked at just now
+		in.IfMatch = nil
+		_, err = s.client.DeleteObject(ctx, in)
+	}
+	return tidied(ctx, "delete object", err)
 }
