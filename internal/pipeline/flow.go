@@ -9,20 +9,10 @@ import (
 )
 
 // flow is where results and tasks of pipelines go: what a sink lays down where a source looks becomes a task of
-// another pipeline, and so does what a source moves to where another one looks. Rules are taken to hold: whether they ever do,
-// nobody can tell.
+// another pipeline. Rules are taken to hold: whether they ever do, nobody can tell.
 type flow struct {
 	pipelines []*gantry.Pipeline
-	sources   []looking
 	next      [][]passage // by pipeline
-}
-
-// looking is a source, shared or a pipeline's own.
-type looking struct {
-	gantry.Endpoint
-	of    int   // the pipeline that it stands in; -1: it is shared
-	at    int   // which of those it is there
-	feeds []int // pipelines
 }
 
 // passage is one way from a pipeline to another.
@@ -39,27 +29,22 @@ func newFlow(s *Served) *flow {
 	for i, p := range s.Pipelines {
 		index[p.Name] = i
 	}
-	for i, e := range s.Shared {
-		x := looking{Endpoint: e.Endpoint, of: -1, at: i}
-		for _, r := range e.Routes {
-			if to, ok := index[r.To]; ok {
-				x.feeds = append(x.feeds, to)
-			}
-		}
-		f.sources = append(f.sources, x)
-	}
-	for i, p := range s.Pipelines {
-		for n, e := range p.Sources {
-			f.sources = append(f.sources, looking{e, i, n, []int{i}})
-		}
-	}
 	for i, p := range s.Pipelines {
 		for n, sink := range p.Sinks {
-			ways := f.reach(sink, "sink "+short(sink.Name))
-			for k, x := range f.sources {
-				for _, to := range x.feeds {
-					if way, ok := ways[k]; ok {
-						f.add(i, passage{to, way, n})
+			for _, e := range s.Shared {
+				if !takes(e.Endpoint, sink) {
+					continue
+				}
+				for _, r := range e.Routes {
+					if to, ok := index[r.To]; ok {
+						f.add(i, passage{to, fmt.Sprintf("sink %s → source %s", short(sink.Name), short(e.Name)), n})
+					}
+				}
+			}
+			for to, q := range s.Pipelines {
+				for _, e := range q.Sources {
+					if takes(e, sink) {
+						f.add(i, passage{to, fmt.Sprintf("sink %s → source %s", short(sink.Name), short(e.Name)), n})
 					}
 				}
 			}
@@ -71,34 +56,6 @@ func newFlow(s *Served) *flow {
 		}
 	}
 	return f
-}
-
-// reach finds the sources that what is laid down from somewhere comes to, with a shortest way to each for people: those that take
-// it there, and on to those that take it where such a source moves it.
-func (f *flow) reach(from gantry.Endpoint, name string) map[int]string {
-	type place struct {
-		gantry.Endpoint
-		way string
-	}
-	ways := map[int]string{}
-	for open := []place{{from, name}}; len(open) > 0; open = open[1:] {
-		for i, x := range f.sources {
-			if _, seen := ways[i]; !seen && takes(x.Endpoint, open[0].Endpoint) {
-				ways[i] = open[0].way + " → source " + short(x.Name)
-				open = append(open, place{x.Endpoint, open[0].way + " → " + f.mover(x)})
-			}
-		}
-	}
-	return ways
-}
-
-// mover names a source that moves what it took.
-func (f *flow) mover(x looking) string {
-	whose := ""
-	if x.of >= 0 {
-		whose = f.pipelines[x.of].Name + "'s "
-	}
-	return whose + "source " + short(x.Name) + " moves it"
 }
 
 func takes(source, sink gantry.Endpoint) bool {
@@ -133,33 +90,6 @@ func (f *flow) loops(places []spots) (problems Problems) {
 				problems = append(problems, at)
 			}
 		}
-	}
-	return problems
-}
-
-// rounds reports sources that move objects on to one another without end, each round at its first source. Only what stands in one
-// deployment can meet so: two sources of one file that take what the other moves are refused with the file.
-func (f *flow) rounds(places []spots, shared []Shared) (problems Problems) {
-	told := map[int]bool{}
-	for i, x := range f.sources {
-		ways := f.reach(x.Endpoint, f.mover(x))
-		if _, back := ways[i]; !back || told[i] {
-			continue
-		}
-		for k, y := range f.sources {
-			if _, back := f.reach(y.Endpoint, "")[i]; back {
-				_, there := ways[k]
-				told[k] = told[k] || there
-			}
-		}
-		var at Problem
-		if x.of < 0 {
-			at = shared[x.at].at
-		} else {
-			at = places[x.of].sources[x.at]
-		}
-		at.Text = "inputs would be moved without end: " + ways[i]
-		problems = append(problems, at)
 	}
 	return problems
 }

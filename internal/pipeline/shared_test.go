@@ -242,50 +242,6 @@ func TestLoops(t *testing.T) {
 	}
 }
 
-// TestLoopsOverMoves: what a source moves is what another takes, so that results may come back by that as well, and inputs go round.
-func TestLoopsOverMoves(t *testing.T) {
-	t.Parallel()
-	at := func(in, rest, out string) string {
-		return "sources: {in: {kind: s3, bucket: same, prefix: " + in + rest + "}}\nsinks: {results: {kind: s3, bucket: " + out + "}}\n"
-	}
-	const comesBack, goesRound = "results would come back as inputs without end: ", "inputs would be moved without end: "
-	for name, c := range map[string]struct {
-		sources   string
-		pipelines map[string]string
-		want      string
-		chains    int
-	}{
-		"what another moves to where the own source looks": {"", map[string]string{"a": at("in/", "", "same, prefix: out/"), "b": at("out/", ", after: move, move_to: in/", "other")},
-			"p/a.yaml:6:9: " + comesBack + `a → sink "results" → b's source "in" moves it → source "in" → a`, 0},
-		"the same if that failed": {"", map[string]string{"a": at("in/", "", "same, prefix: out/"), "b": at("out/", ", after_failed: move, failed_to: in/", "other")},
-			comesBack + `a → sink "results" → b's source "in" moves it → source "in" → a`, 0},
-		"the same of a shared source": {"sources:\n  incoming: {kind: s3, bucket: same, prefix: in/, routes: [{to: a}]}\n", map[string]string{
-			"a": "sinks: {results: {kind: s3, bucket: same, prefix: out/}}\n", "b": at("out/", ", after: move, move_to: in/", "other")},
-			comesBack + `a → sink "results" → b's source "in" moves it → source "incoming" → a`, 0},
-		"by two that move": {"", map[string]string{"a": at("in/", "", "same, prefix: out/"), "b": at("out/", ", after: move, move_to: next/", "other"),
-			"c": at("next/", ", after: move, move_to: in/", "other")},
-			comesBack + `a → sink "results" → b's source "in" moves it → c's source "in" moves it → source "in" → a`, 0},
-		"two that move to one another": {"", map[string]string{"a": at("in/", ", after: move, move_to: out/", "other"), "b": at("out/", ", after: move, move_to: in/", "other")},
-			"p/a.yaml:5:11: " + goesRound + `a's source "in" moves it → b's source "in" moves it → source "in"`, 0},
-		"one of them shared": {"sources:\n  incoming: {kind: s3, bucket: same, prefix: in/, after: move, move_to: out/, routes: [{to: a}]}\n", map[string]string{
-			"a": "sinks: {results: {kind: s3, bucket: other}}\n", "b": at("out/", ", after: move, move_to: in/", "other")},
-			"gantry.yaml:4:3: " + goesRound + `source "incoming" moves it → b's source "in" moves it → source "incoming"`, 0},
-		"moved out of the way": {"", map[string]string{"a": at("in/", ", after: move, move_to: done/", "same, prefix: out/"), "b": at("out/", ", after: move, move_to: read/", "other")}, "", 1},
-		"moved to a third":     {"", map[string]string{"a": at("in/", ", after: move, move_to: next/", "other"), "b": at("next/", "", "other")}, "", 0},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s, text := deployedAs(t, c.sources, c.pipelines)
-			switch {
-			case c.want == "" && text != "", !strings.Contains(text+"\n", c.want+"\n"), strings.Count(text, "without end") > 1:
-				t.Errorf("want %q, got\n%s", c.want, text)
-			case c.want == "" && len(s.Chains) != c.chains:
-				t.Errorf("chains %q", s.Chains)
-			}
-		})
-	}
-}
-
 // TestDeploymentForPipeline: a deployment file that is taken for a pipeline is one mistake, which says what it is.
 func TestDeploymentForPipeline(t *testing.T) {
 	t.Parallel()
