@@ -78,13 +78,25 @@ func (l *letIn) knows(folder string) bool {
 		l.add(folder)
 		return true
 	}
-	return slices.ContainsFunc(l.last, func(x string) bool { return x == folder || strings.HasPrefix(folder, x+"/") })
+	i := l.find(folder)
+	if i >= 0 {
+		l.add(l.last[i]) // as long as something of it comes
+	}
+	return i >= 0
 }
 
-// in keeps a folder in mind.
+// find finds a folder, or the one that it lies in.
+func (l *letIn) find(folder string) int {
+	return slices.IndexFunc(l.last, func(x string) bool { return x == folder || strings.HasPrefix(folder, x+"/") })
+}
+
+// in keeps a folder in mind, or the one that it lies in.
 func (l *letIn) in(folder string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if i := l.find(folder); i >= 0 {
+		folder = l.last[i]
+	}
 	l.add(folder)
 }
 

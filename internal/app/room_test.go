@@ -74,3 +74,20 @@ func TestLetInIsBounded(t *testing.T) {
 		t.Errorf("%d: %v", len(l.last), l.last)
 	}
 }
+
+// TestLetInKeepsParent keeps a folder in mind as long as what lies in folders below it comes, however many they are.
+func TestLetInKeepsParent(t *testing.T) {
+	t.Parallel()
+	l := letIn{began: true}
+	l.in("p")
+	for i := range 2 * maxLetIn {
+		folder := fmt.Sprintf("p/%03d", i)
+		if !l.knows(folder) {
+			t.Fatalf("%s is made to wait though it lies in p, which was let in", folder)
+		}
+		l.in(folder)
+	}
+	if !l.knows("p") {
+		t.Error("p itself is forgotten")
+	}
+}

@@ -20,6 +20,7 @@ type run struct {
 	patience time.Duration // how long the last objects are waited for; 0: until they have ended
 	far      bool          // what fails is announced again without a listing
 	gone     bool          // what is gone is left to the next listing of everything
+	spare    bool          // what finds no place free is left as it is
 }
 
 // anew is how passes announce what is new. They share their places, and leave behind what takes long: an object may be
@@ -43,7 +44,9 @@ func (w *watcher) announceAll(ctx context.Context, list []sight, r run) []error 
 	for i, x := range list {
 		errs[i] = errUnderWay
 		if !r.place(ctx) {
-			errs[i] = ctx.Err()
+			if err := ctx.Err(); err != nil {
+				errs[i] = err
+			}
 			w.release(list[i : i+1])
 			continue
 		}
@@ -80,6 +83,14 @@ func (w *watcher) announceAll(ctx context.Context, list []sight, r run) []error 
 func (r run) place(ctx context.Context) bool {
 	if ctx.Err() != nil {
 		return false
+	}
+	if r.spare {
+		select {
+		case r.places <- struct{}{}:
+			return true
+		default:
+			return false
+		}
 	}
 	select {
 	case r.places <- struct{}{}:

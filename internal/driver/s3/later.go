@@ -97,15 +97,20 @@ func (w *watcher) waits(o gantry.Object) (before, still bool) {
 }
 
 // retry announces again what failed and is shown by no listing that is made soon. What is gone is left to the next
-// listing of everything.
+// listing of everything. What was there before may wait for room in its lane: it takes no place of what is new, and only those of the
+// take-up that are free.
 func (w *watcher) retry(ctx context.Context) {
-	var list []sight
+	var list, old []sight
+	free := cap(w.olds) - len(w.olds)
 	w.mu.Lock()
 	for _, x := range w.later {
-		if _, busy := w.busy[x.Ref]; !x.far || busy || len(list) == gantry.MaxKnown {
+		if _, busy := w.busy[x.Ref]; !x.far || busy || len(list) == gantry.MaxKnown || x.Backlog && len(old) >= free {
 			continue
 		}
 		switch left := x.until.Sub(w.now()); {
+		case left <= 0 && x.Backlog:
+			w.busy[x.Ref] = struct{}{}
+			old = append(old, x.sight)
 		case left <= 0:
 			w.busy[x.Ref] = struct{}{}
 			list = append(list, x.sight)
@@ -117,6 +122,8 @@ func (w *watcher) retry(ctx context.Context) {
 	r := w.anew()
 	r.far, r.gone = true, true
 	w.announceAll(ctx, list, r)
+	r.places, r.spare = w.olds, true
+	w.announceAll(ctx, old, r)
 }
 
 // room waits while too many objects are put off: each that failed is remembered, so the others have to wait. What nobody may read

@@ -117,7 +117,7 @@ func (w *watcher) takeUp(ctx context.Context) error {
 	w.mu.Lock()
 	from := w.progress.Cursor
 	w.mu.Unlock()
-	p := &pass{watcher: w, run: run{places: make(chan struct{}, aside), far: true}, backlog: true}
+	p := &pass{watcher: w, run: run{places: w.olds, far: true}, backlog: true}
 	_, err := w.each(ctx, from, func(page *sdk.ListObjectsV2Output) error {
 		if err := w.room(ctx); err != nil {
 			return err

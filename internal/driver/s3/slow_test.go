@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -288,6 +289,43 @@ func TestSlowObjectInABrokenListing(t *testing.T) {
 			close(g.open)
 			sh.set(func() { sh.fail = false })
 			until(t, "the others", func() bool { return b.taken() == 500 })
+		})
+	})
+}
+
+// TestOldObjectsTakeNoPlaceOfNewOnes has old objects that failed once wait for room in their lane, more than there are places.
+func TestOldObjectsTakeNoPlaceOfNewOnes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sh, s := still(t, 500)
+		b, g := newBook(), newHold()
+		b.up = gantry.TakeUp{Backlog: true, Tail: "k00499"}
+		var mu sync.Mutex
+		tried := map[string]bool{}
+		take := func(ctx context.Context, o gantry.Object) error {
+			if !o.Backlog {
+				return nil
+			}
+			mu.Lock()
+			again := tried[o.Ref]
+			tried[o.Ref] = true
+			mu.Unlock()
+			if o.Ref >= "k00040" {
+				return nil
+			}
+			if !again {
+				return errors.New("not now")
+			}
+			return g.wait(ctx) // the lane is full
+		}
+		during(t, s, b, take, func() {
+			until(t, "the take-up", func() bool { return b.taken() >= 460 })
+			time.Sleep(time.Minute)
+			sh.insert("k99999", true)
+			time.Sleep(10 * time.Minute)
+			if !b.has("k99999") {
+				t.Errorf("a new object was not seen in 10 minutes while %d old ones wait for room", g.held.Load())
+			}
+			close(g.open)
 		})
 	})
 }

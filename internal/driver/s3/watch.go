@@ -87,6 +87,7 @@ type watcher struct {
 	took     time.Duration // of the requests of a listing such as the next one; 0: that will be short. The loop's alone
 	side     sync.WaitGroup
 	places   chan struct{} // taken by what is new and under way
+	olds     chan struct{} // the same of what was there before and waits for room in its lane
 
 	mu       sync.Mutex
 	busy     map[string]struct{}    // keys of pages and objects under way
@@ -103,7 +104,7 @@ type watcher struct {
 }
 
 func newWatcher(s *source, l gantry.Ledger, announce func(context.Context, gantry.Object) error) *watcher {
-	return &watcher{source: s, ledger: l, announce: announce, began: s.now(), places: make(chan struct{}, announcers),
+	return &watcher{source: s, ledger: l, announce: announce, began: s.now(), places: make(chan struct{}, announcers), olds: make(chan struct{}, aside),
 		busy: map[string]struct{}{}, later: map[objectID]postponed{}}
 }
 
