@@ -328,10 +328,3 @@ type Checked interface {
 
 // ManifestName is the name of the file that each task's results end with.
 const ManifestName = "_manifest.json"
-
-// Taker is a source's config that can tell whether the source would take what a sink of some config
-// lays down: results would then be inputs again, without end. It is also asked about other sources, whose
-// inputs may be moved.
-type Taker interface {
-	Takes(other any) bool
-}

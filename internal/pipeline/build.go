@@ -140,15 +140,17 @@ func (d *decoder) checkNames(f *file) {
 // another would take once they are moved.
 func (d *decoder) checkLoops(f *file) {
 	for _, from := range sorted(f.Sources) {
-		source, ok := f.Sources[from].Config.(gantry.Taker)
+		config := f.Sources[from].Config
 		for _, to := range sorted(f.Sinks) {
-			if ok && source.Takes(f.Sinks[to].Config) {
+			if gantry.TakesResults(config, f.Sinks[to].Config) {
 				d.at(d.keyOf(join("sinks", to)), "source %s would take what sink %s lays down, again and again", short(from), short(to))
 			}
 		}
-		for _, to := range sorted(f.Sources) {
-			if ok && to != from && source.Takes(f.Sources[to].Config) {
-				d.at(d.keyOf(join("sources", to)), "source %s would take what source %s moves, a second time", short(from), short(to))
+		source, ok := config.(gantry.Looking)
+		for _, by := range sorted(f.Sources) {
+			mover, moves := f.Sources[by].Config.(gantry.Looking)
+			if ok && moves && by != from && slices.ContainsFunc(mover.Moves(), func(to string) bool { return gantry.TakesMoved(source, mover, to) }) {
+				d.at(d.keyOf(join("sources", by)), "source %s would take what source %s moves, a second time", short(from), short(by))
 			}
 		}
 	}

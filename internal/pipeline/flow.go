@@ -9,10 +9,14 @@ import (
 )
 
 // flow is where results and tasks of pipelines go: what a sink lays down where a source looks becomes a task of
-// another pipeline. Rules are taken to hold: whether they ever do, nobody can tell.
+// another pipeline, and so does what a source moves to where another one looks. Rules are taken to hold: whether they ever do,
+// nobody can tell.
 type flow struct {
 	pipelines []*gantry.Pipeline
+	sources   []looking
+	movers    int         // sources that move what they took
 	next      [][]passage // by pipeline
+	problems  Problems
 }
 
 // passage is one way from a pipeline to another.
@@ -22,32 +26,30 @@ type passage struct {
 	sink int    // of the pipeline that it leaves; -1: a task is moved
 }
 
-// newFlow finds every passage.
-func newFlow(s *Served) *flow {
-	f := &flow{pipelines: s.Pipelines, next: make([][]passage, len(s.Pipelines))}
+// newFlow finds every passage. places are those of the pipelines.
+func newFlow(pipelines []*gantry.Pipeline, shared []Shared, places []spots) *flow {
+	f := &flow{pipelines: pipelines, next: make([][]passage, len(pipelines))}
 	index := map[string]int{}
-	for i, p := range s.Pipelines {
+	for i, p := range pipelines {
 		index[p.Name] = i
 	}
-	for i, p := range s.Pipelines {
+	for _, s := range shared {
+		var feeds []int
+		for _, r := range s.Routes {
+			if to, ok := index[r.To]; ok {
+				feeds = append(feeds, to)
+			}
+		}
+		f.look(s.Endpoint, "", s.at, feeds)
+	}
+	for i, p := range pipelines {
+		for n, e := range p.Sources {
+			f.look(e, p.Name, places[i].sources[n], []int{i})
+		}
+	}
+	for i, p := range pipelines {
 		for n, sink := range p.Sinks {
-			for _, e := range s.Shared {
-				if !takes(e.Endpoint, sink) {
-					continue
-				}
-				for _, r := range e.Routes {
-					if to, ok := index[r.To]; ok {
-						f.add(i, passage{to, fmt.Sprintf("sink %s → source %s", short(sink.Name), short(e.Name)), n})
-					}
-				}
-			}
-			for to, q := range s.Pipelines {
-				for _, e := range q.Sources {
-					if takes(e, sink) {
-						f.add(i, passage{to, fmt.Sprintf("sink %s → source %s", short(sink.Name), short(e.Name)), n})
-					}
-				}
-			}
+			f.followSink(i, n, sink, places[i].sinks[n])
 		}
 		for _, r := range p.MoveIf {
 			if to, ok := index[r.To]; ok {
@@ -56,11 +58,6 @@ func newFlow(s *Served) *flow {
 		}
 	}
 	return f
-}
-
-func takes(source, sink gantry.Endpoint) bool {
-	t, ok := source.Config.(gantry.Taker)
-	return ok && t.Takes(sink.Config)
 }
 
 func (f *flow) add(from int, p passage) {

@@ -33,7 +33,8 @@ type spots struct {
 	moves []Problem // where the rules of move_if say where to
 	sinks []Problem // the sinks, in the order of their names
 
-	limits []Problem // those of the processors, in the order of their names
+	sources []Problem // the same of the sources
+	limits  []Problem // those of the processors, in the order of their names
 }
 
 // parse is Parse that also gives the file's spots.
@@ -64,6 +65,9 @@ func parse(name string, src []byte, k Kinds, env func(string) (string, bool)) (*
 	}
 	for _, name := range sorted(f.Sinks) {
 		at.sinks = append(at.sinks, d.keySpot(join("sinks", name)))
+	}
+	for _, name := range sorted(f.Sources) {
+		at.sources = append(at.sources, d.keySpot(join("sources", name)))
 	}
 	for _, name := range sorted(f.Processors) {
 		at.limits = append(at.limits, d.keySpot(join("processors", name)+".limits"))

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
@@ -15,7 +16,7 @@ type Served struct {
 }
 
 // LoadServed is LoadAll for pipelines that are served with shared sources. Routes to names that no pipeline has, two
-// limits for one target, and ways on which results come back to the pipeline that they are of, are mistakes too.
+// limits for one target, ways on which results come back to the pipeline that they are of, and sources that move inputs round and round are mistakes too.
 func LoadServed(paths []string, sources []Shared, k Kinds, env func(string) (string, bool)) (*Served, error) {
 	return together(paths, sources, k, env, false)
 }
@@ -39,8 +40,9 @@ func together(paths []string, sources []Shared, k Kinds, env func(string) (strin
 	for _, x := range sources {
 		s.Shared = append(s.Shared, x.Shared)
 	}
-	f := newFlow(s)
-	if problems = append(problems, f.loops(places)...); len(problems) > 0 {
+	f := newFlow(all, sources, places)
+	problems = slices.Concat(problems, f.problems, f.loops(places), f.rounds())
+	if len(problems) > 0 {
 		return nil, problems
 	}
 	s.Chains = f.chains()

@@ -22,10 +22,11 @@ type route struct {
 	To   string     `yaml:"to" required:"true" doc:"The name of the pipeline."`
 }
 
-// Shared is a source of a deployment file, with the places of its routes for what comes out only beside the
+// Shared is a source of a deployment file, with its place and those of its routes for what comes out only beside the
 // pipelines.
 type Shared struct {
 	gantry.Shared
+	at Problem
 	to []Problem // where each route says where to
 }
 
@@ -73,7 +74,7 @@ func (d *decoder) shared(x *Deployment, right bool) ([]Shared, error) {
 	var all []Shared
 	for _, name := range sorted(x.Sources) {
 		s := x.Sources[name]
-		out := Shared{Shared: gantry.Shared{Endpoint: gantry.Endpoint{Name: name}}}
+		out := Shared{Shared: gantry.Shared{Endpoint: gantry.Endpoint{Name: name}}, at: d.keySpot(join("sources", name))}
 		for i, r := range s.Routes {
 			out.Routes = append(out.Routes, gantry.Route{To: r.To})
 			out.to = append(out.to, d.spot(fmt.Sprintf("sources.%s.routes[%d].to", name, i)))

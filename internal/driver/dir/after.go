@@ -58,24 +58,11 @@ func (c SourceConfig) checkAfter() (found []gantry.FieldProblem) {
 			bad(x.way, "move wants "+x.key+", where to")
 		case x.is != "move" && x.to != "":
 			bad(x.key, "goes with "+x.way+": move")
-		case x.to != "" && c.sees(x.to):
+		case x.to != "" && gantry.TakesMoved(c, c, below(x.to)):
 			bad(x.key, "lies in the folder that is watched: what is moved there would be taken again; a folder whose name begins with a dot is not")
 		}
 	}
 	return found
-}
-
-// sees tells whether files below a folder would be announced.
-func (c SourceConfig) sees(folder string) bool {
-	if folder == "" {
-		return false
-	}
-	below, err := filepath.Rel(c.Path, folder)
-	if err != nil || !filepath.IsLocal(below) {
-		above, err := filepath.Rel(folder, c.Path) // what is moved there keeps its path, which may lead back
-		return err == nil && filepath.IsLocal(above)
-	}
-	return !slices.ContainsFunc(strings.Split(filepath.ToSlash(below), "/"), func(name string) bool { return name != "." && ignored(name) })
 }
 
 // After says what becomes of files whose tasks ended so.

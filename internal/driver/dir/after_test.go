@@ -195,8 +195,8 @@ func TestAfterConfig(t *testing.T) {
 			t.Errorf("%s: %v", name, found)
 		}
 	}
-	for to, want := range map[string]bool{"/y": true, "/y/z": true, "/z": false, "": false} {
-		if got := (SourceConfig{Path: "/y"}).Takes(&SourceConfig{Path: "/x", MoveTo: to}); got != want {
+	for to, want := range map[string]bool{"/y": true, "/y/z": true, "/": true, "/y/.z": false, "/z": false} {
+		if got := gantry.TakesMoved(SourceConfig{Path: "/y"}, SourceConfig{Path: "/x", MoveTo: to}, below(to)); got != want {
 			t.Errorf("%s: %v", to, got)
 		}
 	}

@@ -33,12 +33,8 @@ func (c SinkConfig) Check() []gantry.FieldProblem {
 	return found
 }
 
-// mayLay tells whether results may lie below a folder that is below the sink's.
-func (c SinkConfig) mayLay(folder string) bool {
-	rest, err := filepath.Rel(c.Path, folder)
-	t, terr := gantry.ParseKey(c.key())
-	return err == nil && terr == nil && filepath.IsLocal(rest) && t.MayBegin(filepath.ToSlash(rest)+"/")
-}
+// Lays are the paths that results get, wherever links lead.
+func (c SinkConfig) Lays() gantry.Keys { return gantry.ResultKeys(onDisk, below(c.Path), c.key()) }
 
 func (c SinkConfig) key() string { return cmp.Or(c.Key, gantry.DefaultKey) }
 

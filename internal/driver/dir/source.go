@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -51,24 +52,27 @@ func (c SourceConfig) Check() []gantry.FieldProblem {
 	return append(found, c.checkAfter()...)
 }
 
-// Takes tells whether what a sink or another source of a config lays down would be announced: its folder is this one or
-// below, wherever links lead, and not hidden, or its key leads here, and the pattern matches some name that
-// results have.
-func (c SourceConfig) Takes(other any) bool {
-	c.Path = resolved(c.Path)
-	switch x := other.(type) {
-	case *SinkConfig:
-		to := *x
-		to.Path = resolved(to.Path)
-		below, err := filepath.Rel(c.Path, to.Path)
-		if err != nil || !(filepath.IsLocal(below) && c.sees(to.Path)) && !(!filepath.IsLocal(below) && to.mayLay(c.Path)) {
-			return false
+// onDisk is the place of all paths.
+const onDisk = "files"
+
+// Takes are the paths of the files that are announced, wherever links lead. What is below a hidden folder is not.
+func (c SourceConfig) Takes() gantry.Keys {
+	return gantry.Keys{Place: onDisk, Prefix: below(c.Path), Skips: ignored, Patterns: []string{cmp.Or(c.Pattern, "*")}}
+}
+
+// Moves are move_to and failed_to.
+func (c SourceConfig) Moves() (all []string) {
+	for _, to := range []string{c.MoveTo, c.FailedTo} {
+		if to != "" {
+			all = append(all, below(to))
 		}
-		return gantry.MayBeResult(cmp.Or(c.Pattern, "*"))
-	case *SourceConfig:
-		return x.MoveTo != "" && c.sees(resolved(x.MoveTo)) || x.FailedTo != "" && c.sees(resolved(x.FailedTo))
 	}
-	return false
+	return all
+}
+
+// below is what the paths of all files in a folder begin with.
+func below(folder string) string {
+	return strings.TrimSuffix(filepath.ToSlash(resolved(folder)), "/") + "/"
 }
 
 // resolved is a folder without links on the way to it, as far as it is there.

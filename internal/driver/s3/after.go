@@ -67,7 +67,7 @@ func (c SourceConfig) checkAfter() (found []gantry.FieldProblem) {
 		case x.to == "":
 		case len(checkPrefix(x.key, x.to)) > 0 || strings.HasPrefix(x.to, "/"):
 			bad(x.key, "is no beginning of a key")
-		case c.takesBelow(x.to):
+		case gantry.TakesMoved(c, c, x.to):
 			bad(x.key, "lies below prefix: what is moved there would be taken again; name it under exclude")
 		}
 	}

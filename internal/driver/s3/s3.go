@@ -54,9 +54,9 @@ func (p place) regionOr() string {
 	return defaultRegion
 }
 
-// same tells whether two places are one bucket, as far as their settings tell: the server goes by its name, and all
-// regions of AWS know a bucket by one name.
-func (p place) same(q place) bool { return p.bucket == q.bucket && p.server() == q.server() }
+// String names the bucket. Two places are one if they have one name, as far as their settings tell: the server goes by its own, and all
+// regions of AWS know a bucket by one.
+func (p place) String() string { return "s3 " + p.server() + "/" + p.bucket }
 
 // server names the server, however the bucket is addressed there. All names and addresses that a machine has for itself are one.
 func (p place) server() string {

@@ -56,11 +56,9 @@ func (c SinkConfig) Check() []gantry.FieldProblem {
 	return append(found, c.checkLabels()...)
 }
 
-// mayLay tells whether keys of the sink may begin with a prefix.
-func (c SinkConfig) mayLay(prefix string) bool {
-	rest, below := strings.CutPrefix(prefix, c.Prefix)
-	t, err := gantry.ParseKey(c.key())
-	return strings.HasPrefix(c.Prefix, prefix) || below && err == nil && t.MayBegin(rest)
+// Lays are the keys that results get.
+func (c SinkConfig) Lays() gantry.Keys {
+	return gantry.ResultKeys(c.place().String(), c.Prefix, c.key())
 }
 
 func (c SinkConfig) key() string { return cmp.Or(c.Key, gantry.DefaultKey) }

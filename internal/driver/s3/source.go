@@ -76,29 +76,14 @@ func (c SourceConfig) Check() []gantry.FieldProblem {
 	return append(append(found, c.checkDiscover()...), c.checkAfter()...)
 }
 
-// Takes tells whether what a sink or another source of a config lays down would be announced: it is the same
-// bucket, and its keys may begin with this prefix and are not excluded, and the pattern matches some name that results have.
-func (c SourceConfig) Takes(other any) bool {
-	switch x := other.(type) {
-	case *SinkConfig:
-		common := x.Prefix // all that is announced of what the sink lays down begins so
-		if strings.HasPrefix(c.Prefix, x.Prefix) {
-			common = c.Prefix
-		}
-		return c.place().same(x.place()) && x.mayLay(c.Prefix) && !c.excludes(common) && gantry.MayBeResult(cmp.Or(c.Pattern, "*"))
-	case *SourceConfig:
-		return c.place().same(x.place()) && slices.ContainsFunc([]string{x.MoveTo, x.FailedTo}, c.takesBelow)
-	}
-	return false
+// Takes are the keys that are announced.
+func (c SourceConfig) Takes() gantry.Keys {
+	return gantry.Keys{Place: c.place().String(), Prefix: c.Prefix, Except: c.Exclude, Patterns: []string{cmp.Or(c.Pattern, "*")}}
 }
 
-// takesBelow tells whether objects that are moved to a prefix would be announced.
-func (c SourceConfig) takesBelow(to string) bool {
-	return to != "" && (strings.HasPrefix(to, c.Prefix) || strings.HasPrefix(c.Prefix, to)) && !c.excludes(to)
-}
-
-func (c SourceConfig) excludes(prefix string) bool {
-	return slices.ContainsFunc(c.Exclude, func(p string) bool { return strings.HasPrefix(prefix, p) })
+// Moves are move_to and failed_to.
+func (c SourceConfig) Moves() []string {
+	return slices.DeleteFunc([]string{c.MoveTo, c.FailedTo}, func(to string) bool { return to == "" })
 }
 
 // source is a bucket. Its numbers are fields for the tests.

@@ -1,0 +1,117 @@
+package gantry
+
+import (
+	"path"
+	"slices"
+)
+
+// sign is what stands for one character in a pattern of names (path.Match), or for any number of them.
+type sign struct {
+	class string // itself a pattern, of one character
+	many  bool
+}
+
+// maxMeeting is how many pairs of signs are looked at; of longer patterns nobody tells that they have nothing in common.
+const maxMeeting = 1 << 20
+
+// patternsMeet tells whether some name may match a pattern (path.Match), and another with something behind it. What is no pattern
+// matches none.
+func patternsMeet(a, b string, behind []sign) bool {
+	x, ok := signsOf(a)
+	y, also := signsOf(b)
+	return ok && also && meet(x, append(y, behind...))
+}
+
+// signsOf divides a pattern; false if it is none.
+func signsOf(pattern string) (signs []sign, ok bool) {
+	if _, err := path.Match(pattern, ""); err != nil {
+		return nil, false
+	}
+	for r := []rune(pattern); len(r) > 0; {
+		n := 1
+		switch r[0] {
+		case '*':
+			signs = append(signs, sign{"?", true})
+			r = r[1:]
+			continue
+		case '\\':
+			n = 2
+		case '[':
+			for i := 1; i < len(r); i++ { // an escaped bracket ends nothing
+				if r[i] == '\\' {
+					i++
+				} else if r[i] == ']' {
+					n = i + 1
+					break
+				}
+			}
+		}
+		n = min(n, len(r))
+		signs = append(signs, sign{class: string(r[:n])})
+		r = r[n:]
+	}
+	return signs, true
+}
+
+// meet tells whether some text matches the signs of two patterns. It keeps up to where the two have matched a beginning of one
+// text: row by row of the first, since none goes back.
+func meet(a, b []sign) bool {
+	if len(a)*len(b) > maxMeeting {
+		return true
+	}
+	shared := map[[2]string]bool{}
+	at := make([]bool, len(b)+1)
+	at[0] = true
+	for i := 0; ; i++ {
+		next := make([]bool, len(at))
+		for j := range at {
+			if !at[j] {
+				continue
+			}
+			if j < len(b) && b[j].many {
+				at[j+1] = true
+			}
+			if i == len(a) {
+				continue
+			}
+			next[j] = next[j] || a[i].many
+			if j == len(b) {
+				continue
+			}
+			pair := [2]string{a[i].class, b[j].class}
+			if _, known := shared[pair]; !known {
+				shared[pair] = share(pair[0], pair[1])
+			}
+			switch {
+			case !shared[pair]:
+			case a[i].many && !b[j].many:
+				at[j+1] = true
+			case b[j].many && !a[i].many:
+				next[j] = true
+			case !a[i].many:
+				next[j+1] = true
+			}
+		}
+		if i == len(a) {
+			return at[len(b)]
+		}
+		at = next
+	}
+}
+
+// share tells whether two classes have a character in common. If so, the first of those stands in one of them, or is next to one
+// that does, or neither leaves out an x.
+func share(a, b string) bool {
+	for _, c := range append([]rune(a+b), 'x') {
+		for _, c := range []rune{c - 1, c, c + 1} {
+			is := func(class string) bool {
+				ok, err := path.Match(class, string(c))
+				return ok && err == nil
+			}
+			if c != '/' && slices.IndexFunc([]string{a, b}, func(class string) bool { return !is(class) }) < 0 {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,33 @@
+package gantry
+
+import (
+	"path"
+	"testing"
+)
+
+func TestPatternsMeet(t *testing.T) {
+	t.Parallel()
+	for pair, want := range map[[2]string]bool{
+		{"*", "*"}: true, {"*", ""}: true, {"", ""}: true, {"a", "a"}: true, {"a", "b"}: false, {"*.dcm", "*.nii"}: false, {"scan-*", "*.dcm"}: true, {"scan-*", "0*"}: false,
+		{"*a*b*", "*b*a*"}: true, {"a*b", "*a"}: false, {"??", "a*"}: true, {"?", "ab"}: false, {"a?c", "ab?"}: true, {"[a-f]*", "[f-k]*"}: true, {"[a-e]*", "[f-k]*"}: false,
+		{"[^a]", "[a-b]"}: true, {"[^a]", "a"}: false, {"[^a]", "[^b]"}: true, {"[^a-z]x", "?x"}: true, {`\*`, "[^*]"}: false, {`\*`, "*"}: true, {"[ac]", "b"}: false, {"[b-d]", "[ae]"}: false,
+		{"[^b-d]", "[a-e]"}: true, {"[^a-e]", "[a-e]"}: false, {"*é", "?é"}: true, {"[", "*"}: false, {"*", "[]"}: false, {"a*a*a*a*a*a*a*a*b", "a*a*a*a*a*a*a*c"}: false,
+	} {
+		if patternsMeet(pair[0], pair[1], nil) != want || patternsMeet(pair[1], pair[0], nil) != want {
+			t.Errorf("%q and %q meet: %t", pair[0], pair[1], !want)
+		}
+	}
+}
+
+// FuzzPatternsMeet: two patterns that match one name meet.
+func FuzzPatternsMeet(f *testing.F) {
+	f.Add("*.dcm", "[0-9]*", "1.dcm")
+	f.Add("[^a-c]?*", `\d[!-~]`, "da")
+	f.Fuzz(func(t *testing.T, a, b, name string) {
+		x, err := path.Match(a, name)
+		y, err2 := path.Match(b, name)
+		if x && y && err == nil && err2 == nil && !patternsMeet(a, b, nil) {
+			t.Errorf("%q and %q match %q", a, b, name)
+		}
+	})
+}

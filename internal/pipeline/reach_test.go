@@ -1,0 +1,87 @@
+package pipeline
+
+import (
+	"strings"
+	"testing"
+)
+
+const (
+	comesBack = "results would come back as inputs without end: "
+	goesRound = "inputs would be moved without end: "
+)
+
+// inBucket is a pipeline's source and sink in one bucket.
+func inBucket(in, rest, out string) string {
+	return "sources: {in: {kind: s3, bucket: same, prefix: " + in + rest + "}}\nsinks: {results: {kind: s3, bucket: " + out + "}}\n"
+}
+
+// TestLoopsOverMoves: what a source moves is what another takes, so that results may come back by that as well, and inputs go round.
+// Beside each way there is one with its guard in place.
+func TestLoopsOverMoves(t *testing.T) {
+	t.Parallel()
+	const moves, shared = ", after: move, move_to: ", "sources:\n  incoming: {kind: s3, bucket: same, prefix: in/%, routes: [{to: a}]}\n"
+	for name, c := range map[string]struct {
+		sources   string // % is for the rest
+		pipelines map[string]string
+		want      string
+		chains    int
+	}{
+		"what another moves to where the own source looks": {"", map[string]string{"a": inBucket("in/", "", "same, prefix: out/"), "b": inBucket("out/", moves+"in/", "other")},
+			"p/a.yaml:6:9: " + comesBack + `a → sink "results" → b's source "in" moves it → source "in" → a`, 0},
+		"the same if that failed": {"", map[string]string{"a": inBucket("in/", "", "same, prefix: out/"), "b": inBucket("out/", ", after_failed: move, failed_to: in/", "other")},
+			comesBack + `a → sink "results" → b's source "in" moves it → source "in" → a`, 0},
+		"the same of a shared source": {strings.Replace(shared, "%", "", 1), map[string]string{
+			"a": "sinks: {results: {kind: s3, bucket: same, prefix: out/}}\n", "b": inBucket("out/", moves+"in/", "other")},
+			comesBack + `a → sink "results" → b's source "in" moves it → source "incoming" → a`, 0},
+		"by two that move": {"", map[string]string{"a": inBucket("in/", "", "same, prefix: out/"), "b": inBucket("out/", moves+"next/", "other"), "c": inBucket("next/", moves+"in/", "other")},
+			comesBack + `a → sink "results" → b's source "in" moves it → c's source "in" moves it → source "in" → a`, 0},
+		"of folders": {"", map[string]string{"a": "sources: {in: {kind: dir, path: ../in}}\nsinks: {results: {kind: dir, path: ../out}}\n",
+			"b": "sources: {in: {kind: dir, path: ../out, after: move, move_to: ../in}}\nsinks: {results: {kind: dir, path: ../end}}\n"},
+			comesBack + `a → sink "results" → b's source "in" moves it → source "in" → a`, 0},
+		"into a hidden folder": {"", map[string]string{"a": "sources: {in: {kind: dir, path: ../in}}\nsinks: {results: {kind: dir, path: ../out}}\n",
+			"b": "sources: {in: {kind: dir, path: ../out, after: move, move_to: ../in/.seen}}\nsinks: {results: {kind: dir, path: ../end}}\n"}, "", 1},
+		"two that move to one another": {"", map[string]string{"a": inBucket("in/", moves+"out/", "other"), "b": inBucket("out/", moves+"in/", "other")},
+			"p/a.yaml:5:11: " + goesRound + `a's source "in" moves it → b's source "in" moves it → source "in"`, 0},
+		"one of them shared": {strings.Replace(shared, "%", moves+"out/", 1), map[string]string{
+			"a": "sinks: {results: {kind: s3, bucket: other}}\n", "b": inBucket("out/", moves+"in/", "other")},
+			"gantry.yaml:4:3: " + goesRound + `source "incoming" moves it → b's source "in" moves it → source "incoming"`, 0},
+		"three, and further down each time": {"", map[string]string{"a": inBucket("in/", moves+"x/", "other"), "b": inBucket("x/", moves+"y/", "other"), "c": inBucket("y/", moves+"in/z/", "other")},
+			goesRound + `a's source "in" moves it → b's source "in" moves it → c's source "in" moves it → source "in"`, 0},
+		"names that both have": {"", map[string]string{"a": inBucket("in/", ", pattern: 'scan-*'"+moves+"out/", "other"), "b": inBucket("out/", ", pattern: '*.dcm'"+moves+"in/", "other")},
+			goesRound + `a's source "in" moves it → b's source "in" moves it → source "in"`, 0},
+		"names that moving makes": {"", map[string]string{"a": inBucket("in/", moves+"out/", "other"), "b": inBucket("out/", ", pattern: '*.dcm~*'"+moves+"in/", "other")},
+			goesRound + `a's source "in" moves it → b's source "in" moves it → source "in"`, 0},
+
+		"moved out of the way": {"", map[string]string{"a": inBucket("in/", moves+"done/", "same, prefix: out/"), "b": inBucket("out/", moves+"read/", "other")}, "", 1},
+		"moved to a third":     {"", map[string]string{"a": inBucket("in/", moves+"next/", "other"), "b": inBucket("next/", "", "other")}, "", 0},
+		"one folder by names": {"", map[string]string{"a": inBucket("in/", ", pattern: '*.dcm', exclude: [in/a/, in/b/]"+moves+"in/a/", "other"),
+			"b": inBucket("in/", ", pattern: '*.nii', exclude: [in/a/, in/b/]"+moves+"in/b/", "other")}, "", 0},
+		"one folder by names alone": {"", map[string]string{"a": inBucket("in/", ", pattern: '*.dcm', exclude: [in/a/]"+moves+"in/a/", "other"),
+			"b": inBucket("in/", ", pattern: '*.nii', exclude: [in/b/]"+moves+"in/b/", "other")}, "", 0},
+		"names that no result has": {"", map[string]string{"a": inBucket("arch/", ", pattern: 'scan-*'", "same, prefix: out/"), "b": inBucket("out/", moves+"arch/", "other")}, "", 1},
+		"beside in one archive": {"", map[string]string{"a": inBucket("arch/scans/", "", "same, prefix: out/results/"), "b": inBucket("out/", moves+"arch/", "other")},
+			"", 1},
+		"the very part of an archive": {"", map[string]string{"a": inBucket("arch/results/", "", "same, prefix: out/results/"), "b": inBucket("out/", moves+"arch/", "other")},
+			comesBack + `a → sink "results" → b's source "in" moves it → source "in" → a`, 0},
+		"excluded in the archive": {"", map[string]string{"a": inBucket("arch/", ", exclude: [arch/results/]", "same, prefix: out/results/"), "b": inBucket("out/", moves+"arch/", "other")}, "", 1},
+		"excluded there by the key": {"", map[string]string{"a": inBucket("arch/", ", exclude: [arch/results/]", `same, prefix: out/, key: "results/{task}/{path}"`),
+			"b": inBucket("out/", moves+"arch/", "other")}, "", 1},
+		"excluded where it was": {"", map[string]string{"a": inBucket("in/", "", "same, prefix: out/kept/"), "b": inBucket("out/", ", exclude: [out/kept/]"+moves+"in/", "other")}, "", 0},
+		"what was excluded is not moved": {"", map[string]string{"a": inBucket("in/", ", exclude: [in/late/]"+moves+"out/", "other"),
+			"b": inBucket("out/late/", moves+"in/", "other")}, "", 0},
+		"what is moved comes once more, and is shorter then": {"", map[string]string{"a": inBucket("in/", moves+"done/", "other"), "b": inBucket("done/urgent/", moves+"in/", "other")}, "", 0},
+		"names that moving loses": {"", map[string]string{"a": inBucket("in/", ", pattern: '*.dcm'"+moves+"out/", "other"), "b": inBucket("out/", ", pattern: '*.nii'"+moves+"in/", "other")}, "", 0},
+		"another bucket":          {"", map[string]string{"a": inBucket("in/", moves+"out/", "other"), "b": "sources: {in: {kind: s3, bucket: else, prefix: out/" + moves + "in/}}\nsinks: {results: {kind: s3, bucket: other}}\n"}, "", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, text := deployedAs(t, c.sources, c.pipelines)
+			switch {
+			case c.want == "" && text != "", c.want != "" && !strings.Contains(text+"\n", c.want+"\n"), strings.Count(text, "without end") > 1:
+				t.Errorf("want %q, got\n%s", c.want, text)
+			case c.want == "" && len(s.Chains) != c.chains:
+				t.Errorf("chains %q", s.Chains)
+			}
+		})
+	}
+}
