@@ -15,9 +15,8 @@ type Keys struct {
 	Results  bool                     // they are named as results are
 	Skips    func(folder string) bool // of a source: nothing in such a folder behind Prefix is among them; nil: there are none
 
-	key     Template // what follows Prefix is what follows cut in a value of it; empty: anything
-	cut     string
-	renamed bool // some have something after their name
+	key Template // what follows Prefix is what follows cut in a value of it; empty: anything
+	cut string
 }
 
 // Looking is a source's config that can tell what it takes.
@@ -81,21 +80,13 @@ func (k Keys) In(source Keys) (Keys, bool) {
 	return k, true
 }
 
-// suffix is what gets behind a name where something is in the way of what is moved: a ~ and its ETag or the like.
-var suffix = []sign{{class: "~"}, {"[^.]", true}}
-
 // neverCalled tells whether none of the keys has a name that matches a pattern.
 func (k Keys) neverCalled(pattern string) bool {
-	if k.Results && !mayBeResult(pattern, nil) && !(k.renamed && mayBeResult(pattern, suffix)) {
-		return true
-	}
-	return slices.ContainsFunc(k.Patterns, func(p string) bool {
-		return !patternsMeet(pattern, p, nil) && !(k.renamed && patternsMeet(pattern, p, suffix))
-	})
+	return k.Results && !MayBeResult(pattern) || slices.ContainsFunc(k.Patterns, func(p string) bool { return !patternsMeet(p, pattern) })
 }
 
-// Moved gives what becomes of keys if another beginning takes the place of one that they all have. Where something is in the way
-// of what is moved, its name gets something behind it.
+// Moved gives what becomes of keys if another beginning takes the place of one that they all have. That a name gets something more where
+// another is in the way of it counts for nothing: no two results are in the way of one another, and an input that comes back has its own name.
 func (k Keys) Moved(from, to string) Keys {
 	k.Prefix = to + strings.TrimPrefix(k.Prefix, from)
 	except := k.Except
@@ -105,7 +96,6 @@ func (k Keys) Moved(from, to string) Keys {
 			k.Except = append(k.Except, to+rest)
 		}
 	}
-	k.renamed = true
 	return k
 }
 

@@ -14,12 +14,11 @@ type sign struct {
 // maxMeeting is how many pairs of signs are looked at; of longer patterns nobody tells that they have nothing in common.
 const maxMeeting = 1 << 20
 
-// patternsMeet tells whether some name may match a pattern (path.Match), and another with something behind it. What is no pattern
-// matches none.
-func patternsMeet(a, b string, behind []sign) bool {
+// patternsMeet tells whether some name may match two patterns (path.Match). One that is no pattern matches none.
+func patternsMeet(a, b string) bool {
 	x, ok := signsOf(a)
 	y, also := signsOf(b)
-	return ok && also && meet(x, append(y, behind...))
+	return ok && also && meet(x, y)
 }
 
 // signsOf divides a pattern; false if it is none.

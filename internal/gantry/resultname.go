@@ -1,5 +1,7 @@
 package gantry
 
+import "slices"
+
 // resultEnds are how the names of results end, by their media.
 var resultEnds = []string{".dcm", ".png", ".json", ".jpg", ".npy", ".zip", ".tar", ".tar.gz", ".tar.zst", ".mp4", ".mkv", ".bin"}
 
@@ -9,20 +11,9 @@ var resultStarts = []string{"#####+", "#####+-+", "task", "task-+", "rejoined"}
 
 // MayBeResult tells whether some name that a result or a manifest may have matches a pattern (path.Match). One that is no pattern matches
 // none.
-func MayBeResult(pattern string) bool { return mayBeResult(pattern, nil) }
-
-// mayBeResult is MayBeResult of names with something behind them.
-func mayBeResult(pattern string, behind []sign) bool {
+func MayBeResult(pattern string) bool {
 	signs, ok := signsOf(pattern)
-	if !ok {
-		return false
-	}
-	for _, name := range namesOfResults() {
-		if meet(signs, append(name, behind...)) {
-			return true
-		}
-	}
-	return false
+	return ok && slices.ContainsFunc(namesOfResults(), func(name []sign) bool { return meet(signs, name) })
 }
 
 // namesOfResults are the names that results and manifests may have.
