@@ -16,6 +16,9 @@ import (
 
 // Serve watches the sources of the pipelines, and those that they share, and runs tasks until ctx ends.
 func (a *App) Serve(ctx context.Context, pipelines []*gantry.Pipeline, shared ...gantry.Shared) error {
+	if err := a.checkOwn(pipelines, shared); err != nil {
+		return err
+	}
 	var feeds []*feed
 	a.openPort()
 	plans := map[string]*engine.Plan{}
