@@ -15,6 +15,8 @@ func TestOwnFilesAreNoInputs(t *testing.T) {
 	r := newRig(t, nil)
 	at := `endpoint: "http://127.0.0.1:1", path_style: true, bucket: same`
 	home, out := r.Home, t.TempDir()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // it is refused before anything is done
 	for name, c := range map[string]struct {
 		source string
 		blobs  string // empty: in home
@@ -42,15 +44,10 @@ func TestOwnFilesAreNoInputs(t *testing.T) {
 		if c.blobs == "" {
 			r.Blobs = filepath.Join(r.Home, "blobs")
 		}
-		ctx, cancel := context.WithCancel(t.Context())
-		if c.ok { // it is refused before anything is done
-			cancel()
-		}
 		for _, err := range []error{r.Serve(ctx, []*gantry.Pipeline{p}), r.Serve(ctx, []*gantry.Pipeline{&q}, shared)} {
 			if refused := gantry.CodeOf(err) == app.CodeOwnFiles; refused == c.ok {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
-		cancel()
 	}
 }
