@@ -58,7 +58,7 @@ func meet(a, b []sign) bool {
 	if len(a)*len(b) > maxMeeting {
 		return true
 	}
-	shared := map[[2]string]bool{}
+	common := sharing()
 	at := make([]bool, len(b)+1)
 	at[0] = true
 	for i := 0; ; i++ {
@@ -77,12 +77,8 @@ func meet(a, b []sign) bool {
 			if j == len(b) {
 				continue
 			}
-			pair := [2]string{a[i].class, b[j].class}
-			if _, known := shared[pair]; !known {
-				shared[pair] = share(pair[0], pair[1])
-			}
 			switch {
-			case !shared[pair]:
+			case !common(a[i].class, b[j].class):
 			case a[i].many && !b[j].many:
 				at[j+1] = true
 			case b[j].many && !a[i].many:
@@ -98,9 +94,33 @@ func meet(a, b []sign) bool {
 	}
 }
 
+// sharing gives share that remembers.
+func sharing() func(a, b string) bool {
+	known := map[[2]string]bool{}
+	return func(a, b string) bool {
+		if len(a) == 1 && len(b) == 1 {
+			return share(a, b)
+		}
+		pair := [2]string{a, b}
+		is, ok := known[pair]
+		if !ok {
+			is = share(a, b)
+			known[pair] = is
+		}
+		return is
+	}
+}
+
 // share tells whether two classes have a character in common. If so, the first of those stands in one of them, or is next to one
 // that does, or neither leaves out an x.
 func share(a, b string) bool {
+	switch {
+	case len(a) > 1 || len(b) > 1:
+	case a == "?", b == "?":
+		return true
+	default:
+		return a == b
+	}
 	for _, c := range append([]rune(a+b), 'x') {
 		for _, c := range []rune{c - 1, c, c + 1} {
 			is := func(class string) bool {

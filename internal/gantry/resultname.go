@@ -1,6 +1,9 @@
 package gantry
 
-import "slices"
+import (
+	"slices"
+	"sync"
+)
 
 // resultEnds are how the names of results end, by their media.
 var resultEnds = []string{".dcm", ".png", ".json", ".jpg", ".npy", ".zip", ".tar", ".tar.gz", ".tar.zst", ".mp4", ".mkv", ".bin"}
@@ -17,7 +20,7 @@ func MayBeResult(pattern string) bool {
 }
 
 // namesOfResults are the names that results and manifests may have.
-func namesOfResults() (all [][]sign) {
+var namesOfResults = sync.OnceValue(func() (all [][]sign) {
 	manifest, _ := signsOf(ManifestName)
 	all = append(all, manifest)
 	for _, start := range resultStarts {
@@ -26,7 +29,7 @@ func namesOfResults() (all [][]sign) {
 		}
 	}
 	return all
-}
+})
 
 // signsOfForm reads how names of results are put.
 func signsOfForm(form string) (signs []sign) {
