@@ -328,3 +328,10 @@ type Checked interface {
 
 // ManifestName is the name of the file that each task's results end with.
 const ManifestName = "_manifest.json"
+
+// Placed is a source's config that says where its objects lie. They are known by the source's name and their keys: the
+// same keys elsewhere would be other objects.
+type Placed interface {
+	// Place is kept on record, so that a version that names the same place otherwise refuses what was served before.
+	Place() string
+}

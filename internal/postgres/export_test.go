@@ -154,6 +154,8 @@ const (
 // The statements about sources. $1 source, $2 ref_mac; $1 lane, $2 tasks.
 const (
 	KnownForTest  = knownSQL
+	PlacesForTest = placesSQL
+	MovedForTest  = movedSQL
 	QueuedForTest = queuedSQL
 )
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -160,6 +161,58 @@ func (s *Store) SourceProgress(ctx context.Context, source string) (progress []b
 		return nil, fmt.Errorf("read progress of source: %w", err)
 	}
 	return progress, nil
+}
+
+// SourcePlace says where a source takes from.
+type SourcePlace struct{ Source, Kind, Place string }
+
+// placesSQL puts down where sources take from that nothing is on record of, and gives what is on record then. $1 sources, $2 kinds, $3 places.
+const placesSQL = `insert into source_state as x (source, kind, place)
+  select u.source, u.kind, u.place from unnest($1::text[], $2::text[], $3::text[]) u(source, kind, place) order by u.source
+  on conflict (source) do update set place = coalesce(x.place, excluded.place)
+  returning source, kind, place`
+
+// SettleSources puts down where sources take from. If some are on record with other places it gives them as they are, and puts nothing down.
+func (s *Store) SettleSources(ctx context.Context, list []SourcePlace) (elsewhere []SourcePlace, err error) {
+	sources, kinds, places := make([]string, len(list)), make([]string, len(list)), make([]string, len(list))
+	want := make(map[string]string, len(list))
+	for i, x := range list {
+		sources[i], kinds[i], places[i] = x.Source, x.Kind, x.Place
+		want[x.Source] = x.Place
+	}
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, placesSQL, sources, kinds, places)
+		if err != nil {
+			return err
+		}
+		found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[SourcePlace])
+		if err != nil {
+			return err
+		}
+		if elsewhere = slices.DeleteFunc(found, func(x SourcePlace) bool { return x.Place == want[x.Source] }); len(elsewhere) > 0 {
+			return errRefused
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, errRefused) {
+		return nil, fmt.Errorf("put places of sources down: %w", err)
+	}
+	return elsewhere, nil
+}
+
+const movedSQL = `with was as (select place from source_state where source = $1 for update)
+update source_state s set place = null from was where s.source = $1 returning coalesce(was.place, '')`
+
+// SourceMoved forgets where a source takes from, and tells where that was; empty if nothing was on record.
+func (s *Store) SourceMoved(ctx context.Context, source string) (place string, err error) {
+	err = s.ask.QueryRow(ctx, movedSQL, source).Scan(&place)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", gantry.Errorf(gantry.NotFound, "", "find source: none of this name was ever watched; gantry source status lists them")
+	}
+	if err != nil {
+		return "", fmt.Errorf("forget place of source: %w", err)
+	}
+	return place, nil
 }
 
 // The arrivals of a source are counted along the unique key, those that no task was made from along their own.

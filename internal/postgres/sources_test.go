@@ -194,6 +194,14 @@ func TestSourcePlans(t *testing.T) {
 	if !strings.Contains(plan, "task_hot_ready") || !strings.Contains(plan, "rows=10000") {
 		t.Errorf("a queue is counted so:\n%s", plan)
 	}
+	p.exec(`insert into source_state(source, place) select 'p/' || n, 'a' from generate_series(1, 5000) n`)
+	p.exec(`vacuum analyze source_state`)
+	if plan = p.explain(postgres.PlacesForTest, `'{p/1,p/2,new}'`, `'{s3,s3,s3}'`, `'{a,b,c}'`); !strings.Contains(plan, "Conflict Arbiter Indexes: source_state_pkey") || strings.Contains(plan, "Seq Scan on source_state") {
+		t.Errorf("places are put down so:\n%s", plan)
+	}
+	if plan = p.explain(postgres.MovedForTest, `'p/7'`); strings.Count(plan, "using source_state_pkey") != 2 || strings.Contains(plan, "Seq Scan") {
+		t.Errorf("a place is forgotten so:\n%s", plan)
+	}
 }
 
 // TestKnownOfAKeyThatIsOverwritten reads of a key no more than the state that is asked for, however many it had. No other test runs

@@ -129,6 +129,7 @@ func TestTakesOwnResults(t *testing.T) {
 		{SourceConfig{Bucket: "abc", PathStyle: true}, &SinkConfig{Bucket: "abc"}, true},
 		{SourceConfig{Bucket: "abc", Region: "eu-west-1"}, &SinkConfig{Bucket: "abc", Endpoint: "https://s3.us-east-1.amazonaws.com"}, true},
 		{SourceConfig{Bucket: "abc", Region: "cn-north-1"}, &SinkConfig{Bucket: "abc"}, false},
+		{SourceConfig{Bucket: "abc", Region: "us-gov-west-1"}, &SinkConfig{Bucket: "abc"}, false},
 		{SourceConfig{Bucket: "abc", Endpoint: "http://Store.local"}, &SinkConfig{Bucket: "abc", Endpoint: "http://store.local:80/", PathStyle: true}, true},
 		{SourceConfig{Bucket: "abc", Endpoint: "http://store.local:81"}, &SinkConfig{Bucket: "abc", Endpoint: "http://store.local"}, false},
 		{SourceConfig{Bucket: "abc", Endpoint: "http://store.local."}, &SinkConfig{Bucket: "abc", Endpoint: "http://store.local"}, true},
@@ -144,6 +145,30 @@ func TestTakesOwnResults(t *testing.T) {
 	} {
 		if got := gantry.TakesResults(c.from, c.to); got != c.want {
 			t.Errorf("%+v takes %+v: %t", c.from, c.to, got)
+		}
+	}
+}
+
+// What is on record of a place is the same in every version, however the bucket is addressed.
+func TestPlaceOnRecord(t *testing.T) {
+	t.Parallel()
+	for want, list := range map[string][]SourceConfig{
+		"s3 aws/abc": {{Bucket: "abc"}, {Bucket: "abc", Region: "eu-west-1", Prefix: "in/", PathStyle: true}, {Bucket: "abc", Endpoint: "https://s3.dualstack.eu-west-1.amazonaws.com"},
+			{Bucket: "abc", Endpoint: "https://bucket.vpce-1a2b-3c4d.s3.us-east-1.vpce.amazonaws.com"}},
+		"s3 aws/abd":                 {{Bucket: "abd"}},
+		"s3 aws-cn/abc":              {{Bucket: "abc", Region: "cn-north-1"}},
+		"s3 aws-us-gov/abc":          {{Bucket: "abc", Region: "us-gov-west-1"}, {Bucket: "abc", Endpoint: "https://s3-fips.us-gov-east-1.amazonaws.com"}},
+		"s3 store.local:80/abc":      {{Bucket: "abc", Endpoint: "http://store.local"}, {Bucket: "abc", Endpoint: "http://Store.local.:80/", PathStyle: true, Region: "eu-west-1"}},
+		"s3 store.local:443/abc":     {{Bucket: "abc", Endpoint: "https://store.local"}},
+		"s3 store.local:9000/abc":    {{Bucket: "abc", Endpoint: "https://store.local:9000"}, {Bucket: "abc", Endpoint: "http://store.local:9000"}},
+		"s3 localhost:9000/abc":      {{Bucket: "abc", Endpoint: "http://127.0.0.1:9000"}, {Bucket: "abc", Endpoint: "http://localhost:9000"}, {Bucket: "abc", Endpoint: "http://[::1]:9000"}},
+		"s3 [2001:db8::1]:9000/abc":  {{Bucket: "abc", Endpoint: "http://[2001:DB8::1]:9000"}},
+		"s3 localhost:9001/abc.d-ef": {{Bucket: "abc.d-ef", Endpoint: "http://127.0.0.1:9001"}},
+	} {
+		for _, c := range list {
+			if got := c.Place(); got != want {
+				t.Errorf("%+v: %s, want %s", c, got, want)
+			}
 		}
 	}
 }

@@ -55,7 +55,7 @@ func (p place) regionOr() string {
 }
 
 // String names the bucket. Two places are one if they have one name, as far as their settings tell: the server goes by its own, and all
-// regions of AWS know a bucket by one.
+// regions of AWS know a bucket by one. Sources have it on record.
 func (p place) String() string { return "s3 " + p.server() + "/" + p.bucket }
 
 // server names the server, however the bucket is addressed there. All names and addresses that a machine has for itself are one.
@@ -71,6 +71,8 @@ func (p place) server() string {
 	switch {
 	case strings.HasSuffix(host, ".amazonaws.com.cn"):
 		return "aws-cn"
+	case strings.HasSuffix(host, ".amazonaws.com") && strings.Contains(host, "us-gov-"):
+		return "aws-us-gov"
 	case strings.HasSuffix(host, ".amazonaws.com"):
 		return "aws"
 	case port == "" && u.Scheme == "http":

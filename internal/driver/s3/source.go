@@ -47,6 +47,9 @@ const (
 
 func (c SourceConfig) place() place { return place{c.Bucket, c.Endpoint, c.Region, c.PathStyle} }
 
+// Place names the bucket on its server, however it is addressed there.
+func (c SourceConfig) Place() string { return c.place().String() }
+
 // Target is the server with the bucket.
 func (c SourceConfig) Target() gantry.Target { return c.place().target() }
 
@@ -78,7 +81,7 @@ func (c SourceConfig) Check() []gantry.FieldProblem {
 
 // Takes are the keys that are announced.
 func (c SourceConfig) Takes() gantry.Keys {
-	return gantry.Keys{Place: c.place().String(), Prefix: c.Prefix, Except: c.Exclude, Patterns: []string{cmp.Or(c.Pattern, "*")}}
+	return gantry.Keys{Place: c.Place(), Prefix: c.Prefix, Except: c.Exclude, Patterns: []string{cmp.Or(c.Pattern, "*")}}
 }
 
 // Moves are move_to and failed_to.
