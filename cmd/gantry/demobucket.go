@@ -90,6 +90,10 @@ func (d *demo) throughBuckets(ctx context.Context, a *app.App) (*act, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The server is another each time.
+	if _, err := a.Store.SourceMoved(ctx, p.Name+"/"+p.Sources[0].Name); err != nil && gantry.KindOf(err) != gantry.NotFound {
+		return nil, errors.Join(err, server.Close())
+	}
 	before, err := newest(ctx, a.Store, p.Name)
 	if err != nil {
 		return nil, errors.Join(err, server.Close())

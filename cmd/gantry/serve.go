@@ -14,6 +14,7 @@ import (
 	"github.com/gantry-imaging/gantry/internal/api"
 	"github.com/gantry-imaging/gantry/internal/app"
 	"github.com/gantry-imaging/gantry/internal/driver/all"
+	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/metrics"
 	"github.com/gantry-imaging/gantry/internal/pipeline"
 	"github.com/gantry-imaging/gantry/internal/trace"
@@ -93,7 +94,11 @@ func (s *serveCmd) Run(ctx context.Context, c console, x *cli) error {
 		}
 		return answering(ctx, handler, s.Listen, func(ctx context.Context, address string) error {
 			fmt.Fprintf(c.err, "gantry serves %d pipelines; health on http://%s/readyz\n", len(list), address)
-			return a.Serve(ctx, list, served.Shared...)
+			err := a.Serve(ctx, list, served.Shared...)
+			if gantry.CodeOf(err) == app.CodeOtherPlace {
+				return usageError{err}
+			}
+			return err
 		})
 	})
 }

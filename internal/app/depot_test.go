@@ -74,8 +74,10 @@ func newDepot(t *testing.T, env map[string]string, versions bool) *depot {
 	return d
 }
 
-func (d *depot) put(key string, body []byte) {
-	if _, err := d.PutObject(context.Background(), &s3.PutObjectInput{Bucket: aws.String("inbox"), Key: &key, Body: bytes.NewReader(body)}); err != nil {
+func (d *depot) put(key string, body []byte) { d.putIn("inbox", key, body) }
+
+func (d *depot) putIn(bucket, key string, body []byte) {
+	if _, err := d.PutObject(context.Background(), &s3.PutObjectInput{Bucket: &bucket, Key: &key, Body: bytes.NewReader(body)}); err != nil {
 		d.t.Error(err)
 	}
 }

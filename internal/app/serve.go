@@ -19,6 +19,9 @@ func (a *App) Serve(ctx context.Context, pipelines []*gantry.Pipeline, shared ..
 	if err := a.checkOwn(pipelines, shared); err != nil {
 		return err
 	}
+	if err := a.settle(ctx, pipelines, shared); err != nil {
+		return err
+	}
 	var feeds []*feed
 	a.openPort()
 	plans := map[string]*engine.Plan{}
