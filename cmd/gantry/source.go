@@ -13,6 +13,7 @@ import (
 
 type sourceCmd struct {
 	Status sourceStatusCmd `cmd:"" default:"withargs" help:"List every source: what tells of its objects, how late they come, what listings found, what became of them."`
+	Moved  sourceMovedCmd  `cmd:"" help:"Forget which bucket a source took from, because that has another address now. The next process that serves puts down the new one."`
 }
 
 type sourceStatusCmd struct {
@@ -27,6 +28,26 @@ func (s *sourceStatusCmd) Run(ctx context.Context, c console, x *cli) error {
 			return err
 		}
 		return printSources(c, s.JSON, list, time.Now())
+	})
+}
+
+type sourceMovedCmd struct {
+	Source string `arg:"" help:"PIPELINE/SOURCE, or the name of one that pipelines share, as gantry source status lists them."`
+}
+
+// Run is called by the parser.
+func (s *sourceMovedCmd) Run(ctx context.Context, c console, x *cli) error {
+	return x.withDatabase(ctx, c, func(_ app.Settings, db *app.Database) error {
+		place, err := db.SourceMoved(ctx, s.Source)
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.Source, err)
+		}
+		if place == "" {
+			fmt.Fprintf(c.out, "%s: no bucket is on record of it\n", s.Source)
+			return nil
+		}
+		fmt.Fprintf(c.out, "%s took from %s; the next process that serves it puts down where it takes from then\n", s.Source, place)
+		return nil
 	})
 }
 

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -61,5 +63,50 @@ func TestSourceStatus(t *testing.T) {
 		if code, out, errs := operated(t, dsn, strings.Fields(args)...); code != exitOK || !strings.Contains(out, "p/in    dir   folder 3") {
 			t.Errorf("%s: %d\n%s%s", args, code, out, errs)
 		}
+	}
+}
+
+// TestSourceMoved: serve refuses a source that took from another bucket as wrong use, until that is forgotten.
+func TestSourceMoved(t *testing.T) {
+	dsn := postgrestest.DSN(t)
+	if code, out, errs := operated(t, dsn, "source", "moved", "p/in"); code != exitFailed || out != "" || !strings.Contains(errs, "p/in: find source: none of this name was ever watched; gantry source status lists them") {
+		t.Errorf("nobody's: %d %s%s", code, out, errs)
+	}
+	store, err := postgres.Open(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	here := postgres.SourcePlace{Source: "p/in", Kind: "s3", Place: "s3 localhost:1/one"}
+	settled := func() bool {
+		t.Helper()
+		elsewhere, err := store.SettleSources(t.Context(), []postgres.SourcePlace{here})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(elsewhere) == 0
+	}
+	settled()
+	file := filepath.Join(t.TempDir(), "p.yaml")
+	text := "gantry: v1\nname: p\nsources: {in: {kind: s3, bucket: two, endpoint: 'http://127.0.0.1:1'}}\nsinks: {out: {kind: dir, path: out}}\n" +
+		"stages: [{name: s, call: m}]\nprocessors: {m: {kind: http, url: 'http://127.0.0.1:1/m'}}\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, out, errs := operated(t, dsn, "serve", "--pipelines", file, "--listen", "127.0.0.1:0"); code != exitUsage ||
+		!strings.Contains(errs, "gantry: source p/in took from s3 localhost:1/one until now, and is to take from s3 localhost:1/two: give it another name; or, if they are one bucket, gantry source moved p/in\n") {
+		t.Fatalf("serve: %d %s%s", code, out, errs)
+	}
+	here.Place = "s3 localhost:1/two"
+	if settled() {
+		t.Error("it was forgotten before anybody said so")
+	}
+	for _, want := range []string{"p/in took from s3 localhost:1/one; the next process that serves it puts down where it takes from then\n", "p/in: no bucket is on record of it\n"} {
+		if code, out, errs := operated(t, dsn, "source", "moved", "p/in"); code != exitOK || out != want {
+			t.Errorf("moved: %d %s%s", code, out, errs)
+		}
+	}
+	if !settled() {
+		t.Error("it was not forgotten")
 	}
 }
