@@ -95,7 +95,7 @@ func (s *serveCmd) Run(ctx context.Context, c console, x *cli) error {
 		return answering(ctx, handler, s.Listen, func(ctx context.Context, address string) error {
 			fmt.Fprintf(c.err, "gantry serves %d pipelines; health on http://%s/readyz\n", len(list), address)
 			err := a.Serve(ctx, list, served.Shared...)
-			if gantry.CodeOf(err) == app.CodeOtherPlace {
+			if code := gantry.CodeOf(err); code == app.CodeOtherPlace || code == app.CodeOwnFiles {
 				return usageError{err}
 			}
 			return err
