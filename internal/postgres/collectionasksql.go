@@ -38,14 +38,15 @@ update collection set ask_at = clock_timestamp() + $3 * interval '1 us' where id
 // lockOpenSQL waits for those who add members to a collection, so that the next statement sees them. $1 id.
 const lockOpenSQL = `select from collection where id = $1 and not closed for update`
 
-// answeredSQL takes a count in, unless a later question was answered. $1 id, $2 the question, $3 count, $4 asked again after (us), $5 steady (us),
+// answeredSQL takes a count in, unless a later question was answered. Where more was waited for until then, quiet begins with the answer: nobody
+// knows how much of the time before was watched. $1 id, $2 the question, $3 count, $4 asked again after (us), $5 steady (us),
 // $6 whether it waits for what the archive has, $7 quiet (us); 0: none.
 const answeredSQL = `
 with n as materialized (select clock_timestamp() as at),
 r as materialized (
-  select c.id, c.cap, c.last_at, c.base, n.at, $3::int as counted, n.at as asked_at, case when c.counted = $3 then c.counted_at else n.at end as counted_at,
+  select c.id, c.cap, c.base, n.at, $3::int as counted, n.at as asked_at, case when c.counted = $3 then c.counted_at else n.at end as counted_at,
     $5::bigint as steady_us, $6::bool as waits, $7::bigint > 0 as quiet, ` + heldHereSQL + ` as held,
-    greatest(c.last_at + $7 * interval '1 us', case when c.reason = 'quiet' then c.due end) as until -- watchAgainSQL may have put it off
+    case when c.reason = 'quiet' then c.due else n.at + $7 * interval '1 us' end as until -- watchAgainSQL puts off what waits for quiet alone
   from collection c cross join n where c.id = $1 and not c.closed and c.answer < $2 and c.ask_at is not null and c.arrivals > 0),
 v as materialized (select r.*, ` + verdictSQL + ` as verdict from r)
 update collection c set counted = r.counted, counted_at = r.counted_at, asked_at = r.asked_at, answer = $2,

@@ -139,3 +139,41 @@ func TestWatchAgainAsked(t *testing.T) {
 	a.pass(time.Minute)
 	a.wantEnds("0 quiet 2")
 }
+
+// TestWatchAgainWaited: what waited for more than came, or for its cap, has quiet from the answer on that nothing more is missing: what came while
+// nobody watched could not put it off.
+func TestWatchAgainWaited(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		cap  time.Duration
+		more bool // the archive has more at first
+		due  time.Duration
+	}{
+		"for what the archive has": {time.Hour, true, time.Minute},
+		"for its cap":              {6 * time.Minute, false, time.Minute},
+		"for both":                 {5*time.Minute + 30*time.Second, true, 30 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := newAsking(t, gantry.Collect{Quiet: time.Minute, Cap: c.cap})
+			a.came("s/1", "s/2")
+			if c.more {
+				a.says(3)
+			}
+			a.pass(5 * time.Minute)
+			a.away(5 * time.Minute)
+			a.again("p/in")
+			if got := a.says(1); got.Due < c.due-2*time.Second || got.Due > c.due {
+				t.Errorf("due in %s", got.Due)
+			}
+			a.wantEnds()
+			a.pass(time.Second)
+			if got := a.says(1); got.Due < c.due-4*time.Second || got.Due > c.due-time.Second {
+				t.Errorf("due in %s by the next answer", got.Due)
+			}
+			a.pass(time.Second)
+			a.steadily(2)
+			a.wantEnds("0 expected 2")
+		})
+	}
+}
