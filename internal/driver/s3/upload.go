@@ -3,12 +3,20 @@ package s3
 import (
 	"context"
 	"io"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
+)
+
+// How often an upload is given up.
+const (
+	fewTries  = 4
+	firstWait = 200 * time.Millisecond // after the first of them; four times as long after each
+	fewTime   = 10 * time.Second       // for all of them
 )
 
 // deliverLarge puts an output in pieces. It is read twice: for the digest of each piece, which goes
@@ -135,8 +143,19 @@ func (s *sink) sendPiece(ctx context.Context, key string, id *string, r io.Reade
 // abort gives an upload up, also when ctx has ended, and more than once: what made it fail is often a server that is busy. What
 // comes of it changes nothing.
 func (s *sink) abort(ctx context.Context, key string, id *string) {
-	severalTimes(ctx, func(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fewTime)
+	defer cancel()
+	for n := range fewTries {
+		if n > 0 {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(firstWait << (2 * (n - 1))):
+			}
+		}
 		_, err := s.client.AbortMultipartUpload(ctx, &sdk.AbortMultipartUploadInput{Bucket: &s.bucket, Key: &key, UploadId: id})
-		return plain(ctx, "give up upload", err)
-	})
+		if err = plain(ctx, "give up upload", err); err == nil || settled(err) {
+			return
+		}
+	}
 }
