@@ -172,7 +172,7 @@ func TestClosedByAnother(t *testing.T) {
 	t.Parallel()
 	s := serve(t, scoring)
 	r := newRig(t, nil)
-	inbox, stop := r.serving(collecting(s.URL, "{by: prefix, quiet: 4s}"))
+	inbox, stop := r.serving(collecting(s.URL, "{by: prefix, cap: 4s}"))
 	put(t, inbox, "a/1.png", noise(30, [32]byte{6}))
 	r.arrived(1)
 	stop()

@@ -142,3 +142,40 @@ auth: {gateway: {kind: aws, access_key_id: "${env:ID}", secret_access_key: "${en
 		t.Errorf("the task is of %d of 4 files; %d were ignored", n, r.count(`select count(*) from arrival where status <> 0`))
 	}
 }
+
+// TestWorkerAlone: what is quiet while nothing but a worker runs waits until its source is watched again, and is closed then with what came meanwhile.
+func TestWorkerAlone(t *testing.T) {
+	t.Parallel()
+	s := serve(t, scoring)
+	r := newRig(t, nil)
+	inbox := t.TempDir()
+	p, err := pipeline.Parse("test.yaml", fmt.Appendf(nil, "%ssources: {inbox: {kind: dir, path: %q}}\nsinks: {out: {kind: dir, path: %q}}\n",
+		collecting(s.URL, "{by: prefix, quiet: 4s, late: ignore}"), inbox, r.out), all.Drivers(), r.Lookup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := r.serveUntil(p)
+	put(t, inbox, "a/1.png", noise(9, [32]byte{1}))
+	r.eventually("it is not taken", func() bool { return r.count(`select count(*) from collection_member`) == 1 })
+	stop()
+	worker := r.beside()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- worker.Work(ctx, nil) }()
+	put(t, inbox, "a/2.png", noise(9, [32]byte{2}))
+	// One of a source that nobody ever reported is due a moment later.
+	r.exec(`insert into gantry.collection(pipeline, key_mac, source, version, lane, due, cap, reason)
+		select pipeline, '\x01', 'elsewhere', version, lane, due + interval '1 ms', cap, reason from gantry.collection`)
+	r.eventually("the worker closes nothing", func() bool {
+		return r.count(`select count(*) from collection where closed and source = 'elsewhere'`) == 1
+	})
+	if n := r.count(`select count(*) from collection where closed`); n != 1 {
+		t.Error("a collection was closed for quiet though nobody watched its source")
+	}
+	defer r.serveUntil(p)()
+	r.wantSets("1.png 2.png")
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}

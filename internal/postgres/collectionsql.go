@@ -113,24 +113,32 @@ returning c.id, (extract(epoch from c.due - r.at) * 1000000)::bigint, coalesce((
 // markSQL keeps in mind that a marker came when its collection was closed already. $1 collections.
 const markSQL = `update collection set marked = true where id = any ($1::bigint[])`
 
-// dueSQL takes collections that are due. One whose members are being added is passed over, and looked at again. $1 how many at most.
+// unseenSQL: nobody watched the source of a collection when its quiet was over, and nobody has begun to again: watchAgainSQL puts it off then. A source
+// of which nobody ever reported is none of these. $1 how old a report may be (us).
+const unseenSQL = `(reason in ('quiet', 'marker') and exists (select from source_state s where s.source = c.source and s.at < c.due - $1::bigint * interval '1 us'))`
+
+// dueSQL takes collections that are due; one that nobody saw quiet, at its cap. One whose members are being added is passed over, and looked at again.
+// $2 how many at most.
 const dueSQL = `
-select id, pipeline, source, key_mac, revision, arrivals, version, lane, priority, within_us, reason from collection
-where not closed and due <= now() order by due limit $1 for update skip locked`
+select id, pipeline, source, key_mac, revision, arrivals, version, lane, priority, within_us, case when ` + unseenSQL + ` then 'cap' else reason end from collection c
+where not closed and due <= now() and (cap <= now() or not ` + unseenSQL + `) order by due limit $2 for update skip locked`
 
 // closeCollectionsSQL closes collections and makes their tasks. By collection: $1 id, $2 public id; empty: no task, $3 version, $4 lane,
-// $5 priority, $6 within (us).
+// $5 priority, $6 within (us), $7 reason.
 const closeCollectionsSQL = `
 with r as materialized (
-  select * from unnest($1::bigint[], $2::text[], $3::int[], $4::int[], $5::smallint[], $6::bigint[]) as r(id, public_id, version, lane, priority, within_us)),
+  select * from unnest($1::bigint[], $2::text[], $3::int[], $4::int[], $5::smallint[], $6::bigint[], $7::text[]) as r(id, public_id, version, lane, priority, within_us, reason)),
 t as (
   insert into task(public_id, collection, pipeline) select public_id, id, version from r where public_id <> ''
   on conflict (public_id) do nothing returning id, collection),
 h as (
   insert into task_hot(id, lane, priority, state_until)
   select t.id, r.lane, r.priority, now() + r.within_us * interval '1 us' from t join r on r.id = t.collection)
-update collection set closed = true, closed_at = clock_timestamp(), reason = case when arrivals = 0 then 'empty' else reason end
+update collection c set closed = true, closed_at = clock_timestamp(), reason = (select reason from r where r.id = c.id)
 where id = any (array(select id from r))`
 
-// nextDueSQL is how long it is until the next collection is due, in seconds.
-const nextDueSQL = `select extract(epoch from min(due) - clock_timestamp())::float8 from collection where not closed`
+// nextDueSQL is how long it is until the next collection is due, in seconds; a moment where all that are open wait for somebody to watch.
+const nextDueSQL = `
+select coalesce(extract(epoch from (
+    select due from collection c where not closed and (due > now() or cap <= now() or not ` + unseenSQL + `) order by due limit 1) - clock_timestamp()),
+  (select 1 from collection where not closed limit 1))::float8`

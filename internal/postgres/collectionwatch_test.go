@@ -177,3 +177,75 @@ func TestWatchAgainWaited(t *testing.T) {
 		})
 	}
 }
+
+// TestUnseen: what was quiet while nobody watched its source is not closed for that, but at its cap; everything else is.
+func TestUnseen(t *testing.T) {
+	t.Parallel()
+	quiet := gantry.Collect{Quiet: time.Minute, Cap: time.Hour}
+	capped, marked, counted := quiet, quiet, quiet
+	capped.Cap, marked.Marker, counted.Count = 90*time.Second, "_done", 1
+	for name, c := range map[string]struct {
+		rules gantry.Collect
+		away  time.Duration // two minutes after the file came
+		next  time.Duration
+		want  []string
+	}{
+		"watched until quiet was over":     {quiet, 50 * time.Second, 0, []string{"0 quiet: 1"}},
+		"for all of it but a moment":       {quiet, 62 * time.Second, 0, []string{"0 quiet: 1"}},
+		"for nearly all of it":             {quiet, 65 * time.Second, time.Second, nil},
+		"not at all":                       {quiet, 200 * time.Second, time.Second, nil},
+		"not after the marker":             {marked, 65 * time.Second, time.Second, nil},
+		"the cap ran out":                  {capped, 65 * time.Second, 0, []string{"0 cap: 1"}},
+		"the count is full":                {counted, 200 * time.Second, 0, []string{"0 count: 1"}},
+		"nobody ever said that he watched": {quiet, 0, 0, []string{"0 quiet: 1"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWard(t, c.rules)
+			w.exec(`insert into source_state(source, at) values ('p/other', now() - interval '1 day')`)
+			comes := func(folder string) {
+				if w.gather(folder + "/1"); c.rules.Marker != "" {
+					w.gather(folder + "/_done")
+				}
+			}
+			comes("a")
+			w.ages(2 * time.Minute)
+			if c.away > 0 {
+				w.away(c.away)
+			}
+			if next := must(w.NextDue(t.Context()))(t); next != c.next {
+				t.Errorf("the next look is in %s", next)
+			}
+			w.wantClosed(c.want...)
+			if len(c.want) > 0 {
+				if n := w.count(`select count(*) from collection where closed and '0 ' || reason || ': 1' = $1`, c.want[0]); n != 1 {
+					t.Error("another reason is on record")
+				}
+				return
+			}
+			comes("b") // which waits as ever
+			if next := must(w.NextDue(t.Context()))(t); next < 58*time.Second || next > time.Minute {
+				t.Errorf("the next look beside another is in %s", next)
+			}
+		})
+	}
+}
+
+// TestUnseenUntilWatched: what nobody saw quiet is closed once it is quiet for as long as was left of it, and watched until then.
+func TestUnseenUntilWatched(t *testing.T) {
+	t.Parallel()
+	w := newWard(t, gantry.Collect{Quiet: time.Minute, Cap: time.Hour})
+	w.gather("a/1")
+	w.ages(10 * time.Minute)
+	w.away(9*time.Minute + 40*time.Second)
+	w.wantClosed()
+	w.again("p/in")
+	if got, reason := w.dueIn(); got < 38 || got > 41 || reason != "quiet" {
+		t.Errorf("due in %d s, %s", got, reason)
+	}
+	w.ages(50 * time.Second)
+	w.away(30 * time.Second) // and away again
+	w.wantClosed()
+	w.away(0) // which it was not: a report was late
+	w.wantClosed("0 quiet: 1")
+}

@@ -104,7 +104,7 @@ func TestAcceptWaitsForClosing(t *testing.T) {
 	w.pass(time.Minute)
 	tx := must(w.Pool().Begin(t.Context()))(t)
 	defer tx.Rollback(context.WithoutCancel(t.Context()))
-	rows := must(tx.Query(t.Context(), postgres.DueSQL, 10))(t)
+	rows := must(tx.Query(t.Context(), postgres.DueSQL, 3000000, 10))(t)
 	if n := len(must(pgx.CollectRows(rows, pgx.RowToMap))(t)); n != 1 {
 		t.Fatalf("%d are due", n)
 	}
@@ -201,9 +201,9 @@ func TestCutBeforeCommit(t *testing.T) {
 		t.Fatal(err)
 	}
 	tx := must(conn.Begin(t.Context()))(t)
-	must(pgx.CollectRows(must(tx.Query(t.Context(), postgres.DueSQL, 10))(t), pgx.RowToMap))(t)
+	must(pgx.CollectRows(must(tx.Query(t.Context(), postgres.DueSQL, 3000000, 10))(t), pgx.RowToMap))(t)
 	id := w.count(`select id from collection`)
-	if _, err := tx.Exec(t.Context(), postgres.CloseSQL, []int64{int64(id)}, []string{"x"}, []int32{w.pipeline}, []int32{w.lane}, []int16{5}, []int64{1}); err != nil {
+	if _, err := tx.Exec(t.Context(), postgres.CloseSQL, []int64{int64(id)}, []string{"x"}, []int32{w.pipeline}, []int32{w.lane}, []int16{5}, []int64{1}, []string{"quiet"}); err != nil {
 		t.Fatal(err)
 	}
 	w.wantClosed()
