@@ -99,7 +99,7 @@ func (in *intake) take(ctx context.Context, f *feed, o offer, run string) (got t
 	a := gantry.Arrival{Source: f.name, RefMAC: gantry.MAC(in.app.Key, "ref", f.name, o.Ref), Name: clean(o.Name), Version: o.Version, Sequencer: o.Sequencer,
 		Event: o.Event, Via: f.plan.ID}
 	if run == "" && o.Sequencer != "" && !o.New {
-		decided, err := in.app.Store.Decided(ctx, a.Source, a.RefMAC, a.Sequencer, a.Via)
+		decided, err := in.app.Store.Decided(ctx, a.Source, a.RefMAC, a.Version, a.Sequencer, a.Via)
 		if decided || err != nil {
 			return got, err
 		}

@@ -83,12 +83,12 @@ func newLedger(a *App, f *feed, kind string) (*ledger, error) {
 // Known asks the database. What rules could not be asked about is known until the process ends, so that no poll reads
 // it again.
 func (l *ledger) Known(ctx context.Context, list []gantry.Object) ([]bool, error) {
-	refs, sequencers := make([]gantry.Digest, len(list)), make([]string, len(list))
+	refs, versions, sequencers := make([]gantry.Digest, len(list)), make([]string, len(list)), make([]string, len(list))
 	mac := gantry.MACs(l.app.Key, "ref", l.feed.name)
 	for i, o := range list {
-		refs[i], sequencers[i] = mac(o.Ref), o.Sequencer
+		refs[i], versions[i], sequencers[i] = mac(o.Ref), o.Version, o.Sequencer
 	}
-	known, err := l.app.Store.KnownAll(ctx, l.feed.name, l.feed.plan.ID, refs, sequencers)
+	known, err := l.app.Store.KnownAll(ctx, l.feed.name, l.feed.plan.ID, refs, versions, sequencers)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := range known {

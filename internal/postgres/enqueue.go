@@ -29,14 +29,23 @@ func (s *Store) Known(ctx context.Context, source string, ref gantry.Digest, seq
 	return yes, err
 }
 
-// Decided tells whether nothing is to be done about an object that came through a version with this very sequencer: it
-// was accepted before, or turned away by the rules of this version. What these could not be asked about, what
+// decidedSQL is about the row of the state that is asked for, as knownSQL is. $1 source, $2 ref_mac, $3 sequencer, $4 via, $5 the statuses of what may be taken
+// yet, $6 the reason and $7 the status of what no rule takes, $8 version; empty: the source tells none.
+const decidedSQL = `select exists (
+  select from arrival where $8 <> '' and source = $1 and ref_mac = $2 and version = $8 and ` + decidedHereSQL + `
+  union all
+  select from arrival where $8 <> '' and source = $1 and ref_mac = $2 and version = $3 and ` + decidedHereSQL + `
+  union all
+  select from arrival where $8 = '' and source = $1 and ref_mac = $2 and ` + decidedHereSQL + `)`
+
+const decidedHereSQL = `sequencer = $3 and (status <> all ($5::smallint[]) or status = $7 and via = $4 and reason = $6)`
+
+// Decided tells whether nothing is to be done about an object that came through a version of a pipeline with this very sequencer: it
+// was accepted before, or turned away by the rules of that version. What these could not be asked about, what
 // others turned away, and what was found gone, is looked at again: somebody says that it is there.
-func (s *Store) Decided(ctx context.Context, source string, ref gantry.Digest, sequencer string, via int32) (bool, error) {
+func (s *Store) Decided(ctx context.Context, source string, ref gantry.Digest, version, sequencer string, via int32) (bool, error) {
 	var yes bool
-	err := s.pool.QueryRow(ctx, `select exists (select from arrival where source = $1 and ref_mac = $2 and sequencer = $3
-		and (status <> all ($5::smallint[]) or status = $7 and via = $4 and reason = $6))`, source, ref[:], sequencer, via, openStatuses, string(gantry.CodeNoRoute),
-		int16(gantry.Unmatched)).Scan(&yes)
+	err := s.pool.QueryRow(ctx, decidedSQL, source, ref[:], sequencer, via, openStatuses, string(gantry.CodeNoRoute), int16(gantry.Unmatched), version).Scan(&yes)
 	return yes, err
 }
 

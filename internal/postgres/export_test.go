@@ -153,10 +153,11 @@ const (
 
 // The statements about sources. $1 source, $2 ref_mac; $1 lane, $2 tasks.
 const (
-	KnownForTest  = knownSQL
-	PlacesForTest = placesSQL
-	MovedForTest  = movedSQL
-	QueuedForTest = queuedSQL
+	KnownForTest   = knownSQL
+	DecidedForTest = decidedSQL
+	PlacesForTest  = placesSQL
+	MovedForTest   = movedSQL
+	QueuedForTest  = queuedSQL
 )
 
 // Beside is another process on the same database, which remembers nothing.

@@ -48,7 +48,7 @@ func TestGatherHalf(t *testing.T) {
 		half, x := w.file("a/1"), w.file("a/1")
 		half.Arrival.Sequencer = ""
 		must(w.Gather(t.Context(), []gantry.Gathering{half}))(t)
-		if must(w.Decided(t.Context(), "p/in", x.Arrival.RefMAC, x.Arrival.Sequencer, 0))(t) || must(w.KnownAll(t.Context(), "p/in", 0, []gantry.Digest{x.Arrival.RefMAC}, []string{x.Arrival.Sequencer}))(t)[0] {
+		if must(w.Decided(t.Context(), "p/in", x.Arrival.RefMAC, x.Arrival.Version, x.Arrival.Sequencer, 0))(t) || must(w.KnownAll(t.Context(), "p/in", 0, []gantry.Digest{x.Arrival.RefMAC}, []string{x.Arrival.Version}, []string{x.Arrival.Sequencer}))(t)[0] {
 			t.Errorf("late %t: it is known before it came to all", late)
 		}
 		whole := x
@@ -58,7 +58,7 @@ func TestGatherHalf(t *testing.T) {
 		if got[0].Known != !late || got[1].Known || got[1].Collection == 0 || late && got[0].Status != gantry.Ignored {
 			t.Errorf("late %t: %+v", late, got)
 		}
-		if !must(w.Decided(t.Context(), "p/in", x.Arrival.RefMAC, whole.Arrival.Sequencer, 0))(t) {
+		if !must(w.Decided(t.Context(), "p/in", x.Arrival.RefMAC, x.Arrival.Version, whole.Arrival.Sequencer, 0))(t) {
 			t.Errorf("late %t: it is not known after it came to all", late)
 		}
 		if n := w.count(`select count(*) from arrival where ref_mac = $1 and status = 0`, x.Arrival.RefMAC[:]); n != 1 {

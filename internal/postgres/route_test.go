@@ -55,7 +55,7 @@ func TestDecided(t *testing.T) {
 		}
 	}
 	decided := func(sequencer string, via int32) bool {
-		return must(b.Decided(t.Context(), "incoming", a.RefMAC, sequencer, via))(t)
+		return must(b.Decided(t.Context(), "incoming", a.RefMAC, a.Version, sequencer, via))(t)
 	}
 	if decided("s", 1) {
 		t.Error("decided before it came")
@@ -103,7 +103,7 @@ func TestTurnAwayAccepted(t *testing.T) {
 		if made := must(b.TurnAway(t.Context(), []gantry.Arrival{a}))(t); len(made) != 0 {
 			t.Errorf("%q: arrivals %d were made of it", first, made)
 		}
-		if known := must(b.KnownAll(t.Context(), "incoming", 1, []gantry.Digest{a.RefMAC}, []string{"etag-3-2"}))(t); known[0] != (first != "") {
+		if known := must(b.KnownAll(t.Context(), "incoming", 1, []gantry.Digest{a.RefMAC}, []string{a.Version}, []string{"etag-3-2"}))(t); known[0] != (first != "") {
 			t.Errorf("%q: it is known: %v", first, known)
 		}
 		if n := b.count(`select count(*) from arrival where status = 0 and via = 1 and size = 3 and reason is null`); n != 1 {
@@ -121,7 +121,7 @@ func TestTurnAwayBack(t *testing.T) {
 		back := gantry.Arrival{ID: must(b.ArrivalIDs(t.Context(), 1))(t)[0], Source: "p/in", RefMAC: gantry.Digest{7}, Version: "etag", Sequencer: "etag-3-2", Size: 3, Name: "n",
 			Status: gantry.Unmatched, Reason: gantry.CodeNoRoute, Via: 1}
 		must(b.TurnAway(t.Context(), []gantry.Arrival{back}))(t)
-		if known := must(b.KnownAll(t.Context(), "p/in", 1, []gantry.Digest{{7}}, []string{"etag-3-2"}))(t); !known[0] {
+		if known := must(b.KnownAll(t.Context(), "p/in", 1, []gantry.Digest{{7}}, []string{"etag"}, []string{"etag-3-2"}))(t); !known[0] {
 			t.Errorf("%s: it is asked about at the next listing, and at each after that", was)
 		}
 		if n := b.count(`select count(*) from arrival where status = $1`, int16(gantry.Unmatched)); n != 1 {
@@ -139,12 +139,12 @@ func TestDecidedGone(t *testing.T) {
 	if _, err := b.TurnAway(t.Context(), []gantry.Arrival{a}); err != nil {
 		t.Fatal(err)
 	}
-	if must(b.Decided(t.Context(), "p/in", a.RefMAC, "s", 1))(t) {
+	if must(b.Decided(t.Context(), "p/in", a.RefMAC, a.Version, "s", 1))(t) {
 		t.Error("it was gone, and what is announced is acknowledged unread")
 	}
 	a.Status, a.Reason = gantry.Accepted, ""
 	must(b.Enqueue(t.Context(), []gantry.Admission{{Arrival: a, PublicID: "x", Pipeline: b.pipeline, Lane: b.lane, Priority: 5, Within: time.Hour}}))(t)
-	if !must(b.Decided(t.Context(), "p/in", a.RefMAC, "s", 1))(t) {
+	if !must(b.Decided(t.Context(), "p/in", a.RefMAC, a.Version, "s", 1))(t) {
 		t.Error("accepted, and looked at again")
 	}
 }
@@ -159,7 +159,7 @@ func TestMatched(t *testing.T) {
 		if _, err := b.TurnAway(t.Context(), []gantry.Arrival{a}); err != nil {
 			t.Fatal(err)
 		}
-		if !must(b.Decided(t.Context(), "shelf", a.RefMAC, sequencer, 1))(t) || b.count(`select count(*) from arrival where status = 3 and size = $1`, len(sequencer)) != 1 {
+		if !must(b.Decided(t.Context(), "shelf", a.RefMAC, "", sequencer, 1))(t) || b.count(`select count(*) from arrival where status = 3 and size = $1`, len(sequencer)) != 1 {
 			t.Errorf("%s: it is not as it was turned away", sequencer)
 		}
 	}

@@ -15,20 +15,27 @@ import (
 // knownSQL looks arrivals up by the objects that they were made from, through the unique key. One that was found gone is
 // no answer for an hour: a listing that shows the object may be right. One that the rules of
 // another version turned away, or that they could not be asked about, is none either. $1 source, $2 ref_mac, $3 via,
-// $4 the reason of one that no rule takes, $5 sequencer: of a key that was overwritten a hundred thousand times only the state that is
-// asked for is sent. It asks key by key: for a list of a thousand the planner would read all of a table of some hundred thousand rows.
-const knownSQL = `select a.ref_mac, a.sequencer from unnest($2::bytea[], $5::text[]) k(ref, sequencer), lateral (
-  select ref_mac, sequencer from arrival where source = $1 and ref_mac = k.ref
-    and sequencer = k.sequencer and (status not in (2, 3) or status = 2 and at < clock_timestamp() - interval '1 hour' or status = 3 and via = $3 and reason = $4)
-  offset 0) a`
+// $4 the reason of one that no rule takes, $5 sequencer, $6 version; empty: the source tells none. Of a key that was overwritten a hundred
+// thousand times only the state that is asked for is read: its row has the version of the object, or, as that of a marker, its sequencer for one.
+// It asks key by key: for a list of a thousand the planner would read all of a table of some hundred thousand rows.
+const knownSQL = `select k.ref, k.sequencer from unnest($2::bytea[], $5::text[], $6::text[]) k(ref, sequencer, version), lateral (
+  select from arrival where k.version <> '' and source = $1 and ref_mac = k.ref and version = k.version and ` + knownHereSQL + `
+  union all
+  select from arrival where k.version <> '' and source = $1 and ref_mac = k.ref and version = k.sequencer and ` + knownHereSQL + `
+  union all
+  select from arrival where k.version = '' and source = $1 and ref_mac = k.ref and ` + knownHereSQL + `
+  limit 1) a`
 
-// KnownAll is Known for many objects at once, by ref and sequencer.
-func (s *Store) KnownAll(ctx context.Context, source string, via int32, refs []gantry.Digest, sequencers []string) ([]bool, error) {
+const knownHereSQL = `sequencer = k.sequencer
+    and (status not in (2, 3) or status = 2 and at < clock_timestamp() - interval '1 hour' or status = 3 and via = $3 and reason = $4)`
+
+// KnownAll is Known for many objects at once, by ref, version and sequencer.
+func (s *Store) KnownAll(ctx context.Context, source string, via int32, refs []gantry.Digest, versions, sequencers []string) ([]bool, error) {
 	keys := make([][]byte, len(refs))
 	for i := range refs {
 		keys[i] = refs[i][:]
 	}
-	rows, err := s.pool.Query(ctx, knownSQL, source, keys, via, string(gantry.CodeNoRoute), sequencers)
+	rows, err := s.pool.Query(ctx, knownSQL, source, keys, via, string(gantry.CodeNoRoute), sequencers, versions)
 	if err != nil {
 		return nil, fmt.Errorf("look objects up: %w", err)
 	}

@@ -30,7 +30,8 @@ func (b *bed) admit(a gantry.Arrival, public string) int {
 	return must(b.Enqueue(b.t.Context(), []gantry.Admission{{Arrival: a, PublicID: public, Pipeline: b.pipeline, Lane: b.lane, Priority: 5, Within: time.Hour}}))(b.t)
 }
 
-// TestKnownAll tells what is on record as it is, of each source by itself; what was found gone is known after an hour.
+// TestKnownAll tells what is on record as it is, of each source by itself; what was found gone is known after an hour. Whether the source tells the
+// versions of its objects makes no difference.
 func TestKnownAll(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
@@ -38,30 +39,44 @@ func TestKnownAll(t *testing.T) {
 	b.exec(`update arrival set via = 7, reason = $1 where status = 3`, string(gantry.CodeNoRoute))
 	b.turned(1, "v2", "s2", gantry.Superseded)
 	b.turned(2, "v1", "s1", gantry.SourceGone)
-	refs := []gantry.Digest{{1}, {1}, {1}, {2}, {3}}
-	sequencers := []string{"s2", "s1", "s3", "s1", "s1"}
-	check := func(want ...bool) {
+	b.turned(4, "s1", "s1", gantry.Ignored) // a marker
+	again := b.turned(5, "v1", "s1", gantry.SourceGone)
+	for _, sequencer := range []string{"s2", "s3"} { // it came back, and was put again
+		again.Sequencer = sequencer
+		b.admit(again, "five")
+	}
+	refs := []gantry.Digest{{1}, {1}, {1}, {2}, {3}, {4}, {5}, {5}, {5}}
+	versions := []string{"v2", "v1", "v3", "v1", "v1", "v1", "v1", "v1", "v1"}
+	sequencers := []string{"s2", "s1", "s3", "s1", "s1", "s1", "s3", "s2", "s1"}
+	all := func(source string, via int32, want ...bool) {
 		t.Helper()
-		got := must(b.KnownAll(t.Context(), "p/in", 7, refs, sequencers))(t)
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Error(diff)
-		}
-		for i := range refs {
-			if one := must(b.Known(t.Context(), "p/in", refs[i], sequencers[i]))(t); one != got[i] {
-				t.Errorf("%d: Known says %v", i, one)
+		for _, told := range [][]string{versions, make([]string, len(refs))} {
+			if diff := cmp.Diff(want, must(b.KnownAll(t.Context(), source, via, refs, told, sequencers))(t)); diff != "" {
+				t.Errorf("of %s under %d, with versions %q: %s", source, via, told, diff)
 			}
 		}
 	}
-	check(true, true, false, false, false)
+	check := func(want ...bool) {
+		t.Helper()
+		all("p/in", 7, want...)
+		for i := range refs {
+			if one := must(b.Known(t.Context(), "p/in", refs[i], sequencers[i]))(t); one != want[i] {
+				t.Errorf("%d: Known says %v", i, one)
+			}
+			decided := want[i] && refs[i] != gantry.Digest{2} // what was gone is there again
+			for _, version := range []string{versions[i], ""} {
+				if one := must(b.Decided(t.Context(), "p/in", refs[i], version, sequencers[i], 7))(t); one != decided {
+					t.Errorf("%d: Decided of version %q says %v", i, version, one)
+				}
+			}
+		}
+	}
+	check(true, true, false, false, false, true, true, false, false)
 	b.exec(`update arrival set at = now() - interval '61 min' where status = 2`)
-	check(true, true, false, true, false)
-	if got := must(b.KnownAll(t.Context(), "p/in", 8, refs, sequencers))(t); cmp.Diff([]bool{true, false, false, true, false}, got) != "" {
-		t.Errorf("under other rules: %v", got)
-	}
-	if got := must(b.KnownAll(t.Context(), "p/other", 0, refs, sequencers))(t); cmp.Diff(make([]bool, 5), got) != "" {
-		t.Errorf("another source: %v", got)
-	}
-	if got := must(b.KnownAll(t.Context(), "p/in", 0, nil, nil))(t); len(got) != 0 {
+	check(true, true, false, true, false, true, true, false, false)
+	all("p/in", 8, true, false, false, true, false, true, true, false, false) // under other rules
+	all("p/other", 0, make([]bool, len(refs))...)
+	if got := must(b.KnownAll(t.Context(), "p/in", 0, nil, nil, nil))(t); len(got) != 0 {
 		t.Errorf("nothing: %v", got)
 	}
 }
@@ -186,11 +201,18 @@ func TestSourcePlans(t *testing.T) {
 	if err := p.QueryRow(t.Context(), `select quote_literal(array(select sha256(n::text::bytea) from generate_series(49000, 49999) n)::text) || '::bytea[]'`).Scan(&keys); err != nil {
 		t.Fatal(err)
 	}
-	plan := p.explain(postgres.KnownForTest, `'p/in'`, keys, "1", "'no_route'", "array_fill('s'::text, array[1000])")
-	if !strings.Contains(plan, "arrival_source_ref_mac_version_key") || strings.Contains(plan, "Seq Scan on arrival") || strings.Contains(plan, "Rows Removed by Filter") || !strings.Contains(plan, "rows=1000") {
-		t.Errorf("a page is looked up so:\n%s", plan)
+	p.exec(`insert into arrival(source, ref_mac, version, size, sequencer) select 'p/in', sha256('49000'), n::text, 1, n || '-1' from generate_series(1, 20000) n`) // one was overwritten often
+	for version, reads := range map[string]bool{"v": false, "": true} {                                                                                             // the second is the control: all its states are read
+		plan := p.explain(postgres.KnownForTest, `'p/in'`, keys, "1", "'no_route'", "array_fill('s'::text, array[1000])", "array_fill('"+version+"'::text, array[1000])")
+		if !strings.Contains(plan, "arrival_source_ref_mac_version_key") || strings.Contains(plan, "Seq Scan on arrival") || strings.Contains(plan, "Rows Removed by Filter") != reads || !strings.Contains(plan, "rows=1000") {
+			t.Errorf("a page with versions %q is looked up so:\n%s", version, plan)
+		}
+		plan = p.explain(postgres.DecidedForTest, `'p/in'`, `sha256('49000')`, "'s'", "1", "'{2,3}'", "'no_route'", "3", "'"+version+"'")
+		if !strings.Contains(plan, "arrival_source_ref_mac_version_key") || strings.Contains(plan, "Seq Scan on arrival") || strings.Contains(plan, "Rows Removed by Filter") != reads {
+			t.Errorf("one with version %q is looked up so:\n%s", version, plan)
+		}
 	}
-	plan = p.explain(postgres.QueuedForTest, fmt.Sprint(p.lane), "10000")
+	plan := p.explain(postgres.QueuedForTest, fmt.Sprint(p.lane), "10000")
 	if !strings.Contains(plan, "task_hot_ready") || !strings.Contains(plan, "rows=10000") {
 		t.Errorf("a queue is counted so:\n%s", plan)
 	}
@@ -212,7 +234,7 @@ func TestKnownOfAKeyThatIsOverwritten(t *testing.T) {
 	b.exec(`insert into arrival(source, ref_mac, version, size, sequencer) select 'p/in', $1, n::text, 1, n || '-1-1' from generate_series(1, 2000) n`, mac[:])
 	var got []bool
 	n := testing.AllocsPerRun(3, func() {
-		got = must(b.KnownAll(t.Context(), "p/in", 1, []gantry.Digest{mac, mac}, []string{"7-1-1", "none"}))(t)
+		got = must(b.KnownAll(t.Context(), "p/in", 1, []gantry.Digest{mac, mac}, make([]string, 2), []string{"7-1-1", "none"}))(t)
 	})
 	if !got[0] || got[1] {
 		t.Error(got)
