@@ -41,6 +41,8 @@ type ledger struct {
 	written  time.Time
 
 	well map[string]struct{} // guarded by mu; parts of which it is reported that they work
+	ill  map[string]bool     // guarded by mu; whether the ways in which the source looks fail, as far as known
+	was  bool                // what was last written down says that it is blind
 
 	unasked map[objectState]struct{} // that rules could not be asked about since the process began
 
@@ -75,7 +77,7 @@ func newLedger(a *App, f *feed, kind string) (*ledger, error) {
 		return nil, err
 	}
 	l := &ledger{app: a, feed: f, kind: kind, state: sealed, began: time.Now(), channels: map[string]*postgres.ChannelReport{}}
-	l.unasked, l.well = map[objectState]struct{}{}, map[string]struct{}{}
+	l.unasked, l.well, l.ill = map[objectState]struct{}{}, map[string]struct{}{}, map[string]bool{}
 	l.report = postgres.SourceReport{Source: f.name, Kind: kind, Worst: -1}
 	return l, nil
 }
@@ -171,6 +173,7 @@ func (l *ledger) Failed(part string, err error) {
 
 func (l *ledger) fail(part string, code gantry.Code, kind gantry.Kind, at time.Time) {
 	delete(l.well, part)
+	l.sees(part, false)
 	l.report.Failure = postgres.SourceFailure{Part: part, Code: code, Kind: kind, At: at}
 }
 
@@ -183,10 +186,24 @@ func (l *ledger) Worked(part string) {
 	}
 	now := time.Now()
 	l.well[part], l.dirty = struct{}{}, true
+	l.sees(part, true)
 	if f := &l.report.Failure; f.Part == part && f.Over.IsZero() {
 		f.Over = now
 	}
 	l.report.Worked = append(l.report.Worked, postgres.SourceWorked{Part: part, At: now})
+}
+
+// sees keeps in mind whether a way in which the source looks works.
+func (l *ledger) sees(part string, well bool) {
+	if part == l.looks() || part == string(gantry.ChannelSQS) {
+		l.ill[part] = !well
+	}
+}
+
+// blind tells whether what comes to the source is not seen: it cannot be looked at, or, of one that is not, the queue cannot be asked.
+func (l *ledger) blind() bool {
+	ill, looks := l.ill[l.looks()]
+	return ill || !looks && l.ill[string(gantry.ChannelSQS)]
 }
 
 // holds reports that a source which does not report so itself works, if it has been watched for a while.
@@ -235,6 +252,7 @@ func (l *ledger) pending(now time.Time) (postgres.SourceReport, bool) {
 		return postgres.SourceReport{}, false
 	}
 	out := l.report
+	out.Blind = l.blind()
 	l.lags = slices.DeleteFunc(l.lags, func(x lag) bool { return now.Sub(x.at) > lagsWithin })
 	if out.Worst = -1; len(l.lags) > 0 {
 		all := make([]time.Duration, len(l.lags))
@@ -284,10 +302,19 @@ func (l *ledger) write(ctx context.Context) {
 	if !ok {
 		return
 	}
-	if err := l.app.Store.ReportSource(ctx, r); err != nil {
+	var err error
+	if l.was && !r.Blind && len(l.feed.collects()) > 0 {
+		err = l.app.Store.WatchAgain(ctx, []string{l.feed.name})
+	}
+	if err == nil {
+		err = l.app.Store.ReportSource(ctx, r)
+	}
+	if err != nil {
 		l.restore(r)
 		l.app.Log.Warn("report source", "source", l.feed.name, "err", err)
+		return
 	}
+	l.was = r.Blind
 }
 
 // run writes down what is new until ctx ends, and then once more.

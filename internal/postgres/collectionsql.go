@@ -113,9 +113,9 @@ returning c.id, (extract(epoch from c.due - r.at) * 1000000)::bigint, coalesce((
 // markSQL keeps in mind that a marker came when its collection was closed already. $1 collections.
 const markSQL = `update collection set marked = true where id = any ($1::bigint[])`
 
-// unseenSQL: nobody watched the source of a collection when its quiet was over, and nobody has begun to again: watchAgainSQL puts it off then. A source
+// unseenSQL: nobody watched the source of a collection, or could look at it, when its quiet was over, and nobody has begun to again: watchAgainSQL puts it off then. A source
 // of which nobody ever reported is none of these. $1 how old a report may be (us).
-const unseenSQL = `(reason in ('quiet', 'marker') and exists (select from source_state s where s.source = c.source and s.at < c.due - $1::bigint * interval '1 us'))`
+const unseenSQL = `(reason in ('quiet', 'marker') and exists (select from source_state s where s.source = c.source and coalesce(s.watched_at, s.at) < c.due - $1::bigint * interval '1 us'))`
 
 // dueSQL takes collections that are due; one that nobody saw quiet, at its cap. One whose members are being added is passed over, and looked at again.
 // $2 how many at most.

@@ -13,13 +13,13 @@ import (
 const awaySurely = 5 * time.Second
 
 // watchAgainSQL stops the clock of the open collections of sources for the time that nobody watched them: what came meanwhile could not put them off.
-// That is the time since the last report of a source, or the last arrival of a collection. Where the report is so young that others may be watching,
+// That is the time since the last report of a source that could be looked at, or the last arrival of a collection. Where the report is so young that others may be watching,
 // a collection is given that time from now on instead, which one that is due later has anyhow. One that was due before the
 // report was waited for to its end. The report is of now then, so that of several that begin at once only one puts off. $1 sources, $2 how old
 // a report is that nobody followed (us).
 const watchAgainSQL = `
 with s as materialized (
-  select source, at from source_state where source = any ($1::text[]) order by source for update),
+  select source, coalesce(watched_at, at) as at from source_state where source = any ($1::text[]) order by source for update),
 n as materialized (select clock_timestamp() as at, x.since from (select min(at) as since from s) x), -- after the lock
 o as materialized (
   select id, source, due, cap, last_at from collection
@@ -30,11 +30,11 @@ r as materialized (
     else greatest(o.due, n.at + (n.at - greatest(s.at, o.last_at))) end as due
   from o join s on s.source = o.source cross join n where o.due > s.at),
 seen as (
-  update source_state x set at = n.at from n where x.source = any (array(select source from s)))
+  update source_state x set at = n.at, watched_at = n.at from n where x.source = any (array(select source from s)))
 update collection c set due = least(r.cap, r.due), reason = case when r.cap <= r.due then 'cap' else c.reason end
 from r where c.id = r.id`
 
-// WatchAgain puts off the collections of sources that this process is about to watch by the time that nobody did, at most to their caps. One whose
+// WatchAgain puts off the collections of sources that this process is about to watch, or can look at again, by the time that nobody did, at most to their caps. One whose
 // cap ran out meanwhile is due.
 func (s *Store) WatchAgain(ctx context.Context, sources []string) error {
 	if len(sources) == 0 {

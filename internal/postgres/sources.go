@@ -85,6 +85,7 @@ type SourceReport struct {
 	Failure           SourceFailure  // the last
 	Worked            []SourceWorked // parts, after they failed or for the first time
 	Channels          []ChannelReport
+	Blind             bool // it cannot be looked at: what comes to it meanwhile is not seen
 }
 
 // SourceFailure is a failure of a part of what a source does.
@@ -110,9 +111,9 @@ type ChannelReport struct {
 }
 
 const reportSQL = `insert into source_state as x (source, kind, at, progress, backlog, passed, lag_us, lag_p50_us, lag_max_us, sweeps, missed,
-    swept_at, sweep_us, sweep_objects, sweep_missed, error_code, error_kind, error_at, error_part, error_over)
-  values ($1, $2, clock_timestamp(), $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, nullif($18, ''), $19)
-  on conflict (source) do update set kind = excluded.kind, at = excluded.at, progress = coalesce(excluded.progress, x.progress),
+    swept_at, sweep_us, sweep_objects, sweep_missed, error_code, error_kind, error_at, error_part, error_over, watched_at)
+  values ($1, $2, clock_timestamp(), $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, nullif($18, ''), $19, case when not $22::bool then clock_timestamp() end)
+  on conflict (source) do update set kind = excluded.kind, at = excluded.at, watched_at = case when $22 then coalesce(x.watched_at, x.at) else excluded.at end, progress = coalesce(excluded.progress, x.progress),
     backlog = excluded.backlog, passed = excluded.passed,
     lag_us = coalesce(excluded.lag_us, x.lag_us), lag_p50_us = coalesce(excluded.lag_p50_us, x.lag_p50_us), lag_max_us = coalesce(excluded.lag_max_us, x.lag_max_us),
     sweeps = x.sweeps + excluded.sweeps, missed = x.missed + excluded.missed,
@@ -144,7 +145,7 @@ func (s *Store) ReportSource(ctx context.Context, r SourceReport) error {
 	}
 	batch := &pgx.Batch{}
 	batch.Queue(reportSQL, r.Source, r.Kind, r.Progress, r.Backlog, r.Passed, lags[0], lags[1], lags[2], r.Sweeps, r.Missed,
-		timeOrNull(r.Sweep.Began), micros(r.Sweep.Took), r.Sweep.Objects, r.Sweep.Missed, string(r.Failure.Code), int16(r.Failure.Kind), timeOrNull(r.Failure.At), r.Failure.Part, timeOrNull(r.Failure.Over), parts, times)
+		timeOrNull(r.Sweep.Began), micros(r.Sweep.Took), r.Sweep.Objects, r.Sweep.Missed, string(r.Failure.Code), int16(r.Failure.Kind), timeOrNull(r.Failure.At), r.Failure.Part, timeOrNull(r.Failure.Over), parts, times, r.Blind)
 	for _, c := range r.Channels {
 		batch.Queue(channelSQL, r.Source, c.Channel, timeOrNull(c.At), c.Told)
 	}

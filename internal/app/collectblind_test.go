@@ -1,0 +1,53 @@
+package app_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"sync/atomic"
+	"testing"
+
+	"github.com/gantry-imaging/gantry/internal/driver/all"
+	"github.com/gantry-imaging/gantry/internal/pipeline"
+)
+
+// TestBlindIsNoQuiet: while the bucket cannot be looked at nothing that comes is seen, so that is no quiet, though gantry runs on.
+func TestBlindIsNoQuiet(t *testing.T) {
+	t.Parallel()
+	s := serve(t, scoring)
+	env := map[string]string{}
+	r := newRig(t, env)
+	d := newDepot(t, env, false)
+	behind, _ := url.Parse(d.front)
+	pass := &httputil.ReverseProxy{Rewrite: func(q *httputil.ProxyRequest) { q.SetURL(behind); q.Out.Host = q.In.Host }}
+	var away atomic.Bool
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		if away.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		pass.ServeHTTP(w, q)
+	}))
+	t.Cleanup(front.Close)
+	p, err := pipeline.Parse("test.yaml", fmt.Appendf(nil, `%ssources: {inbox: {kind: s3, bucket: inbox, prefix: in/, endpoint: %q, path_style: true, auth: gateway, poll: 100ms}}
+sinks: {out: {kind: dir, path: %q}}
+auth: {gateway: {kind: aws, access_key_id: "${env:ID}", secret_access_key: "${env:SECRET}"}}
+`, collecting(s.URL, "{by: prefix, quiet: 4s, late: ignore}"), front.URL, r.out), all.Drivers(), r.Lookup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.serveUntil(p)()
+	d.put("in/a/1.png", noise(9, [32]byte{1}))
+	r.eventually("it is not taken", func() bool { return r.count(`select count(*) from collection_member`) == 1 })
+	away.Store(true)
+	r.eventually("nobody notices", func() bool { return r.count(`select count(*) from source_state where error_over is null and error_code is not null`) == 1 })
+	d.put("in/a/2.png", noise(9, [32]byte{2}))
+	r.eventually("it is not due", func() bool { return r.count(`select count(*) from collection where due < clock_timestamp() - interval '2 s'`) == 1 })
+	if n := r.count(`select count(*) from collection where closed`); n != 0 {
+		t.Error("it was closed for quiet though nobody could look")
+	}
+	away.Store(false)
+	r.wantSets("1.png 2.png")
+}
