@@ -7,11 +7,11 @@ import (
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
-// away makes a ward's source one that was last reported to be watched so long ago.
+// away makes a ward's source one that was last watched so long ago.
 func (w *ward) away(d time.Duration) {
 	w.t.Helper()
-	w.exec(`insert into source_state(source, at) values ('p/in', clock_timestamp() - $1 * interval '1 us')
-		on conflict (source) do update set at = excluded.at`, d.Microseconds())
+	w.exec(`insert into source_state(source, watched_at) values ('p/in', clock_timestamp() - $1 * interval '1 us')
+		on conflict (source) do update set watched_at = excluded.watched_at`, d.Microseconds())
 }
 
 // ages lets time pass for all collections, and for what came of them.
