@@ -14,11 +14,32 @@ type sign struct {
 // maxMeeting is how many pairs of signs are looked at; of longer patterns nobody tells that they have nothing in common.
 const maxMeeting = 1 << 20
 
-// patternsMeet tells whether some name may match two patterns (path.Match). One that is no pattern matches none.
-func patternsMeet(a, b string) bool {
-	x, ok := signsOf(a)
-	y, also := signsOf(b)
-	return ok && also && meet(x, y)
+// patternsMeet tells whether some name may match two patterns (path.Match); of flat ones, some text that follows what they lead with. One that is
+// no pattern matches none.
+func patternsMeet(a, b called, flat bool) bool {
+	x, ok := signsOf(a.pattern)
+	y, also := signsOf(b.pattern)
+	if !ok || !also || !flat {
+		return ok && also && meet(x, y)
+	}
+	return meetFrom(x, y, after(x, a.lead), after(y, b.lead))
+}
+
+// after gives where the signs of a pattern may have got to with the beginning of a name.
+func after(signs []sign, lead string) []bool {
+	at := make([]bool, len(signs)+1)
+	at[0] = true
+	for _, c := range lead {
+		next := make([]bool, len(at))
+		for i, s := range signs {
+			at[i+1] = at[i+1] || at[i] && s.many
+			if is, err := path.Match(s.class, string(c)); at[i] && is && err == nil {
+				next[i], next[i+1] = next[i] || s.many, !s.many
+			}
+		}
+		at = next
+	}
+	return at
 }
 
 // signsOf divides a pattern; false if it is none.
@@ -52,18 +73,21 @@ func signsOf(pattern string) (signs []sign, ok bool) {
 	return signs, true
 }
 
-// meet tells whether some text matches the signs of two patterns. It keeps up to where the two have matched a beginning of one
+// meet tells whether some text matches the signs of two patterns.
+func meet(a, b []sign) bool { return meetFrom(a, b, after(a, ""), after(b, "")) }
+
+// meetFrom tells it of what follows where the two may have got to. It keeps up to where they have matched a beginning of one
 // text: row by row of the first, since none goes back.
-func meet(a, b []sign) bool {
+func meetFrom(a, b []sign, from, also []bool) bool {
 	if len(a)*len(b) > maxMeeting {
 		return true
 	}
 	common := sharing()
 	at := make([]bool, len(b)+1)
-	at[0] = true
 	for i := 0; ; i++ {
 		next := make([]bool, len(at))
 		for j := range at {
+			at[j] = at[j] || from[i] && also[j]
 			if !at[j] {
 				continue
 			}

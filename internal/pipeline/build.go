@@ -142,7 +142,7 @@ func (d *decoder) checkLoops(f *file) {
 	for _, from := range sorted(f.Sources) {
 		config := f.Sources[from].Config
 		for _, to := range sorted(f.Sinks) {
-			if gantry.TakesResults(config, f.Sinks[to].Config) {
+			if gantry.TakesResults(config, f.Sinks[to].Config, f.Name) {
 				d.at(d.keyOf(join("sinks", to)), "source %s would take what sink %s lays down, again and again", short(from), short(to))
 			}
 		}

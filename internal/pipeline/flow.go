@@ -14,7 +14,8 @@ import (
 type flow struct {
 	pipelines []*gantry.Pipeline
 	sources   []looking
-	movers    int         // sources that move what they took
+	longest   int         // of what sources look at of the beginnings of keys
+	moved     int         // characters of all that they put there
 	next      [][]passage // by pipeline
 	problems  Problems
 }
@@ -47,9 +48,12 @@ func newFlow(pipelines []*gantry.Pipeline, shared []Shared, places []spots) *flo
 			f.look(e, p.Name, places[i].sources[n], []int{i})
 		}
 	}
+	f.problems = f.rounds()
 	for i, p := range pipelines {
 		for n, sink := range p.Sinks {
-			f.followSink(i, n, sink, places[i].sinks[n])
+			if len(f.problems) == 0 { // else there may be ways without end
+				f.followSink(i, n, sink, places[i].sinks[n])
+			}
 		}
 		for _, r := range p.MoveIf {
 			if to, ok := index[r.To]; ok {

@@ -39,30 +39,41 @@ func (f *flow) look(e gantry.Endpoint, whose string, at Problem, feeds []int) {
 	if whose != "" {
 		x.mover = whose + "'s " + x.mover
 	}
-	if len(x.moves) > 0 {
-		f.movers++
+	for _, known := range append([]string{x.takes.Prefix}, x.takes.Except...) {
+		f.longest = max(f.longest, len(known))
+	}
+	for _, to := range x.moves {
+		f.moved += len(to)
 	}
 	f.sources = append(f.sources, x)
 }
 
 // reach follows keys to the sources that take them, and from there to those that take them where such a source moves them: shorter
-// ways first, and none on which a source must have moved them twice. It gives false if there are too many.
-func (f *flow) reach(from way) (all []way, ok bool) {
-	seen := map[string]bool{}
-	for open := []way{from}; len(open) > 0 && len(open[0].through) <= f.movers; open = open[1:] {
+// ways first, and none to keys that others on a shorter one are more of. Where keys get longer than each source could have made them
+// once, one of them goes on without end, which rounds finds. It ends early with a way that is enough,
+// and gives false if there are too many.
+func (f *flow) reach(from way, enough func(way) bool) (all []way, ok bool) {
+	most := len(from.keys.Prefix) + f.longest + f.moved
+	seen := map[string][]gantry.Keys{}
+	for open := []way{from}; len(open) > 0; open = open[1:] {
 		for i := range f.sources {
 			x := &f.sources[i]
 			keys, some := open[0].keys.In(x.takes)
-			if name := fmt.Sprint(i, " ", keys); some && !seen[name] {
-				seen[name] = true
-				all = append(all, way{i, keys, open[0].text + " → " + x.name, open[0].through})
-				for _, to := range x.moves {
-					open = append(open, way{i, keys.Moved(x.takes.Prefix, to), open[0].text + " → " + x.mover, append(slices.Clip(open[0].through), i)})
-				}
+			name := fmt.Sprint(i, " ", keys.Beginning())
+			if !some || keys.Exceed(most, f.longest) || slices.ContainsFunc(seen[name], func(k gantry.Keys) bool { return k.Hold(keys) }) {
+				continue
 			}
-		}
-		if len(all) > maxWays {
-			return nil, false
+			if len(all) == maxWays {
+				return all, false
+			}
+			seen[name] = append(seen[name], keys)
+			all = append(all, way{i, keys, open[0].text + " → " + x.name, open[0].through})
+			if enough(all[len(all)-1]) {
+				return all, true
+			}
+			for _, to := range x.moves {
+				open = append(open, way{i, keys.Moved(x.takes.Prefix, to), open[0].text + " → " + x.mover, append(slices.Clip(open[0].through), i)})
+			}
 		}
 	}
 	return all, true
@@ -74,7 +85,7 @@ func (f *flow) followSink(from, n int, sink gantry.Endpoint, at Problem) {
 	if !ok {
 		return
 	}
-	ways, ok := f.reach(way{keys: config.Lays(), text: "sink " + short(sink.Name)})
+	ways, ok := f.reach(way{keys: config.Lays().Of(f.pipelines[from].Name), text: "sink " + short(sink.Name)}, func(way) bool { return false })
 	if !ok {
 		at.Text = fmt.Sprintf("sources may move results of sink %s in more than %d ways: nobody can tell whether they come back", short(sink.Name), maxWays)
 		f.problems = append(f.problems, at)
@@ -95,17 +106,26 @@ func (f *flow) rounds() (problems Problems) {
 	told := map[int]bool{}
 	for i, x := range f.sources {
 		for _, to := range x.moves {
-			ways, _ := f.reach(way{keys: x.takes.Moved(x.takes.Prefix, to), text: x.mover, through: []int{i}}) // of too many these are as good as any
-			for _, w := range ways {
-				if w.to == i && w.keys.Grows(x.takes) && !told[i] {
-					for _, k := range w.through {
-						told[k] = true
-					}
-					at := x.at
-					at.Text = "inputs would be moved without end: " + w.text
-					problems = append(problems, at)
-				}
+			if told[i] {
+				continue
 			}
+			round := func(w way) bool { return w.to == i && w.keys.Endless(x.takes) }
+			ways, ok := f.reach(way{keys: x.takes.Moved(x.takes.Prefix, to), text: x.mover, through: []int{i}}, round)
+			at := x.at
+			switch {
+			case !ok:
+				at.Text = fmt.Sprintf("inputs may be moved on in more than %d ways: nobody can tell whether they come back: %s", maxWays, x.mover)
+				return append(problems, at)
+			case len(ways) == 0 || !round(ways[len(ways)-1]):
+				continue
+			default:
+				w := ways[len(ways)-1]
+				for _, k := range w.through {
+					told[k] = true
+				}
+				at.Text = "inputs would be moved without end: " + w.text
+			}
+			problems = append(problems, at)
 		}
 	}
 	return problems

@@ -41,7 +41,7 @@ func together(paths []string, sources []Shared, k Kinds, env func(string) (strin
 		s.Shared = append(s.Shared, x.Shared)
 	}
 	f := newFlow(all, sources, places)
-	problems = slices.Concat(problems, f.problems, f.loops(places), f.rounds())
+	problems = slices.Concat(problems, f.problems, f.loops(places))
 	if len(problems) > 0 {
 		return nil, problems
 	}

@@ -11,7 +11,7 @@ import (
 func TestSinkTemplates(t *testing.T) {
 	t.Parallel()
 	const file = `gantry: v1
-name: keys
+name: drop
 sources:
   inbox: {kind: s3, bucket: same, prefix: drop/, AFTER}
 sinks:
@@ -26,6 +26,9 @@ processors: {finder: {kind: http, url: "http://127.0.0.1:1/"}}
 		{"after: keep", `prefix: out/, key: "{task}/{PatientName}/{path}"`, "p.yaml:6:47: key: {PatientName} is no variable"},
 		{"after: keep", `prefix: out/, tags: {s: "{dicom.PatientID}"}`, "p.yaml:6:47: tags: s: {dicom.PatientID} is no variable"},
 		{"after: keep", `key: "{pipeline}/{task}/{path}"`, `p.yaml:6:3: source "inbox" would take what sink "out" lays down`},
+		{"after: keep", `key: "{source}/{task}/{path}"`, `p.yaml:6:3: source "inbox" would take what sink "out" lays down`},
+		{"after: keep", `prefix: drop/in, key: "{pipeline}/{task}/{path}"`, `p.yaml:6:3: source "inbox" would take what sink "out" lays down`},
+		{"after: keep", `prefix: kept-, key: "{pipeline}/{task}/{path}"`, ""},
 		{"after: move, move_to: drop/done/", "prefix: out/", "p.yaml:4:63: move_to: lies below prefix"},
 		{"after: move, move_to: done/}\n  other: {kind: s3, bucket: same, prefix: do", "prefix: out/", `p.yaml:4:3: source "other" would take what source "inbox" moves`},
 		{"after: move, move_to: done/}\n  other: {kind: s3, bucket: other, prefix: do", "prefix: out/", ""},

@@ -296,11 +296,11 @@ func TestSinkKey(t *testing.T) {
 		t.Errorf("%v", found)
 	}
 	for key, want := range map[string]bool{"in/{task}/{path}": true, "{pipeline}/{task}/{path}": true, "out/{task}/{path}": false, "": false} {
-		if got := gantry.TakesResults(SourceConfig{Path: "/x/in"}, SinkConfig{Path: "/x", Key: key}); got != want {
+		if got := gantry.TakesResults(SourceConfig{Path: "/x/in"}, SinkConfig{Path: "/x", Key: key}, ""); got != want {
 			t.Errorf("%q: %v", key, got)
 		}
 	}
-	if gantry.TakesResults(SourceConfig{Path: "/y"}, SinkConfig{Path: "/x", Key: "{pipeline}/{task}/{path}"}) {
+	if gantry.TakesResults(SourceConfig{Path: "/y"}, SinkConfig{Path: "/x", Key: "{pipeline}/{task}/{path}"}, "") {
 		t.Error("a folder elsewhere")
 	}
 }

@@ -125,7 +125,7 @@ func TestTakesOwnResults(t *testing.T) {
 		{SourceConfig{Path: filepath.Join(linked, "real")}, &SinkConfig{Path: filepath.Join(linked, "link")}, true},
 		{SourceConfig{Path: filepath.Join(linked, "other")}, &SinkConfig{Path: filepath.Join(linked, "link")}, false},
 	} {
-		if got := gantry.TakesResults(c.from, c.to); got != c.want {
+		if got := gantry.TakesResults(c.from, c.to, ""); got != c.want {
 			t.Errorf("%+v takes %+v: %t", c.from, c.to, got)
 		}
 	}

@@ -217,7 +217,7 @@ func TestTakesByTemplate(t *testing.T) {
 	for key, want := range map[string]bool{"{task}/{path}": false, "{pipeline}/{task}/{path}": true, "{date}/{task}/{path}": false, "drop/{task}/{path}": true,
 		"drop-{pipeline}/{task}/{path}": false} {
 		src := SourceConfig{Bucket: "b-1", Prefix: "drop/"}
-		if got := gantry.TakesResults(src, &SinkConfig{Bucket: "b-1", Key: key}); got != want {
+		if got := gantry.TakesResults(src, &SinkConfig{Bucket: "b-1", Key: key}, ""); got != want {
 			t.Errorf("%s: %v", key, got)
 		}
 	}

@@ -143,7 +143,7 @@ func TestTakesOwnResults(t *testing.T) {
 		{SourceConfig{Bucket: "abc", Prefix: "in"}, &SinkConfig{Bucket: "abc"}, true},
 		{SourceConfig{Bucket: "abc", Prefix: "in", Exclude: []string{"i"}}, &SinkConfig{Bucket: "abc"}, false},
 	} {
-		if got := gantry.TakesResults(c.from, c.to); got != c.want {
+		if got := gantry.TakesResults(c.from, c.to, ""); got != c.want {
 			t.Errorf("%+v takes %+v: %t", c.from, c.to, got)
 		}
 	}
