@@ -59,8 +59,11 @@ func (f *flow) reach(from way, enough func(way) bool) (all []way, ok bool) {
 		for i := range f.sources {
 			x := &f.sources[i]
 			keys, some := open[0].keys.In(x.takes)
+			if !some || keys.Exceed(most, f.longest) {
+				continue
+			}
 			name := fmt.Sprint(i, " ", keys.Beginning())
-			if !some || keys.Exceed(most, f.longest) || slices.ContainsFunc(seen[name], func(k gantry.Keys) bool { return k.Hold(keys) }) {
+			if slices.ContainsFunc(seen[name], func(k gantry.Keys) bool { return k.Hold(keys) }) {
 				continue
 			}
 			if len(all) == maxWays {

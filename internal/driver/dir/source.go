@@ -75,8 +75,11 @@ func below(folder string) string {
 	return strings.TrimSuffix(filepath.ToSlash(resolved(folder)), "/") + "/"
 }
 
-// resolved is a folder without links on the way to it, as far as it is there.
+// resolved is where a folder is, without links on the way to it, as far as it is there.
 func resolved(folder string) string {
+	if abs, err := filepath.Abs(folder); err == nil {
+		folder = abs
+	}
 	for at, rest := filepath.Clean(folder), ""; ; at, rest = filepath.Dir(at), filepath.Join(filepath.Base(at), rest) {
 		if real, err := filepath.EvalSymlinks(at); err == nil {
 			return filepath.Join(real, rest)
