@@ -20,6 +20,19 @@ func TestPatternsMeet(t *testing.T) {
 	}
 }
 
+// TestPatternsMeetBehind: what follows the beginnings of two names has to make them match.
+func TestPatternsMeetBehind(t *testing.T) {
+	t.Parallel()
+	for pair, want := range map[[2]called]bool{
+		{{"x-", "x-*"}, {"", "scan-*"}}: true, {{"x-", "scan-*"}, {"", "scan-*"}}: false, {{"scan-", "scan-*"}, {"s", "scan-*"}}: true, {{"a", "*.dcm"}, {"b", "*.nii"}}: false,
+		{{"x.d", "*.dcm"}, {"", "cm"}}: true, {{"x.d", "*.dcm"}, {"", "dcm"}}: false, {{"é", "[é]?"}, {"", "a"}}: true, {{"ab", "a"}, {"", "*"}}: false, {{"aaa", "*a*b"}, {"a", "?c*b"}}: true,
+	} {
+		if patternsMeet(pair[0], pair[1], true) != want || patternsMeet(pair[1], pair[0], true) != want {
+			t.Errorf("%q meet: %t", pair, !want)
+		}
+	}
+}
+
 // FuzzPatternsMeet: two patterns that match one name meet.
 func FuzzPatternsMeet(f *testing.F) {
 	f.Add("*.dcm", "[0-9]*", "1.dcm")
