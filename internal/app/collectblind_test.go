@@ -42,9 +42,13 @@ auth: {gateway: {kind: aws, access_key_id: "${env:ID}", secret_access_key: "${en
 	d.put("in/a/1.png", noise(9, [32]byte{1}))
 	r.eventually("it is not taken", func() bool { return r.count(`select count(*) from collection_member`) == 1 })
 	away.Store(true)
-	r.eventually("nobody notices", func() bool { return r.count(`select count(*) from source_state where error_over is null and error_code is not null`) == 1 })
+	r.eventually("nobody notices", func() bool {
+		return r.count(`select count(*) from source_state where error_over is null and error_code is not null`) == 1
+	})
 	d.put("in/a/2.png", noise(9, [32]byte{2}))
-	r.eventually("it is not due", func() bool { return r.count(`select count(*) from collection where due < clock_timestamp() - interval '2 s'`) == 1 })
+	r.eventually("it is not due", func() bool {
+		return r.count(`select count(*) from collection where due < clock_timestamp() - interval '2 s'`) == 1
+	})
 	if n := r.count(`select count(*) from collection where closed`); n != 0 {
 		t.Error("it was closed for quiet though nobody could look")
 	}
