@@ -190,12 +190,16 @@ func (p *pass) read(page *sdk.ListObjectsV2Output, now time.Time) ([]sight, erro
 	return list, nil
 }
 
-// claim gives those objects whose keys no other pass is at. What another is at is open.
+// claim gives those objects whose keys no other pass is at. What another is at is open. What the take-up is still to come to is left to
+// that, which would pass over what another only asks about.
 func (p *pass) claim(list []sight) []sight {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	free := list[:0]
 	for _, x := range list {
+		if x.old && !p.backlog && p.inline == 0 && p.progress.Backlog && x.Ref > p.progress.Cursor {
+			continue
+		}
 		if _, busy := p.busy[x.Ref]; busy {
 			p.stop(x.before)
 			p.slow = p.slow || x.old
