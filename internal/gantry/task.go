@@ -156,6 +156,10 @@ func (s ArrivalStatus) String() string {
 
 var arrivalStatuses = [...]string{"accepted", "superseded", "source_gone", "unmatched", "ignored"}
 
+// CodeFormer is the reason of arrivals that are Superseded since they came to light at the source when what had been put over them was
+// deleted. Such a one stands for a version alone.
+const CodeFormer Code = "former_version"
+
 // Admission turns an arrival into a task of one pipeline.
 type Admission struct {
 	Arrival  Arrival

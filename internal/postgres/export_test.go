@@ -155,6 +155,7 @@ const (
 const (
 	KnownForTest   = knownSQL
 	DecidedForTest = decidedSQL
+	FormersSQL     = formersSQL
 	PlacesForTest  = placesSQL
 	MovedForTest   = movedSQL
 	QueuedForTest  = queuedSQL

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
 	"github.com/gantry-imaging/gantry/internal/postgres"
@@ -79,6 +80,39 @@ func TestKnownAll(t *testing.T) {
 	if got := must(b.KnownAll(t.Context(), "p/in", 0, nil, nil, nil))(t); len(got) != 0 {
 		t.Errorf("nothing: %v", got)
 	}
+}
+
+// A version that was replaced is known for good as it was, whatever the rules, and listed; the same bytes that are put again are another arrival.
+func TestFormers(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	list := func(want ...string) {
+		t.Helper()
+		if got := must(b.Formers(t.Context(), "p/in", gantry.Digest{1}))(t); cmp.Diff(want, got, cmpopts.EquateEmpty()) != "" {
+			t.Errorf("%q", got)
+		}
+	}
+	b.turned(1, "etag", "s0", gantry.Superseded) // as events tell of it
+	list()
+	a := gantry.Arrival{Source: "p/in", RefMAC: gantry.Digest{1}, Version: "former v1", Sequencer: "s1", Status: gantry.Superseded, Reason: gantry.CodeFormer}
+	for i, fresh := range []int{1, 0} { // as after a crash
+		a.ID = must(b.ArrivalIDs(t.Context(), 1))(t)[0]
+		if made := must(b.TurnAway(t.Context(), []gantry.Arrival{a}))(t); len(made) != fresh {
+			t.Errorf("time %d: %d rows", i, len(made))
+		}
+	}
+	list("former v1")
+	for sequencer, want := range map[string]bool{"s1": true, "s2": false} {
+		known := must(b.KnownAll(t.Context(), "p/in", 7, []gantry.Digest{{1}}, []string{sequencer}))(t)[0]
+		if decided := must(b.Decided(t.Context(), "p/in", gantry.Digest{1}, sequencer, 8))(t); known != want || decided != want {
+			t.Errorf("%s: known %t, decided %t", sequencer, known, decided)
+		}
+	}
+	a.Version, a.Sequencer = "etag", "s2"
+	if n := b.admit(a, "one"); n != 1 {
+		t.Errorf("%d tasks of the same bytes", n)
+	}
+	list("former v1")
 }
 
 // TestComesBack makes a task of what was gone and came back, with the bytes that came then.
@@ -212,7 +246,13 @@ func TestSourcePlans(t *testing.T) {
 			t.Errorf("one with version %q is looked up so:\n%s", version, plan)
 		}
 	}
-	plan := p.explain(postgres.QueuedForTest, fmt.Sprint(p.lane), "10000")
+	p.exec(`update arrival set status = 1, reason = 'former_version'`)
+	p.exec(`vacuum analyze arrival`)
+	plan := p.explain(postgres.FormersSQL, `'p/in'`, `sha256('48999'::bytea)`, `'former_version'`)
+	if !strings.Contains(plan, "arrival_source_ref_mac_version_key") || strings.Contains(plan, "Rows Removed by Filter") {
+		t.Errorf("former versions are looked up so:\n%s", plan)
+	}
+	plan = p.explain(postgres.QueuedForTest, fmt.Sprint(p.lane), "10000")
 	if !strings.Contains(plan, "task_hot_ready") || !strings.Contains(plan, "rows=10000") {
 		t.Errorf("a queue is counted so:\n%s", plan)
 	}
