@@ -95,7 +95,7 @@ func (a *App) tendAll(ctx context.Context, g *errgroup.Group, in *intake, feeds 
 			bell := make(chan struct{}, 1)
 			bells = append(bells, bell)
 			g.Go(func() error {
-				(&tender{App: a, gate: in.gate, feed: f, source: s, told: map[gantry.Code]bool{}}).run(ctx, bell)
+				(&tender{App: a, in: in, feed: f, source: s, told: map[gantry.Code]bool{}}).run(ctx, bell)
 				return nil
 			})
 		}
@@ -139,7 +139,7 @@ func (a *App) passHints(ctx context.Context, bells []chan struct{}) {
 // tender does with the objects of one source what its file says.
 type tender struct {
 	*App
-	gate   *gate.Gate
+	in     *intake
 	feed   *feed
 	source gantry.Tidying
 
@@ -187,12 +187,12 @@ func (t *tender) tend(ctx context.Context, x postgres.Aftercare) error {
 	}
 	spec := gantry.CallSpec{Timeout: careTime, Intent: gantry.Intent{Boundary: gantry.AtSource, Op: op, Limiter: t.feed.limiter, Arrival: x.Arrival,
 		Pipeline: t.feed.plan.ID, Part: gantry.PartKey{Processor: t.feed.index}, Try: x.Tries + 1}}
-	err := t.gate.Call(ctx, spec, func(ctx context.Context) error {
+	err := t.in.gate.Call(ctx, spec, func(ctx context.Context) error {
 		if t.feed.local {
 			gate.Local(ctx, http.NoBody, true) // it leaves by no socket that would say so
 		}
 		fail.Point("before_tidy")
-		err := t.source.Tidy(ctx, x.Mark, x.Ended)
+		err := t.source.Tidy(ctx, x.Mark, x.Ended, func(ctx context.Context, o gantry.Object) error { return t.in.former(ctx, t.feed, o) })
 		fail.Point("after_tidy")
 		return err
 	}, nil)

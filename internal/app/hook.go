@@ -143,18 +143,23 @@ func (in *intake) turnAway(ctx context.Context, f *feed, o gantry.Object) (away 
 		return false, nil
 	}
 	a.Reason = gantry.Code(a.Status.String())
-	if a.ID, err = in.nextID(ctx); err != nil {
+	if err := in.away(ctx, f, a); err != nil {
 		return false, err
-	}
-	made, err := in.app.Store.TurnAway(ctx, []gantry.Arrival{a})
-	if err != nil {
-		return false, err
-	}
-	if len(made) > 0 {
-		in.app.Metrics.Arrived(f.name, a.Status)
 	}
 	in.app.Log.Info("turned away", "source", f.name, "code", string(a.Reason))
 	return true, nil
+}
+
+// away puts an arrival on record that no task is made from, and counts it if it is new.
+func (in *intake) away(ctx context.Context, f *feed, a gantry.Arrival) (err error) {
+	if a.ID, err = in.nextID(ctx); err != nil {
+		return err
+	}
+	made, err := in.app.Store.TurnAway(ctx, []gantry.Arrival{a})
+	if len(made) > 0 {
+		in.app.Metrics.Arrived(f.name, a.Status)
+	}
+	return err
 }
 
 // noting gives what a source tells what it hears to. Messages that nobody understands are kept, and logged by their

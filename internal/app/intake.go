@@ -104,6 +104,11 @@ func (in *intake) take(ctx context.Context, f *feed, o offer, run string) (got t
 			return got, err
 		}
 	}
+	if run == "" {
+		if former, err := in.cameToLight(ctx, f, o.Object, a.RefMAC); former || err != nil {
+			return got, err
+		}
+	}
 	if a.ID, err = in.nextID(ctx); err != nil {
 		return got, err
 	}

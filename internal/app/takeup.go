@@ -57,15 +57,7 @@ func (in *intake) gone(ctx context.Context, f *feed, o gantry.Object) error {
 	if a.Version == "" {
 		a.Version, a.Sequencer = o.Sequencer, ""
 	}
-	var err error
-	if a.ID, err = in.nextID(ctx); err != nil {
-		return err
-	}
-	made, err := in.app.Store.TurnAway(ctx, []gantry.Arrival{a})
-	if len(made) > 0 {
-		in.app.Metrics.Arrived(f.name, gantry.SourceGone)
-	}
-	return err
+	return in.away(ctx, f, a)
 }
 
 // behind makes a task of an object that was there before one step less urgent than what comes anew.

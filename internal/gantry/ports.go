@@ -49,8 +49,18 @@ type Tidying interface {
 	Mark(o Object) string
 	// Tidy does it. It may be called again, also after it was done. Of an object that is gone or that another took the
 	// place of it is NotFound with code source_gone, and changes nothing. An error that is not Retryable
-	// will be the same the next time.
-	Tidy(ctx context.Context, mark string, ended State) error
+	// will be the same the next time. Where under the object lies a former one, which comes to light when it and what is over it are
+	// gone, former is told of that before the object is deleted, which it is only if former returns nil. Its Version is its Layer, or
+	// its Sequencer where another may have the same.
+	Tidy(ctx context.Context, mark string, ended State, former func(context.Context, Object) error) error
+}
+
+// Layered is a Tidying whose objects may lie over former ones.
+type Layered interface {
+	Tidying
+	// Layer gives the source's own name of the version that an announced object is; empty: it has none. If the object is gone or another took
+	// its place it is NotFound with code source_gone.
+	Layer(ctx context.Context, o Object) (string, error)
 }
 
 // Processor is an inference service behind some protocol.

@@ -87,8 +87,8 @@ func (s *source) Mark(o gantry.Object) string {
 }
 
 // Tidy moves or deletes the file that was read, if it is still the same by size, time and inode. One that changed is
-// NotFound with code source_gone. A file is moved within its file system, and never in the place of another.
-func (s *source) Tidy(_ context.Context, text string, ended gantry.State) error {
+// NotFound with code source_gone. A file is moved within its file system, and never in the place of another. Under a file lies no former one.
+func (s *source) Tidy(_ context.Context, text string, ended gantry.State, _ func(context.Context, gantry.Object) error) error {
 	var m mark
 	x, ok := s.after[ended]
 	if err := json.Unmarshal([]byte(text), &m); err != nil || !ok || !filepath.IsLocal(filepath.FromSlash(m.Ref)) || m.Stamp == "" {

@@ -84,7 +84,7 @@ func TestTidy(t *testing.T) {
 			t.Errorf("%s: what failed does not stay", name)
 		}
 		for i := range 2 {
-			if err := s.Tidy(t.Context(), mark, gantry.Done); i == 0 && err != nil || i == 1 && gantry.CodeOf(err) != gantry.CodeSourceGone {
+			if err := s.Tidy(t.Context(), mark, gantry.Done, nil); i == 0 && err != nil || i == 1 && gantry.CodeOf(err) != gantry.CodeSourceGone {
 				t.Errorf("%s, %d: %v", name, i, err)
 			}
 		}
@@ -115,7 +115,7 @@ func TestTidyLeavesNewer(t *testing.T) {
 		if err := change(filepath.Join(folder, "in/a.dcm")); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Tidy(t.Context(), mark, gantry.Done); gantry.CodeOf(err) != gantry.CodeSourceGone {
+		if err := s.Tidy(t.Context(), mark, gantry.Done, nil); gantry.CodeOf(err) != gantry.CodeSourceGone {
 			t.Errorf("%s: %v", name, err)
 		}
 		if _, err := os.Lstat(filepath.Join(folder, "in/a.dcm")); err != nil {
@@ -134,12 +134,12 @@ func TestMoveBeside(t *testing.T) {
 	if err := os.Link(filepath.Join(folder, "in/a.dcm"), filepath.Join(folder, "bad/a.dcm")); err != nil { // half of it
 		t.Fatal(err)
 	}
-	if err := s.Tidy(t.Context(), mark, gantry.Failed); err != nil {
+	if err := s.Tidy(t.Context(), mark, gantry.Failed, nil); err != nil {
 		t.Fatal(err)
 	}
 	wantFiles(t, folder, map[string]string{"bad/a.dcm": "bytes"})
 	mark = s.dropped(t, "a.dcm", "other")
-	if err := s.Tidy(t.Context(), mark, gantry.Failed); err != nil {
+	if err := s.Tidy(t.Context(), mark, gantry.Failed, nil); err != nil {
 		t.Fatal(err)
 	}
 	got, err := files(filepath.Join(folder, "bad"), false)
@@ -162,7 +162,7 @@ func TestMoveToOtherDisk(t *testing.T) {
 	}
 	t.Cleanup(func() { os.RemoveAll(other) })
 	s, folder, mark := tidying(t, "a.dcm", func(c *SourceConfig, _ string) { c.After, c.MoveTo = "move", other })
-	if err := s.Tidy(t.Context(), mark, gantry.Done); gantry.KindOf(err) != gantry.Permanent || gantry.CodeOf(err) != CodeOtherDisk {
+	if err := s.Tidy(t.Context(), mark, gantry.Done, nil); gantry.KindOf(err) != gantry.Permanent || gantry.CodeOf(err) != CodeOtherDisk {
 		t.Errorf("%v", err)
 	}
 	wantFiles(t, folder, map[string]string{"in/a.dcm": "bytes"})

@@ -3,7 +3,6 @@ package s3
 import (
 	"context"
 	"encoding/json"
-	"net/http"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -105,15 +104,15 @@ func (s *source) Mark(o gantry.Object) string {
 
 // Tidy tags, moves or deletes the very object that was read: its version if the bucket keeps any, else the one
 // with its ETag.
-func (s *source) Tidy(ctx context.Context, mark string, ended gantry.State) error {
-	err := s.tidy(ctx, mark, ended)
+func (s *source) Tidy(ctx context.Context, mark string, ended gantry.State, former func(context.Context, gantry.Object) error) error {
+	err := s.tidy(ctx, mark, ended, former)
 	if code := gantry.CodeOf(err); code == CodeExpired || code == CodeClockSkew { // somebody will mend that
 		return gantry.Errorf(gantry.Unavailable, code, "%w", err)
 	}
 	return err
 }
 
-func (s *source) tidy(ctx context.Context, mark string, ended gantry.State) error {
+func (s *source) tidy(ctx context.Context, mark string, ended gantry.State, former func(context.Context, gantry.Object) error) error {
 	var at located
 	x, ok := s.after[ended]
 	if err := json.Unmarshal([]byte(mark), &at); err != nil || at.Key == "" || len(at.Key) > maxKey || at.ETag == "" || !ok {
@@ -129,6 +128,9 @@ func (s *source) tidy(ctx context.Context, mark string, ended gantry.State) erro
 	case s.locked(head):
 		return gantry.Errorf(gantry.Permanent, CodeLocked, "%s object: the bucket holds it (Object Lock)", x.op)
 	case x.op == gantry.OpMove:
+		if _, err := s.under(ctx, at); err != nil { // of what stays no copy is made
+			return err
+		}
 		if err := s.copyTo(ctx, at, head, x.to+strings.TrimPrefix(at.Key, s.prefix)); err != nil {
 			return err
 		}
@@ -137,7 +139,7 @@ func (s *source) tidy(ctx context.Context, mark string, ended gantry.State) erro
 			return err
 		}
 	}
-	return s.delete(ctx, at)
+	return s.delete(ctx, at, former)
 }
 
 // present looks whether the object is there, and learns its version.
@@ -209,20 +211,4 @@ func tidied(ctx context.Context, doing string, err error) error {
 		return gantry.Errorf(gantry.Permanent, CodeLocked, "%s: the bucket holds it (Object Lock)", doing)
 	}
 	return classify(ctx, doing, err)
-}
-
-// delete deletes a version, or the object as long as it has its ETag.
-func (s *source) delete(ctx context.Context, at located) error {
-	in := &sdk.DeleteObjectInput{Bucket: &s.bucket, Key: &at.Key}
-	if at.Version != "" && at.Version != noVersion {
-		in.VersionId = &at.Version
-	} else {
-		in.IfMatch = &at.ETag
-	}
-	_, err := s.client.DeleteObject(ctx, in)
-	if in.IfMatch != nil && status(err) == http.StatusNotImplemented { // it was looked at just now
-		in.IfMatch = nil
-		_, err = s.client.DeleteObject(ctx, in)
-	}
-	return tidied(ctx, "delete object", err)
 }

@@ -81,7 +81,7 @@ func TestTidy(t *testing.T) {
 			put(awkward)
 			mark := s.Mark(b.found(s, awkward))
 			for range 2 {
-				if err := s.Tidy(t.Context(), mark, gantry.Done); err != nil && gantry.CodeOf(err) != gantry.CodeSourceGone {
+				if err := s.Tidy(t.Context(), mark, gantry.Done, nothing); err != nil && gantry.CodeOf(err) != gantry.CodeSourceGone {
 					t.Errorf("%s, %s: %v", name, way, err)
 				}
 			}
@@ -119,10 +119,10 @@ func TestTidyLeavesNewer(t *testing.T) {
 			if err := b.put("in/a", []byte("newer")); err != nil {
 				t.Fatal(err)
 			}
-			wantError(t, s.Tidy(t.Context(), mark, gantry.Done), gantry.NotFound, gantry.CodeSourceGone)
+			wantError(t, s.Tidy(t.Context(), mark, gantry.Done, nothing), gantry.NotFound, gantry.CodeSourceGone)
 			plain := &unconditional{sign(t, drivertest.Egress(t).Transport(), server).Transport()}
 			s.client = newClient(b.place(), signed{plain})
-			wantError(t, s.Tidy(t.Context(), mark, gantry.Done), gantry.NotFound, gantry.CodeSourceGone)
+			wantError(t, s.Tidy(t.Context(), mark, gantry.Done, nothing), gantry.NotFound, gantry.CodeSourceGone)
 			if got, _ := b.list("in/"); string(got["a"]) != "newer" || len(b.tags("in/a")) != 0 {
 				t.Errorf("%s: the newer object was touched: %q", way, got)
 			}
@@ -154,13 +154,13 @@ func TestTidyVersion(t *testing.T) {
 	if err := b.put("in/a", []byte("newer")); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Tidy(t.Context(), place, gantry.Done); err != nil {
+	if err := s.Tidy(t.Context(), place, gantry.Done, nothing); err != nil {
 		t.Fatal(err)
 	}
 	if got, _ := b.list("in/"); string(got["a"]) != "newer" || len(b.all()) != 1 {
 		t.Errorf("%q, %q", got, b.all())
 	}
-	wantError(t, s.Tidy(t.Context(), place, gantry.Done), gantry.NotFound, gantry.CodeSourceGone)
+	wantError(t, s.Tidy(t.Context(), place, gantry.Done, nothing), gantry.NotFound, gantry.CodeSourceGone)
 }
 
 // What lies where an object is to go is not replaced: the object goes beside it, and once, however often it is tried.
@@ -181,8 +181,8 @@ func TestMoveBeside(t *testing.T) {
 		}}
 		half := b.tidying(func(c *SourceConfig) { c.After, c.MoveTo = "move", "in/done/" })
 		half.client = newClient(b.place(), signed{stuck})
-		wantError(t, half.Tidy(t.Context(), s.Mark(o), gantry.Done), gantry.Unavailable, CodeSlowDown)
-		if err := s.Tidy(t.Context(), s.Mark(o), gantry.Done); err != nil {
+		wantError(t, half.Tidy(t.Context(), s.Mark(o), gantry.Done, nothing), gantry.Unavailable, CodeSlowDown)
+		if err := s.Tidy(t.Context(), s.Mark(o), gantry.Done, nothing); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -214,7 +214,7 @@ func TestMoveKeepsUntilCopied(t *testing.T) {
 		}
 	}}
 	s.client = newClient(b.place(), signed{f})
-	err := s.Tidy(t.Context(), mark, gantry.Done)
+	err := s.Tidy(t.Context(), mark, gantry.Done, nothing)
 	if err == nil || !gantry.KindOf(err).Retryable() {
 		t.Errorf("a short copy: %v", err)
 	}
@@ -241,12 +241,12 @@ func TestTidyRefused(t *testing.T) {
 		})
 		mark := s.Mark(b.found(s, "in/a"))
 		s.client = newClient(b.place(), reader)
-		wantError(t, s.Tidy(t.Context(), mark, gantry.Done), gantry.Denied, CodeAccessDenied)
+		wantError(t, s.Tidy(t.Context(), mark, gantry.Done, nothing), gantry.Denied, CodeAccessDenied)
 	}
 	expired := b.tidying(func(c *SourceConfig) { c.After = "delete" })
 	mark := expired.Mark(b.found(expired, "in/a"))
 	expired.client = newClient(b.place(), signed{&faults{before: func(r *http.Request) *http.Response { return refusal(r, 400, "ExpiredToken") }}})
-	if err := expired.Tidy(t.Context(), mark, gantry.Done); !gantry.KindOf(err).Retryable() {
+	if err := expired.Tidy(t.Context(), mark, gantry.Done, nothing); !gantry.KindOf(err).Retryable() {
 		t.Errorf("credentials that ran out are new some day: %v", err)
 	}
 	if got, _ := b.list(""); len(got) != 1 || len(b.tags("in/a")) != 0 {
@@ -260,7 +260,7 @@ func TestTidyRefused(t *testing.T) {
 	if _, err := b.PutObjectTagging(t.Context(), &sdk.PutObjectTaggingInput{Bucket: &b.name, Key: aws.String("in/a"), Tagging: &types.Tagging{TagSet: tags}}); err != nil {
 		t.Fatal(err)
 	}
-	wantError(t, full.Tidy(t.Context(), mark, gantry.Done), gantry.Permanent, CodeTooManyTags)
+	wantError(t, full.Tidy(t.Context(), mark, gantry.Done, nothing), gantry.Permanent, CodeTooManyTags)
 }
 
 // An object under a legal hold or a retention stays, and so does the bucket as it is: no copy is made of it.
@@ -290,9 +290,9 @@ func TestTidyLocked(t *testing.T) {
 				}
 			})
 			o := locked.found(s, key)
-			wantError(t, s.Tidy(t.Context(), s.Mark(o), gantry.Done), gantry.Permanent, CodeLocked)
+			wantError(t, s.Tidy(t.Context(), s.Mark(o), gantry.Done, nothing), gantry.Permanent, CodeLocked)
 			s.now = func() time.Time { return time.Now().Add(2 * time.Hour) } // the control: nobody looks before
-			err := s.Tidy(t.Context(), s.Mark(o), gantry.Done)
+			err := s.Tidy(t.Context(), s.Mark(o), gantry.Done, nothing)
 			if err == nil || gantry.KindOf(err).Retryable() {
 				t.Errorf("%s %s: the server let it go: %v", way, key, err)
 			}

@@ -51,7 +51,7 @@ func TestSourceConfigAfter(t *testing.T) {
 		t.Error("what failed does not stay")
 	}
 	for _, mark := range []string{"", "{}", `{"key":"a"}`, `{"key":"a","etag":"e"`} {
-		if err := tidy.Tidy(t.Context(), mark, gantry.Done); !errors.As(err, new(*gantry.Error)) || gantry.KindOf(err) != gantry.Illegal {
+		if err := tidy.Tidy(t.Context(), mark, gantry.Done, nothing); !errors.As(err, new(*gantry.Error)) || gantry.KindOf(err) != gantry.Illegal {
 			t.Errorf("%q: %v", mark, err)
 		}
 	}

@@ -38,8 +38,8 @@ func TestMoveReplacesNothing(t *testing.T) {
 		return nil
 	}}
 	s.client = newClient(b.place(), signed{f})
-	wantError(t, s.Tidy(t.Context(), mark, gantry.Done), gantry.Transient, CodeServerError)
-	if err := s.Tidy(t.Context(), mark, gantry.Done); err != nil {
+	wantError(t, s.Tidy(t.Context(), mark, gantry.Done, nothing), gantry.Transient, CodeServerError)
+	if err := s.Tidy(t.Context(), mark, gantry.Done, nothing); err != nil {
 		t.Fatal(err)
 	}
 	got, err := b.list("")
@@ -78,7 +78,7 @@ func TestMoveLeavesNewer(t *testing.T) {
 			}
 		}}
 	s.client = newClient(b.place(), signed{f})
-	wantError(t, s.Tidy(t.Context(), mark, gantry.Done), gantry.NotFound, gantry.CodeSourceGone)
+	wantError(t, s.Tidy(t.Context(), mark, gantry.Done, nothing), gantry.NotFound, gantry.CodeSourceGone)
 	if got, err := b.list(""); err != nil || string(got["in/a"]) != "newer" || string(got["done/a"]) != "first" {
 		t.Errorf("%q, %v", got, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"slices"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
@@ -18,6 +19,9 @@ const (
 	maxAnswer     = 8 << 20   // bytes of an answer that is no object: a page of a listing, an error
 	continueAbove = 128 << 10 // a body larger than this, in bytes, waits for the server's word
 )
+
+// noObject are what a GET asks for that is no object.
+var noObject = []string{"list-type", "versioning", "versions", "tagging"}
 
 // newSDK makes the SDK's client of a bucket.
 func newSDK(p place, egress gantry.Egress) *sdk.Client {
@@ -52,7 +56,7 @@ func (d door) Do(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	object := req.Method == http.MethodGet && !req.URL.Query().Has("list-type") && !req.URL.Query().Has("versioning") && !req.URL.Query().Has("tagging") && resp.StatusCode < http.StatusMultipleChoices
+	object := req.Method == http.MethodGet && !slices.ContainsFunc(noObject, req.URL.Query().Has) && resp.StatusCode < http.StatusMultipleChoices
 	if !object && resp.Body != http.NoBody {
 		resp.Body = &capped{ReadCloser: resp.Body, left: d.most}
 	}

@@ -55,6 +55,6 @@ func TestSkewedHead(t *testing.T) {
 			t.Fatal(err)
 		}
 		src := s.(*source)
-		wantError(t, src.Tidy(t.Context(), src.Mark(gantry.Object{Ref: "in/a", Version: "etag"}), gantry.Done), c.kind, c.code)
+		wantError(t, src.Tidy(t.Context(), src.Mark(gantry.Object{Ref: "in/a", Version: "etag"}), gantry.Done, nothing), c.kind, c.code)
 	}
 }

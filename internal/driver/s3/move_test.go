@@ -66,9 +66,9 @@ func TestMoveLeavesOneCopy(t *testing.T) {
 			return nil
 		}}})
 		for range 2 {
-			wantError(t, s.Tidy(t.Context(), mark, gantry.Done), gantry.Unavailable, CodeSlowDown)
+			wantError(t, s.Tidy(t.Context(), mark, gantry.Done, nothing), gantry.Unavailable, CodeSlowDown)
 		}
-		if err := s.Tidy(t.Context(), mark, gantry.Done); err != nil {
+		if err := s.Tidy(t.Context(), mark, gantry.Done, nothing); err != nil {
 			t.Error(err)
 		}
 		got, err := b.list("")
@@ -92,7 +92,7 @@ func TestMoveTrustsNoName(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	wantError(t, s.Tidy(t.Context(), s.Mark(o), gantry.Done), gantry.Permanent, gantry.CodeConflict)
+	wantError(t, s.Tidy(t.Context(), s.Mark(o), gantry.Done, nothing), gantry.Permanent, gantry.CodeConflict)
 	if got, err := b.list("in/"); err != nil || len(got) != 3 || string(got["a"]) != "input" {
 		t.Errorf("the input is nowhere any more: %q, %v", got, err)
 	}
@@ -115,9 +115,9 @@ func TestMoveOfWrongCopy(t *testing.T) {
 		}
 	}}})
 	for range 2 {
-		wantError(t, s.Tidy(t.Context(), mark, gantry.Done), gantry.Transient, CodeChecksumMismatch)
+		wantError(t, s.Tidy(t.Context(), mark, gantry.Done, nothing), gantry.Transient, CodeChecksumMismatch)
 	}
-	wantError(t, s.Tidy(t.Context(), mark, gantry.Done), gantry.Permanent, gantry.CodeConflict)
+	wantError(t, s.Tidy(t.Context(), mark, gantry.Done, nothing), gantry.Permanent, gantry.CodeConflict)
 	if got, _ := b.list("in/"); string(got["a"]) != "input" {
 		t.Errorf("the input was deleted, and all that is left is %q", got)
 	}
@@ -151,7 +151,7 @@ func TestMoveReadsWhatIsThere(t *testing.T) {
 			return nil
 		}}})
 		want := map[string]string{"in/done/a": "other", "in/done/a~" + o.Version: "input"}
-		err := s.Tidy(t.Context(), s.Mark(o), gantry.Done)
+		err := s.Tidy(t.Context(), s.Mark(o), gantry.Done, nothing)
 		if c.want != "" {
 			want = map[string]string{"in/done/a": "other", "in/a": "input"}
 			if gantry.CodeOf(err) != c.want || !gantry.KindOf(err).Retryable() {
@@ -197,7 +197,7 @@ func TestMoveKeepsEncryption(t *testing.T) {
 			}
 		}}
 	s.client = newClient(b.place(), signed{f})
-	if err := s.Tidy(t.Context(), mark, gantry.Done); err != nil {
+	if err := s.Tidy(t.Context(), mark, gantry.Done, nothing); err != nil {
 		t.Fatal(err)
 	}
 	if !maps.Equal(asked, want) {
