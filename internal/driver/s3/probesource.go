@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -38,6 +40,7 @@ func (s *source) Probe(ctx context.Context) []gantry.Probe {
 	p := &sourceProbe{source: s, ctx: ctx}
 	if p.list() {
 		p.kept()
+		p.formers()
 	}
 	if s.queue != nil {
 		p.ask()
@@ -97,6 +100,24 @@ func (p *sourceProbe) kept() {
 	default:
 		p.well("versioning", "the bucket keeps versions: objects are read where they are")
 	}
+}
+
+// formers lists versions if after deletes or moves objects and the bucket keeps or kept any: it has to know what lies under them.
+func (p *sourceProbe) formers() {
+	takes := func(x after) bool { return x.op != gantry.OpTag }
+	if !slices.ContainsFunc(slices.Collect(maps.Values(p.after)), takes) {
+		return
+	}
+	keeps, err := p.client.GetBucketVersioning(p.ctx, &sdk.GetBucketVersioningInput{Bucket: &p.bucket})
+	if err == nil && keeps.Status == "" {
+		return
+	}
+	_, err = p.listVersions(p.ctx, &sdk.ListObjectVersionsInput{Bucket: &p.bucket, Prefix: &p.prefix, MaxKeys: aws.Int32(1), EncodingType: types.EncodingTypeUrl})
+	if err != nil {
+		p.doubt("former versions", err.Error(), "allow s3:ListBucketVersions: what after is to move or delete stays where its former versions cannot be looked for")
+		return
+	}
+	p.well("former versions", "versions can be listed: a former one is no input once after took away what lay over it")
 }
 
 // ask asks the queue for its settings.

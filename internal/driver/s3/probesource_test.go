@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/gantry-imaging/gantry/internal/driver/drivertest"
@@ -83,6 +84,41 @@ func TestProbeSourceRights(t *testing.T) {
 		}
 	}}
 	wantProbes(t, b.seen(signed{ill}, nil).Probe(t.Context()), "ok list", "ok read", "doubt versioning")
+}
+
+// Where after takes objects away and versions are or were kept, or nobody says whether, they have to be listed.
+func TestProbeFormers(t *testing.T) {
+	t.Parallel()
+	server := s3test.Start(t)
+	plain, enabled, suspended := newBucket(t, server), newBucket(t, server).versioned(), newBucket(t, server).versioned()
+	suspended.keepVersions(types.BucketVersioningStatusSuspended)
+	moving := func(c *SourceConfig) { c.AfterFailed, c.FailedTo = "move", "failed/" }
+	deleting := func(c *SourceConfig) { c.After = "delete" }
+	tagging := func(c *SourceConfig) { c.After, c.AfterFailed = "tag", "tag" }
+	listing := []string{"s3:ListBucket"}
+	asking := append(listing, "s3:GetBucketVersioning")
+	for _, c := range []struct {
+		b    *bucket
+		set  func(*SourceConfig)
+		may  []string // nil: everything
+		want []string
+	}{
+		{plain, deleting, nil, []string{"ok list", "ok versioning"}},
+		{enabled, tagging, nil, []string{"ok list", "ok versioning"}},
+		{enabled, deleting, nil, []string{"ok list", "ok versioning", "ok former versions"}},
+		{suspended, moving, nil, []string{"ok list", "ok versioning", "ok former versions"}},
+		{enabled, moving, asking, []string{"ok list", "ok versioning", "doubt former versions"}},
+		{suspended, deleting, asking, []string{"ok list", "ok versioning", "doubt former versions"}},
+		{plain, deleting, asking, []string{"ok list", "ok versioning"}},
+		{plain, deleting, listing, []string{"ok list", "ok versioning", "doubt former versions"}},
+		{plain, tagging, listing, []string{"ok list", "ok versioning"}},
+	} {
+		egress := c.b.egress
+		if c.may != nil {
+			egress = c.b.stranger(c.may...)
+		}
+		wantProbes(t, c.b.seen(egress, c.set).Probe(t.Context()), c.want...)
+	}
 }
 
 // TestProbeQueue looks at queues of a real server and takes no message.
