@@ -16,7 +16,11 @@ const (
 // former puts on record that what comes to light at a source had been replaced, so that nobody takes it, whether it was seen before
 // or not: not when a listing shows it, nor when an event or other rules come late. What came of it when it was seen stays.
 func (in *intake) former(ctx context.Context, f *feed, o gantry.Object) error {
-	a := gantry.Arrival{Source: f.name, RefMAC: gantry.MAC(in.app.Key, "ref", f.name, o.Ref), Name: clean(o.Name), Version: formerly + o.Version, Sequencer: o.Sequencer,
+	version := formerly + o.Version
+	if o.Version == o.Sequencer {
+		version = o.Sequencer // by which Known finds it
+	}
+	a := gantry.Arrival{Source: f.name, RefMAC: gantry.MAC(in.app.Key, "ref", f.name, o.Ref), Name: clean(o.Name), Version: version, Sequencer: o.Sequencer,
 		Size: o.Size, Status: gantry.Superseded, Reason: gantry.CodeFormer}
 	if err := in.away(ctx, f, a); err != nil {
 		return err

@@ -104,12 +104,12 @@ on conflict (source, ref_mac, version) do update set sequencer = excluded.sequen
 where excluded.status = $13 and (a.status in (1, 2, $13) or a.status = 0 and a.sequencer is not null or a.version = '')
 returning id, xmax = 0`
 
-// The status is not asked for: its index has the rows of all other objects too.
-const formersSQL = `select version from arrival where source = $1 and ref_mac = $2 and reason = $3`
+// formersSQL names the reason (gantry.CodeFormer), as its index does. $1 source, $2 ref_mac.
+const formersSQL = `select version from arrival where source = $1 and ref_mac = $2 and reason = 'former_version'`
 
 // Formers gives the versions of an object that are on record as ones that were replaced (CodeFormer).
 func (s *Store) Formers(ctx context.Context, source string, ref gantry.Digest) ([]string, error) {
-	rows, err := s.pool.Query(ctx, formersSQL, source, ref[:], string(gantry.CodeFormer))
+	rows, err := s.pool.Query(ctx, formersSQL, source, ref[:])
 	if err != nil {
 		return nil, fmt.Errorf("look former versions up: %w", err)
 	}
