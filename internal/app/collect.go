@@ -115,9 +115,14 @@ func (in *intake) gathering(w way, f *feed, a gantry.Arrival, group string) gant
 		name += "/"
 	}
 	return gantry.Gathering{
-		Arrival: a, Group: gantry.MAC(in.app.Key, "group", f.name, string(w.collect.By), group), Name: name, Pipeline: w.plan.Name, Version: w.plan.ID,
+		Arrival: a, Group: in.groupMAC(f, w, group), Name: name, Pipeline: w.plan.Name, Version: w.plan.ID,
 		Lane: w.lane, Priority: priority, Within: queued(w.plan.Pipeline, priority, time.Now()), Rules: *w.collect,
 	}
+}
+
+// groupMAC stands for a group of a feed's arrivals.
+func (in *intake) groupMAC(f *feed, w way, group string) gantry.Digest {
+	return gantry.MAC(in.app.Key, "group", f.name, string(w.collect.By), group)
 }
 
 // groupKeywords are the attributes that arrivals are put together by (PS3.3 sections C.7.2.1, C.7.3.1, C.7.1.1).

@@ -41,7 +41,12 @@ func (in *intake) fateOf(ctx context.Context, ways []way, f *feed, o offer, a *g
 		return x, err
 	}
 	gathered := run == "" && !slices.ContainsFunc(media, func(w way) bool { return !w.gathers(o.came) })
-	if err := in.settle(ctx, f, o, a, gathered); err != nil {
+	stop := func() {}
+	if run == "" {
+		stop = in.keepOpen(ctx, media, f, o)
+	}
+	err = in.settle(ctx, f, o, a, gathered)
+	if stop(); err != nil {
 		return x, err
 	}
 	if a.Version == "" {

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
 // awaySurely is how long after the last report of a source nobody watches it for sure: whoever does reports more often.
@@ -49,6 +51,21 @@ func (s *Store) WatchAgain(ctx context.Context, sources []string) error {
 	})
 	if err != nil {
 		return fmt.Errorf("put collections off: %w", err)
+	}
+	return nil
+}
+
+// keepOpenSQL has the quiet of a group's open collection begin anew. $1 pipeline, $2 key_mac, $3 quiet (us).
+const keepOpenSQL = `
+update collection c set due = least(c.cap, n.due), reason = case when c.cap <= n.due then 'cap' else c.reason end
+from (select clock_timestamp() + $3::bigint * interval '1 us' as due) n
+where c.id = (select id from collection where pipeline = $1 and key_mac = $2 order by revision desc limit 1)
+  and not c.closed and c.reason in ('quiet', 'marker') and c.due < n.due`
+
+// KeepOpen puts the open collection of a group off as a file would that came now, at most to its cap: one is on its way.
+func (s *Store) KeepOpen(ctx context.Context, pipeline string, group gantry.Digest, quiet time.Duration) error {
+	if _, err := s.pool.Exec(ctx, keepOpenSQL, pipeline, group[:], micros(quiet)); err != nil {
+		return fmt.Errorf("keep collection open: %w", err)
 	}
 	return nil
 }
