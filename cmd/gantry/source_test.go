@@ -51,7 +51,7 @@ func TestSourceStatus(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	if err := store.ReportSource(t.Context(), postgres.SourceReport{Source: "p/in", Kind: "dir", Worst: -1, Channels: []postgres.ChannelReport{{Channel: "folder", At: time.Now(), Told: 3}}}); err != nil {
+	if _, err := store.ReportSource(t.Context(), postgres.SourceReport{Source: "p/in", Kind: "dir", Worst: -1, Channels: []postgres.ChannelReport{{Channel: "folder", At: time.Now(), Told: 3}}}); err != nil {
 		t.Fatal(err)
 	}
 	code, out, _ := operated(t, dsn, "source", "status", "--json")

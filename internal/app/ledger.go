@@ -248,11 +248,12 @@ func (l *ledger) change(f func(*postgres.SourceReport)) {
 func (l *ledger) pending(now time.Time) (postgres.SourceReport, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.dirty && now.Sub(l.written) < reportAlways && len(l.feed.collects()) == 0 {
+	collected := len(l.feed.collects()) > 0
+	if !l.dirty && now.Sub(l.written) < reportAlways && !collected {
 		return postgres.SourceReport{}, false
 	}
 	out := l.report
-	out.Blind = l.blind()
+	out.Blind, out.WasBlind, out.Collected = l.blind(), l.was, collected
 	l.lags = slices.DeleteFunc(l.lags, func(x lag) bool { return now.Sub(x.at) > lagsWithin })
 	if out.Worst = -1; len(l.lags) > 0 {
 		all := make([]time.Duration, len(l.lags))
@@ -296,21 +297,20 @@ func (l *ledger) restore(r postgres.SourceReport) {
 	})
 }
 
-// write writes down what is new.
+// write writes down what is new. Where nobody watched the source for a while, and be it that the process stood still or the database was away,
+// what is collected is put off.
 func (l *ledger) write(ctx context.Context) {
 	r, ok := l.pending(time.Now())
 	if !ok {
 		return
 	}
-	var err error
-	if l.was && !r.Blind && len(l.feed.collects()) > 0 {
-		err = l.app.Store.WatchAgain(ctx, []string{l.feed.name})
-	}
-	if err == nil {
-		err = l.app.Store.ReportSource(ctx, r)
-	}
+	away, err := l.app.Store.ReportSource(ctx, r)
 	if err != nil {
 		l.restore(r)
+	} else if away {
+		err = l.app.Store.WatchAgain(ctx, []string{l.feed.name})
+	}
+	if err != nil {
 		l.app.Log.Warn("report source", "source", l.feed.name, "err", err)
 		return
 	}

@@ -47,7 +47,7 @@ func TestLedgerSeals(t *testing.T) {
 		"another source": {pages(t, store, "key", "p/other", 0), gantry.TakeUp{}},
 	} {
 		if name == "another source" {
-			if err := store.ReportSource(t.Context(), postgres.SourceReport{Source: "p/other", Progress: sealed, Worst: -1}); err != nil {
+			if _, err := store.ReportSource(t.Context(), postgres.SourceReport{Source: "p/other", Progress: sealed, Worst: -1}); err != nil {
 				t.Fatal(err)
 			}
 		}

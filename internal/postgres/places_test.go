@@ -29,7 +29,7 @@ func (b *bed) placed(sources ...string) (out []string) {
 func TestSettleSources(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
-	if err := b.ReportSource(t.Context(), postgres.SourceReport{Source: "p/old", Kind: "s3", Progress: []byte("sealed"), Worst: -1}); err != nil {
+	if _, err := b.ReportSource(t.Context(), postgres.SourceReport{Source: "p/old", Kind: "s3", Progress: []byte("sealed"), Worst: -1}); err != nil {
 		t.Fatal(err)
 	}
 	settle := func(want []postgres.SourcePlace, list ...postgres.SourcePlace) {
@@ -49,7 +49,7 @@ func TestSettleSources(t *testing.T) {
 	if diff := cmp.Diff([]string{"one", "one", "", "-"}, b.placed("p/old", "p/in", "p/null", "p/new")); diff != "" {
 		t.Error(diff)
 	}
-	if err := b.ReportSource(t.Context(), postgres.SourceReport{Source: "p/in", Kind: "s3", Worst: -1}); err != nil {
+	if _, err := b.ReportSource(t.Context(), postgres.SourceReport{Source: "p/in", Kind: "s3", Worst: -1}); err != nil {
 		t.Fatal(err)
 	}
 	if got := b.placed("p/in"); got[0] != "one" {

@@ -86,6 +86,8 @@ type SourceReport struct {
 	Worked            []SourceWorked // parts, after they failed or for the first time
 	Channels          []ChannelReport
 	Blind             bool // it cannot be looked at: what comes to it meanwhile is not seen
+	WasBlind          bool // the last report said so
+	Collected         bool // its objects are: a time in which nobody watched it is made up for
 }
 
 // SourceFailure is a failure of a part of what a source does.
@@ -113,7 +115,7 @@ type ChannelReport struct {
 const reportSQL = `insert into source_state as x (source, kind, at, progress, backlog, passed, lag_us, lag_p50_us, lag_max_us, sweeps, missed,
     swept_at, sweep_us, sweep_objects, sweep_missed, error_code, error_kind, error_at, error_part, error_over, watched_at)
   values ($1, $2, clock_timestamp(), $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, nullif($18, ''), $19, case when not $22::bool then clock_timestamp() end)
-  on conflict (source) do update set kind = excluded.kind, at = excluded.at, watched_at = case when $22 then coalesce(x.watched_at, x.at) else excluded.at end, progress = coalesce(excluded.progress, x.progress),
+  on conflict (source) do update set kind = excluded.kind, at = excluded.at, watched_at = case when $22 or coalesce(x.watched_at, x.at) < clock_timestamp() - $23::bigint * interval '1 us' then coalesce(x.watched_at, x.at) else excluded.at end, progress = coalesce(excluded.progress, x.progress),
     backlog = excluded.backlog, passed = excluded.passed,
     lag_us = coalesce(excluded.lag_us, x.lag_us), lag_p50_us = coalesce(excluded.lag_p50_us, x.lag_p50_us), lag_max_us = coalesce(excluded.lag_max_us, x.lag_max_us),
     sweeps = x.sweeps + excluded.sweeps, missed = x.missed + excluded.missed,
@@ -127,13 +129,14 @@ const reportSQL = `insert into source_state as x (source, kind, at, progress, ba
     error_part = case when excluded.error_at is null then x.error_part else excluded.error_part end,
     error_over = case when excluded.error_at is null
       then coalesce(x.error_over, (select min(w.at) from unnest($20::text[], $21::timestamptz[]) w(part, at) where w.part = coalesce(x.error_part, w.part) and w.at > x.error_at))
-      else excluded.error_over end`
+      else excluded.error_over end
+  returning coalesce(not $22 and watched_at < at - $23::bigint * interval '1 us', false)`
 
 const channelSQL = `insert into source_channel as x (source, channel, heard_at, told) values ($1, $2, $3, $4)
   on conflict (source, channel) do update set heard_at = coalesce(greatest(excluded.heard_at, x.heard_at), x.heard_at), told = x.told + excluded.told`
 
-// ReportSource writes a report down.
-func (s *Store) ReportSource(ctx context.Context, r SourceReport) error {
+// ReportSource writes a report down. Away says that nobody watched the source for a while, and that it does not count as watched before WatchAgain.
+func (s *Store) ReportSource(ctx context.Context, r SourceReport) (away bool, err error) {
 	last, half, worst := micros(r.Last), micros(r.Half), micros(r.Worst)
 	lags := []*int64{&last, &half, &worst}
 	if r.Worst < 0 {
@@ -145,14 +148,26 @@ func (s *Store) ReportSource(ctx context.Context, r SourceReport) error {
 	}
 	batch := &pgx.Batch{}
 	batch.Queue(reportSQL, r.Source, r.Kind, r.Progress, r.Backlog, r.Passed, lags[0], lags[1], lags[2], r.Sweeps, r.Missed,
-		timeOrNull(r.Sweep.Began), micros(r.Sweep.Took), r.Sweep.Objects, r.Sweep.Missed, string(r.Failure.Code), int16(r.Failure.Kind), timeOrNull(r.Failure.At), r.Failure.Part, timeOrNull(r.Failure.Over), parts, times, r.Blind)
+		timeOrNull(r.Sweep.Began), micros(r.Sweep.Took), r.Sweep.Objects, r.Sweep.Missed, string(r.Failure.Code), int16(r.Failure.Kind), timeOrNull(r.Failure.At), r.Failure.Part, timeOrNull(r.Failure.Over), parts, times, r.Blind, r.unwatched()).QueryRow(func(row pgx.Row) error { return row.Scan(&away) })
 	for _, c := range r.Channels {
 		batch.Queue(channelSQL, r.Source, c.Channel, timeOrNull(c.At), c.Told)
 	}
 	if err := s.pool.SendBatch(ctx, batch).Close(); err != nil {
-		return fmt.Errorf("report source: %w", err)
+		return false, fmt.Errorf("report source: %w", err)
 	}
-	return nil
+	return away, nil
+}
+
+// unwatched is how old the report before may be (us); nil: however old.
+func (r *SourceReport) unwatched() *int64 {
+	us := micros(awaySurely)
+	switch {
+	case !r.Collected:
+		return nil
+	case r.WasBlind:
+		us = 0
+	}
+	return &us
 }
 
 func timeOrNull(t time.Time) *time.Time {

@@ -148,7 +148,7 @@ func TestSources(t *testing.T) {
 		Channels: []postgres.ChannelReport{{Channel: "poll", At: at, Told: 3}, {Channel: "sqs"}}}
 	second := postgres.SourceReport{Source: "p/in", Kind: "s3", Worst: -1, Sweeps: 2, Missed: 1, Channels: []postgres.ChannelReport{{Channel: "poll", At: at.Add(-time.Hour), Told: 1}}}
 	for _, r := range []postgres.SourceReport{first, second, {Source: "p/a", Kind: "dir", Worst: -1}} {
-		if err := b.ReportSource(t.Context(), r); err != nil {
+		if _, err := b.ReportSource(t.Context(), r); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -207,7 +207,7 @@ func TestFailureIsOver(t *testing.T) {
 		{fails("", at.Add(7*time.Second), time.Time{}), time.Time{}},
 		{works("webhook", at.Add(8*time.Second)), at.Add(8 * time.Second)},
 	} {
-		if err := b.ReportSource(t.Context(), c.r); err != nil {
+		if _, err := b.ReportSource(t.Context(), c.r); err != nil {
 			t.Fatal(err)
 		}
 		e := must(b.Sources(t.Context()))(t)[0].LastError
