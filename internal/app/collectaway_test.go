@@ -179,3 +179,28 @@ func TestWorkerAlone(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestAwayAtTheEnd: what was put while gantry was away has time to be found, though nearly nothing of quiet was left.
+func TestAwayAtTheEnd(t *testing.T) {
+	t.Parallel()
+	s := serve(t, scoring)
+	r := newRig(t, nil)
+	inbox := t.TempDir()
+	p, err := pipeline.Parse("test.yaml", fmt.Appendf(nil, "%ssources: {inbox: {kind: dir, path: %q}}\nsinks: {out: {kind: dir, path: %q}}\n",
+		collecting(s.URL, "{by: prefix, quiet: 4s, late: ignore}"), inbox, r.out), all.Drivers(), r.Lookup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := r.serveUntil(p)
+	put(t, inbox, "a/1.png", noise(9, [32]byte{1}))
+	r.eventually("it is not taken", func() bool { return r.count(`select count(*) from collection_member`) == 1 })
+	r.eventually("its end is not near", func() bool {
+		return r.count(`select count(*) from collection where due < clock_timestamp() + interval '700 ms'`) == 1
+	})
+	stop()
+	put(t, inbox, "a/2.png", noise(9, [32]byte{2}))
+	r.exec(`update gantry.source_state set at = at - interval '1 min', watched_at = watched_at - interval '1 min'`) // which goes by
+	r.exec(`update gantry.collection set due = due - interval '1 min', cap = cap - interval '1 min', last_at = last_at - interval '1 min'`)
+	defer r.serveUntil(p)()
+	r.wantSets("1.png 2.png")
+}

@@ -15,8 +15,8 @@ import (
 const awaySurely = 5 * time.Second
 
 // watchAgainSQL stops the clock of the open collections of sources for the time that nobody watched them: what came meanwhile could not put them off.
-// That is the time since the last report of a source that could be looked at, or the last arrival of a collection. Where the report is so young that others may be watching,
-// a collection is given that time from now on instead, which one that is due later has anyhow. One that was due before the
+// That is the time since the last report of a source that could be looked at, or the last arrival of a collection; where the report is so young that others may be watching,
+// none. As long as a report may be young a collection has left in any case, in which what came is found. One that was due before the
 // report was waited for to its end. The report is of now then, so that of several that begin at once only one puts off. $1 sources, $2 how old
 // a report is that nobody followed (us).
 const watchAgainSQL = `
@@ -28,9 +28,8 @@ o as materialized (
   where not closed and due > (select since from n) and due < cap and reason in ('quiet', 'marker') and source = any ($1::text[])
   order by id for update),
 r as materialized (
-  select o.id, o.cap, case when n.at - s.at > $2::bigint * interval '1 us' then o.due + (n.at - greatest(s.at, o.last_at))
-    else greatest(o.due, n.at + (n.at - greatest(s.at, o.last_at))) end as due
-  from o join s on s.source = o.source cross join n where o.due > s.at),
+  select o.id, o.cap, greatest(n.at + x.young, o.due + case when n.at - s.at > x.young then n.at - greatest(s.at, o.last_at) else interval '0' end) as due
+  from o join s on s.source = o.source cross join n cross join (select $2::bigint * interval '1 us' as young) x where o.due > s.at),
 seen as (
   update source_state x set at = n.at, watched_at = n.at from n where x.source = any (array(select source from s)))
 update collection c set due = least(r.cap, r.due), reason = case when r.cap <= r.due then 'cap' else c.reason end
