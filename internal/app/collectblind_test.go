@@ -6,6 +6,8 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 
@@ -53,5 +55,38 @@ auth: {gateway: {kind: aws, access_key_id: "${env:ID}", secret_access_key: "${en
 		t.Error("it was closed for quiet though nobody could look")
 	}
 	away.Store(false)
+	r.wantSets("1.png 2.png")
+}
+
+// TestFolderAwayIsNoQuiet: while a folder is away nothing that comes is seen, though gantry runs on.
+func TestFolderAwayIsNoQuiet(t *testing.T) {
+	t.Parallel()
+	s := serve(t, scoring)
+	r := newRig(t, nil)
+	share := filepath.Join(t.TempDir(), "share")
+	if err := os.Mkdir(share, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	p, err := pipeline.Parse("test.yaml", fmt.Appendf(nil, "%ssources: {inbox: {kind: dir, path: %q}}\nsinks: {out: {kind: dir, path: %q}}\n",
+		collecting(s.URL, "{by: prefix, quiet: 6s, late: ignore}"), share, r.out), all.Drivers(), r.Lookup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.serveUntil(p)()
+	put(t, share, "a/1.png", noise(9, [32]byte{1}))
+	r.eventually("it is not taken", func() bool { return r.count(`select count(*) from collection_member`) == 1 })
+	if err := os.Rename(share, share+"-away"); err != nil {
+		t.Fatal(err)
+	}
+	put(t, share+"-away", "a/2.png", noise(9, [32]byte{2}))
+	r.eventually("it is not due", func() bool {
+		return r.count(`select count(*) from collection where due < clock_timestamp() - interval '2 s'`) == 1
+	})
+	if n := r.count(`select count(*) from collection where closed`); n != 0 {
+		t.Error("it was closed for quiet though nobody could look")
+	}
+	if err := os.Rename(share+"-away", share); err != nil {
+		t.Fatal(err)
+	}
 	r.wantSets("1.png 2.png")
 }

@@ -208,7 +208,7 @@ func (l *ledger) blind() bool {
 
 // holds reports that a source which does not report so itself works, if it has been watched for a while.
 func (l *ledger) holds() (stop func()) {
-	if _, ok := l.feed.source.(gantry.Resuming); ok {
+	if _, ok := l.feed.source.(gantry.Noting); ok {
 		return func() {}
 	}
 	t := time.AfterFunc(holdsAfter, func() { l.Worked(l.looks()) })

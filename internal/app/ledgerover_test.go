@@ -74,5 +74,14 @@ func TestLedgerHolds(t *testing.T) {
 		if len(l.report.Worked) != 1 || l.report.Worked[0].Part != "folder" {
 			t.Errorf("%+v", l.report.Worked)
 		}
+		l = pages(t, nil, "key", "p/in", 0)
+		l.feed.source = struct{ gantry.Noting }{}
+		stop = l.holds()
+		time.Sleep(2 * holdsAfter)
+		synctest.Wait()
+		stop()
+		if len(l.report.Worked) != 0 {
+			t.Errorf("of a source that tells so itself: %+v", l.report.Worked)
+		}
 	})
 }

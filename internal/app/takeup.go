@@ -26,9 +26,9 @@ func (l *ledger) channel(o gantry.Object) string {
 // looks is how the source looks for objects itself.
 func (l *ledger) looks() string {
 	if _, ok := l.feed.source.(gantry.Resuming); ok {
-		return "poll"
+		return string(gantry.ChannelPoll)
 	}
-	return "folder"
+	return string(gantry.ChannelFolder)
 }
 
 // ended reports how the acceptance of a watched object ended; nothing is new of one that was known. What is gone is put

@@ -23,6 +23,7 @@ type Channel string
 // The channels: it looks itself, its server tells it over HTTP, or a queue does.
 const (
 	ChannelPoll    Channel = "poll"
+	ChannelFolder  Channel = "folder" // the same of a folder
 	ChannelWebhook Channel = "webhook"
 	ChannelSQS     Channel = "sqs"
 	ChannelStore   Channel = "c-store"    // the object itself came

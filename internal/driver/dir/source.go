@@ -100,6 +100,7 @@ type source struct {
 	pause   time.Duration // after the first failed announcement; doubles up to rescan
 	now     func() time.Time
 	listen  func() (notes, error)
+	tell    func(context.Context, gantry.Notice) error // whether the folder can be looked at; nil: nobody wants to know
 	after   map[gantry.State]after
 }
 

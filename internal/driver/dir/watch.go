@@ -23,7 +23,7 @@ const (
 // has changed since. The system tells what happens; everything is looked at besides, at the start
 // and every 30 s, since network shares tell nothing and queues overflow. A file whose announcement
 // failed is announced again after 1 s, later 30 s. A folder that cannot be read at the start is an
-// error; one that goes away later is waited for. Watch returns nil when ctx ends.
+// error; one that goes away later is waited for, and told of. Watch returns nil when ctx ends.
 func (s *source) Watch(ctx context.Context, announce func(context.Context, gantry.Object) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	w := &watcher{
@@ -72,6 +72,7 @@ func (w *watcher) run(ctx context.Context) error {
 	if err := w.scanAll(ctx); err != nil {
 		return ignoreEnd(ctx, err)
 	}
+	w.note(ctx, nil)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
@@ -87,11 +88,21 @@ func (w *watcher) run(ctx context.Context) error {
 			w.lost(ok)
 		case <-timer.C:
 			if !w.now().Before(w.scanAt) {
-				w.scanAll(ctx) // what went wrong is looked at again
+				w.note(ctx, w.scanAll(ctx)) // what went wrong is looked at again
 			}
 		}
 	}
 	return nil
+}
+
+// Note says who is told whether the folder can be looked at.
+func (s *source) Note(tell func(context.Context, gantry.Notice) error) { s.tell = tell }
+
+// note tells how a look at everything went.
+func (w *watcher) note(ctx context.Context, err error) {
+	if w.tell != nil && ctx.Err() == nil {
+		w.tell(ctx, gantry.Notice{Channel: gantry.ChannelFolder, Err: err})
+	}
 }
 
 func ignoreEnd(ctx context.Context, err error) error {
