@@ -45,7 +45,11 @@ func (w *watcher) whole(ctx context.Context) error {
 	tail := w.cursor
 	p.far, p.counts = w.pages > w.few, w.progress.Taken && !w.progress.Backlog
 	w.mu.Unlock()
-	got, err := w.each(ctx, "", func(page *sdk.ListObjectsV2Output) error { return p.take(ctx, page) })
+	each := w.looking
+	if p.far { // beside the tail's, by which it is known what comes
+		each = w.each
+	}
+	got, err := each(ctx, "", func(page *sdk.ListObjectsV2Output) error { return p.take(ctx, page) })
 	if err != nil {
 		return err
 	}
@@ -78,6 +82,20 @@ func (w *watcher) whole(ctx context.Context) error {
 	return nil
 }
 
+// looking is each for the listing that shows what comes. Where a page is not answered the ledger is told long before that is given up: what
+// comes meanwhile is not seen.
+func (w *watcher) looking(ctx context.Context, after string, f func(*sdk.ListObjectsV2Output) error) (volume, error) {
+	slow := time.AfterFunc(slowLook, func() {
+		w.ledger.Failed(string(gantry.ChannelPoll), gantry.Errorf(gantry.Timeout, "", "list bucket: no answer within %s", slowLook))
+	})
+	defer slow.Stop()
+	return w.each(ctx, after, func(page *sdk.ListObjectsV2Output) error {
+		slow.Stop()
+		defer slow.Reset(slowLook)
+		return f(page)
+	})
+}
+
 // newPass begins a pass after a key. While a backlog is taken up, everything old is left to that.
 func (w *watcher) newPass(from string) *pass {
 	w.mu.Lock()
@@ -95,7 +113,7 @@ func (w *watcher) tail(ctx context.Context) error {
 	from := w.cursor
 	w.mu.Unlock()
 	p := w.newPass(from)
-	got, err := w.each(ctx, from, func(page *sdk.ListObjectsV2Output) error { return p.take(ctx, page) })
+	got, err := w.looking(ctx, from, func(page *sdk.ListObjectsV2Output) error { return p.take(ctx, page) })
 	if err != nil {
 		return err
 	}

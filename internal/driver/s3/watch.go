@@ -12,6 +12,7 @@ const (
 	announcers  = 32              // announcements at once of what is new
 	aside       = 16              // of what was there before
 	listTimeout = time.Minute     // of one page
+	slowLook    = 5 * time.Second // until a page that is not answered is told of
 	maxBackoff  = time.Minute     // between two listings while they fail
 	maxPostpone = 5 * time.Minute // between two announcements of one object
 	maxRefused  = time.Hour       // the same of one that is gone, or that these credentials may not read

@@ -91,7 +91,14 @@ type shelf struct {
 	keys  []string
 	asked []string // start-after or token of each request; "" from the beginning
 	fail  bool
+	hung  bool            // no request is answered
 	young map[string]bool // keys that are new
+}
+
+func (s *shelf) hang(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hung = on
 }
 
 type listing struct {
@@ -112,6 +119,13 @@ type entry struct {
 func (s *shelf) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.hung {
+		s.mu.Unlock()
+		<-r.Context().Done()
+		s.mu.Lock()
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
 	q := r.URL.Query()
 	from := q.Get("start-after")
 	if token := q.Get("continuation-token"); token != "" {
