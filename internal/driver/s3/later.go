@@ -53,9 +53,12 @@ func (w *watcher) postpone(x sight, err error, far bool) {
 }
 
 // forgetOne makes room for an object that may be taken soon in the place of one that stays as it is, and tells whether it did;
-// mu is held. What is forgotten is found by the next take-up, which is put off then.
+// mu is held. What is forgotten is found by the next take-up, which is put off then: not by what is found while it waits, since what it has not come to
+// waits for it.
 func (w *watcher) forgetOne(stays bool) bool {
-	w.takeAt = w.now().Add(maxRefused)
+	if w.taking || !w.progress.Backlog {
+		w.takeAt = w.now().Add(maxRefused)
+	}
 	if stays {
 		return false
 	}

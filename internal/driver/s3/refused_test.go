@@ -82,3 +82,27 @@ func TestSettlingListsSeldom(t *testing.T) {
 		t.Errorf("the server listed for %.0f%% of the time", 100*part)
 	}
 }
+
+// TestTakeUpIsNotPutOffForEver: what a sweep finds that cannot be remembered does not put off a take-up that others wait for.
+func TestTakeUpIsNotPutOffForEver(t *testing.T) {
+	t.Parallel()
+	_, s := hall(t, 1)
+	w := newWatcher(s, newBook(), nil)
+	began := time.Now()
+	now := began
+	s.now = func() time.Time { return now }
+	denied := gantry.Errorf(gantry.Denied, CodeAccessDenied, "open")
+	for i := range maxLater {
+		w.postpone(sight{Object: gantry.Object{Ref: fmt.Sprint(i)}}, denied, true)
+	}
+	w.progress.Backlog, w.taking = true, true
+	w.postpone(sight{Object: gantry.Object{Ref: "denied"}}, denied, true)
+	w.taking = false // it broke off
+	for range 5 {
+		now = now.Add(15 * time.Minute)
+		w.postpone(sight{Object: gantry.Object{Ref: "denied"}}, denied, true)
+	}
+	if got := w.takeAt.Sub(began); got != maxRefused {
+		t.Errorf("the next take-up waits for %s", got)
+	}
+}
