@@ -35,6 +35,13 @@ func (r *rig) serveUntil(p *gantry.Pipeline) (stop func()) {
 	})
 }
 
+// minuteLater lets a minute pass for what is collected.
+func (r *rig) minuteLater() {
+	r.t.Helper()
+	r.exec(`update gantry.source_state set at = at - interval '1 min', watched_at = watched_at - interval '1 min'`)
+	r.exec(`update gantry.collection set due = due - interval '1 min', cap = cap - interval '1 min', last_at = last_at - interval '1 min'`)
+}
+
 // longAgo is the depot as one whose objects are years old.
 func (d *depot) longAgo() string {
 	behind, _ := url.Parse(d.front)
@@ -199,8 +206,7 @@ func TestAwayAtTheEnd(t *testing.T) {
 	})
 	stop()
 	put(t, inbox, "a/2.png", noise(9, [32]byte{2}))
-	r.exec(`update gantry.source_state set at = at - interval '1 min', watched_at = watched_at - interval '1 min'`) // which goes by
-	r.exec(`update gantry.collection set due = due - interval '1 min', cap = cap - interval '1 min', last_at = last_at - interval '1 min'`)
+	r.minuteLater()
 	defer r.serveUntil(p)()
 	r.wantSets("1.png 2.png")
 }

@@ -90,3 +90,53 @@ func TestFolderAwayIsNoQuiet(t *testing.T) {
 	}
 	r.wantSets("1.png 2.png")
 }
+
+// TestHungIsNoQuiet: nor is anything seen of a bucket that does not answer from when gantry begins on, though that is told of later.
+func TestHungIsNoQuiet(t *testing.T) {
+	t.Parallel()
+	s := serve(t, scoring)
+	env := map[string]string{}
+	r := newRig(t, env)
+	d := newDepot(t, env, false)
+	behind, _ := url.Parse(d.front)
+	pass := &httputil.ReverseProxy{Rewrite: func(q *httputil.ProxyRequest) { q.SetURL(behind); q.Out.Host = q.In.Host }}
+	var hung atomic.Bool
+	answer := make(chan struct{})
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		if hung.Load() {
+			select {
+			case <-answer:
+			case <-q.Context().Done():
+				return
+			}
+		}
+		pass.ServeHTTP(w, q)
+	}))
+	t.Cleanup(front.Close)
+	p, err := pipeline.Parse("test.yaml", fmt.Appendf(nil, `%ssources: {inbox: {kind: s3, bucket: inbox, prefix: in/, endpoint: %q, path_style: true, auth: gateway, poll: 100ms}}
+sinks: {out: {kind: dir, path: %q}}
+auth: {gateway: {kind: aws, access_key_id: "${env:ID}", secret_access_key: "${env:SECRET}"}}
+`, collecting(s.URL, "{by: prefix, quiet: 4s, late: ignore}"), front.URL, r.out), all.Drivers(), r.Lookup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := r.serveUntil(p)
+	d.put("in/a/1.png", noise(9, [32]byte{1}))
+	r.eventually("it is not taken", func() bool { return r.count(`select count(*) from collection_member`) == 1 })
+	r.eventually("its end is not near", func() bool {
+		return r.count(`select count(*) from collection where due < clock_timestamp() + interval '700 ms'`) == 1
+	})
+	stop()
+	d.put("in/a/2.png", noise(9, [32]byte{2}))
+	r.minuteLater()
+	hung.Store(true)
+	defer r.serveUntil(p)()
+	r.eventually("it is not due", func() bool {
+		return r.count(`select count(*) from collection where due < clock_timestamp() - interval '2 s'`) == 1
+	})
+	if n := r.count(`select count(*) from collection where closed`); n != 0 {
+		t.Error("it was closed for quiet though nobody could look")
+	}
+	close(answer)
+	r.wantSets("1.png 2.png")
+}

@@ -14,11 +14,15 @@ import (
 // awaySurely is how long after the last report of a source nobody watches it for sure: whoever does reports more often.
 const awaySurely = 5 * time.Second
 
+// leastLeft is how much of its quiet a collection has left once its source is watched again after nobody did for sure: what came meanwhile is found in it, or the report
+// says that the source cannot be looked at.
+const leastLeft = 10 * time.Second
+
 // watchAgainSQL stops the clock of the open collections of sources for the time that nobody watched them: what came meanwhile could not put them off.
-// That is the time since the last report of a source that could be looked at, or the last arrival of a collection; where the report is so young that others may be watching,
-// none. As long as a report may be young a collection has left in any case, in which what came is found. One that was due before the
+// That is the time since the last report of a source that could be looked at, or the last arrival of a collection. Where the report is so young that others may be watching,
+// a collection is given that time from now on instead, which one that is due later has anyhow. One that was due before the
 // report was waited for to its end. The report is of now then, so that of several that begin at once only one puts off. $1 sources, $2 how old
-// a report is that nobody followed (us).
+// a report is that nobody followed (us), $3 how much a collection has left then at least (us).
 const watchAgainSQL = `
 with s as materialized (
   select source, coalesce(watched_at, at) as at from source_state where source = any ($1::text[]) order by source for update),
@@ -28,8 +32,9 @@ o as materialized (
   where not closed and due > (select since from n) and due < cap and reason in ('quiet', 'marker') and source = any ($1::text[])
   order by id for update),
 r as materialized (
-  select o.id, o.cap, greatest(n.at + x.young, o.due + case when n.at - s.at > x.young then n.at - greatest(s.at, o.last_at) else interval '0' end) as due
-  from o join s on s.source = o.source cross join n cross join (select $2::bigint * interval '1 us' as young) x where o.due > s.at),
+  select o.id, o.cap, case when n.at - s.at > $2::bigint * interval '1 us' then greatest(o.due + (n.at - greatest(s.at, o.last_at)), n.at + $3::bigint * interval '1 us')
+    else greatest(o.due, n.at + (n.at - greatest(s.at, o.last_at))) end as due
+  from o join s on s.source = o.source cross join n where o.due > s.at),
 seen as (
   update source_state x set at = n.at, watched_at = n.at from n where x.source = any (array(select source from s)))
 update collection c set due = least(r.cap, r.due), reason = case when r.cap <= r.due then 'cap' else c.reason end
@@ -45,7 +50,7 @@ func (s *Store) WatchAgain(ctx context.Context, sources []string) error {
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		b := &pgx.Batch{}
 		b.Queue(gatherLockSQL, sources) // who adds members locks collections too
-		b.Queue(watchAgainSQL, sources, micros(awaySurely))
+		b.Queue(watchAgainSQL, sources, micros(awaySurely), micros(leastLeft))
 		return tx.SendBatch(ctx, b).Close()
 	})
 	if err != nil {

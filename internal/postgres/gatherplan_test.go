@@ -86,7 +86,7 @@ func (p *plans) holdGroups() {
 		"again":                {postgres.AgainSQL, []string{array("bigint", "", n), text("s"), text(""), text(""), array("int", "1", n)}, "arrival_pkey"},
 		"revive": {postgres.ReviveSQL, []string{array("bigint", "", n), array("bigint", "1", n), array("bytea", "null", n), text("x"), text("s"), text(""), text("n"),
 			array("smallint", "0", n), text("")}, "arrival_pkey"},
-		"watch again": {postgres.WatchSQL, []string{array("text", "'p/in'", 1), "5000000"}, "collection_due"},
+		"watch again": {postgres.WatchSQL, []string{array("text", "'p/in'", 1), "5000000", "10000000"}, "collection_due"},
 		"due":         {postgres.DueSQL, []string{"3000000", "100"}, "collection_due"},
 		"close": {postgres.CloseSQL, []string{array("bigint", "", n), numbered("text", "'t%d'", n), array("int", "1", n), array("int", "1", n),
 			array("smallint", "5", n), array("bigint", "1", n), text("quiet")}, "collection_pkey"},
