@@ -132,7 +132,7 @@ auth: {gateway: {kind: aws, access_key_id: "${env:ID}", secret_access_key: "${en
 	hung.Store(true)
 	defer r.serveUntil(p)()
 	r.eventually("it is not due", func() bool {
-		return r.count(`select count(*) from collection where due < clock_timestamp() - interval '2 s'`) == 1
+		return r.count(`select count(*) from collection, source_state where watched_at > clock_timestamp() - interval '40 s' and due < clock_timestamp() - interval '2 s'`) == 1
 	})
 	if n := r.count(`select count(*) from collection where closed`); n != 0 {
 		t.Error("it was closed for quiet though nobody could look")
