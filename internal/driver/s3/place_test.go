@@ -154,9 +154,13 @@ func TestPlaceOnRecord(t *testing.T) {
 	t.Parallel()
 	for want, list := range map[string][]SourceConfig{
 		"s3 aws/abc": {{Bucket: "abc"}, {Bucket: "abc", Region: "eu-west-1", Prefix: "in/", PathStyle: true}, {Bucket: "abc", Endpoint: "https://s3.dualstack.eu-west-1.amazonaws.com"},
-			{Bucket: "abc", Endpoint: "https://bucket.vpce-1a2b-3c4d.s3.us-east-1.vpce.amazonaws.com"}},
+			{Bucket: "abc", Endpoint: "https://bucket.vpce-1a2b-3c4d.s3.us-east-1.vpce.amazonaws.com"}, {Bucket: "abc", Endpoint: "https://s3-accelerate.dualstack.amazonaws.com"},
+			{Bucket: "abc", Endpoint: "https://s3-eu-west-1.amazonaws.com"}, {Bucket: "abc", Endpoint: "https://S3.Amazonaws.com.:443"}},
+		"s3 ec2-192-0-2-1.eu-west-1.compute.amazonaws.com:9000/abc": {{Bucket: "abc", Endpoint: "http://ec2-192-0-2-1.eu-west-1.compute.amazonaws.com:9000"}}, // a server of one's own
+		"s3 s3-gateway-123.us-east-1.elb.amazonaws.com:443/abc":     {{Bucket: "abc", Endpoint: "https://s3-gateway-123.us-east-1.elb.amazonaws.com"}},
+		"s3 gateway-123.elb.cn-north-1.amazonaws.com.cn:443/abc":    {{Bucket: "abc", Endpoint: "https://gateway-123.elb.cn-north-1.amazonaws.com.cn"}},
 		"s3 aws/abd":                 {{Bucket: "abd"}},
-		"s3 aws-cn/abc":              {{Bucket: "abc", Region: "cn-north-1"}},
+		"s3 aws-cn/abc":              {{Bucket: "abc", Region: "cn-north-1"}, {Bucket: "abc", Endpoint: "https://s3.dualstack.cn-northwest-1.amazonaws.com.cn"}},
 		"s3 aws-us-gov/abc":          {{Bucket: "abc", Region: "us-gov-west-1"}, {Bucket: "abc", Endpoint: "https://s3-fips.us-gov-east-1.amazonaws.com"}},
 		"s3 store.local:80/abc":      {{Bucket: "abc", Endpoint: "http://store.local"}, {Bucket: "abc", Endpoint: "http://Store.local.:80/", PathStyle: true, Region: "eu-west-1"}},
 		"s3 store.local:443/abc":     {{Bucket: "abc", Endpoint: "https://store.local"}},

@@ -27,6 +27,7 @@ const (
 var (
 	bucketPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
 	regionPattern = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
+	awsPattern    = regexp.MustCompile(`(^|\.)s3[a-z0-9-]*(\.dualstack)?(\.[a-z0-9-]+)?(\.vpce)?\.amazonaws\.com(\.cn)?$`) // S3, not a server of one's own there
 )
 
 // place says where a bucket is.
@@ -69,11 +70,11 @@ func (p place) server() string {
 		host = "localhost"
 	}
 	switch {
-	case strings.HasSuffix(host, ".amazonaws.com.cn"):
+	case awsPattern.MatchString(host) && strings.HasSuffix(host, ".cn"):
 		return "aws-cn"
-	case strings.HasSuffix(host, ".amazonaws.com") && strings.Contains(host, "us-gov-"):
+	case awsPattern.MatchString(host) && strings.Contains(host, "us-gov-"):
 		return "aws-us-gov"
-	case strings.HasSuffix(host, ".amazonaws.com"):
+	case awsPattern.MatchString(host):
 		return "aws"
 	case port == "" && u.Scheme == "http":
 		port = "80"
