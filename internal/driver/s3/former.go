@@ -18,14 +18,17 @@ import (
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
 
-const maxLayers = 100 // pages of versions that are looked through for one
+const (
+	maxLayers = 100             // pages of versions that are looked through for one
+	maxTurn   = 5 * time.Second // that a deletion waits for its turn
+)
 
 // delete deletes a version, of which former is told what lies under it, or the object as long as it has its ETag: where versions are
 // kept that lays a marker over them all.
 func (s *source) delete(ctx context.Context, at located, former func(context.Context, gantry.Object) error) error {
 	in := &sdk.DeleteObjectInput{Bucket: &s.bucket, Key: &at.Key}
 	if at.named() {
-		_, done, err := s.await(ctx, at.Key, math.MaxInt) // one version of a key at a time: not all servers know two
+		done, err := s.turnOf(ctx, at.Key)
 		if err != nil {
 			return err
 		}
@@ -47,6 +50,18 @@ func (s *source) delete(ctx context.Context, at located, former func(context.Con
 		_, err = s.client.DeleteObject(ctx, in)
 	}
 	return tidied(ctx, "delete object", err)
+}
+
+// turnOf waits a while for the turn of a key: one version of it goes at a time, since not all servers know two, and none while an object of it is
+// taken. Who takes that may wait for the very place among the calls to the server that a deletion has: it is not waited for to its end.
+func (s *source) turnOf(ctx context.Context, key string) (done func(), err error) {
+	short, cancel := context.WithTimeout(ctx, s.turn)
+	defer cancel()
+	_, done, err = s.await(short, key, math.MaxInt)
+	if err != nil && ctx.Err() == nil {
+		return nil, again(CodeBusy, time.Second, "delete object: one of its key is being taken")
+	}
+	return done, err
 }
 
 // named tells whether a version has an id that is its alone.
@@ -100,7 +115,7 @@ func (s *source) under(ctx context.Context, at located) (*gantry.Object, error) 
 	if err != nil || `"`+o.Version+`"` == at.ETag {
 		return nil, err
 	}
-	if o.Version = x.id; x.id == noVersion { // which another may be, too
+	if o.Version = x.id; x.id == noVersion || x.id == "" { // which another may be, too
 		o.Version = o.Sequencer
 	}
 	now, ok := awsmiddleware.GetServerTime(out.ResultMetadata)

@@ -169,6 +169,52 @@ func TestTidyWaitsForTheSecond(t *testing.T) {
 	}
 }
 
+// What takes an object of the key may be waiting for the place among the calls that the deletion has.
+func TestTidyWaitsShortForItsTurn(t *testing.T) {
+	t.Parallel()
+	b := newBucket(t, s3test.Start(t)).versioned()
+	s := b.treating("delete")
+	s.turn = 10 * time.Millisecond
+	b.laid("in/a", "ours")
+	o := b.found(s, "in/a")
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	err := s.tell(ctx, o, func(ctx context.Context, _ gantry.Object) error { return s.Tidy(ctx, s.Mark(o), gantry.Done, nothing) })
+	if wantError(t, err, gantry.Unavailable, CodeBusy); len(b.all()) != 1 || len(s.refs) != 0 {
+		t.Errorf("%q are left, and %d turns", b.all(), len(s.refs))
+	}
+	if err := s.Tidy(ctx, s.Mark(o), gantry.Done, nothing); err != nil {
+		t.Error(err)
+	}
+}
+
+// A version of which a server tells no id is known by its time: by the lack of one, all that are put later would be known too.
+func TestTidyOverOneWithoutID(t *testing.T) {
+	t.Parallel()
+	b := newBucket(t, s3test.Start(t)).versioned()
+	s := b.treating("delete")
+	b.laid("in/a", "ours")
+	mark, err := s.Locate(t.Context(), b.found(s, "in/a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, id, _ := strings.Cut(mark, `"version":"`)
+	list := "<ListVersionsResult><Name>b</Name>" +
+		"<Version><Key>in/a</Key><VersionId>" + strings.TrimSuffix(id, `"}`) + "</VersionId><IsLatest>true</IsLatest><LastModified>2026-03-01T10:00:00Z</LastModified><ETag>&quot;e&quot;</ETag><Size>1</Size></Version>" +
+		"<Version><Key>in/a</Key><IsLatest>false</IsLatest><LastModified>2026-02-01T10:00:00Z</LastModified><ETag>&quot;f&quot;</ETag><Size>1</Size></Version></ListVersionsResult>"
+	b.clocked(s, inAnHour).before = func(r *http.Request) *http.Response {
+		if !r.URL.Query().Has("versions") {
+			return nil
+		}
+		return answered(r, http.StatusOK, list)
+	}
+	var told gantry.Object
+	err = s.Tidy(t.Context(), mark, gantry.Done, func(_ context.Context, o gantry.Object) error { told = o; return nil })
+	if err != nil || told.Sequencer == "" || told.Version != told.Sequencer {
+		t.Errorf("it told of %+v, %v", told, err)
+	}
+}
+
 func answered(r *http.Request, status int, body string) *http.Response {
 	return &http.Response{StatusCode: status, Status: fmt.Sprint(status), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: r,
 		Header: http.Header{"Content-Type": {"application/xml"}}, ContentLength: int64(len(body)), Body: io.NopCloser(strings.NewReader(body))}

@@ -21,7 +21,8 @@ import (
 // have no room then.
 const crowd = 32
 
-// CodeBusy is that of a notification of an object that many wait for already. It is Unavailable.
+// CodeBusy is that of a notification of an object that many wait for already, and of a deletion at whose key an object is being taken. It is
+// Unavailable.
 const CodeBusy gantry.Code = "busy"
 
 // hearing is how a source is told of objects.

@@ -101,6 +101,7 @@ type source struct {
 	settle  time.Duration
 	pause   time.Duration // after the first listing that failed; doubles up to a minute
 	page    int32         // keys of one listing request
+	turn    time.Duration // that a deletion waits for
 	few     int           // pages up to which a bucket is always listed whole
 	copy    string
 	now     func() time.Time
@@ -129,7 +130,7 @@ func NewSource(_ context.Context, c SourceConfig, egress gantry.Egress) (gantry.
 	return &source{
 		client: newClient(c.place(), egress), bucket: c.Bucket, prefix: c.Prefix, exclude: c.Exclude, pattern: cmp.Or(c.Pattern, "*"),
 		poll: cmp.Or(c.Poll, defaultPoll), sweep: cmp.Or(c.Sweep, defaultSweep), settle: c.Settle,
-		pause: time.Second, page: 1000, few: 10, copy: cmp.Or(c.Copy, copyAuto), now: time.Now, etags: map[string]string{}, hearing: heard,
+		pause: time.Second, page: 1000, turn: maxTurn, few: 10, copy: cmp.Or(c.Copy, copyAuto), now: time.Now, etags: map[string]string{}, hearing: heard,
 		after: c.afters(),
 	}, nil
 }
