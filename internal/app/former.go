@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
@@ -12,6 +11,18 @@ const (
 	formerly = "former " // before the version that a source gives to what was replaced; its bytes may be put again, and are another arrival
 	oneTime  = 2 * time.Second
 )
+
+// layered tells whether former versions of a feed's source may come to light, or did: what nothing lies over any more stays what it was, also
+// once nothing is moved or deleted any more.
+func (a *App) layered(ctx context.Context, f *feed) (bool, error) {
+	if _, ok := f.source.(gantry.Layered); !ok {
+		return false, nil
+	}
+	if _, tidies := f.tidying(); tidies {
+		return true, nil
+	}
+	return a.Store.EverFormer(ctx, f.name)
+}
 
 // former puts on record that what comes to light at a source had been replaced, so that nobody takes it, whether it was seen before
 // or not: not when a listing shows it, nor when an event or other rules come late. What came of it when it was seen stays.
@@ -33,15 +44,17 @@ func (in *intake) former(ctx context.Context, f *feed, o gantry.Object) error {
 // that too, unless the same bytes might be put again at that very time.
 func (in *intake) cameToLight(ctx context.Context, f *feed, o gantry.Object, ref gantry.Digest) (bool, error) {
 	s, ok := f.source.(gantry.Layered)
-	if _, tidies := f.tidying(); !ok || !tidies {
+	if !ok || !f.layers {
 		return false, nil
 	}
-	formers, err := in.app.Store.Formers(ctx, f.name, ref)
-	if len(formers) == 0 || err != nil {
+	if some, err := in.app.Store.SomeFormer(ctx, f.name, ref); !some || err != nil {
 		return false, err
 	}
 	version, err := s.Layer(ctx, o)
-	if err != nil || !slices.Contains(formers, formerly+version) {
+	if err != nil {
+		return false, err
+	}
+	if is, err := in.app.Store.IsFormer(ctx, f.name, ref, formerly+version); !is || err != nil {
 		return false, err
 	}
 	if time.Since(o.At) < oneTime {

@@ -42,6 +42,19 @@ func (r *rig) ended(tasks, formers int) bool {
 		r.count(`select count(*) from arrival where reason = 'former_version' and status = 1`) >= formers
 }
 
+// tells sends an event of a key, and tells whether it was taken.
+func (r *rig) tells(door, key, etag string) bool {
+	body := fmt.Sprintf(`{"Records":[{"eventSource":"aws:s3","eventName":"ObjectCreated:Put","s3":{"bucket":{"name":"inbox"},"object":{"key":%q,"eTag":%q}}}]}`, key, etag)
+	req, _ := http.NewRequestWithContext(r.t.Context(), "POST", door+"/hooks/s3/incoming", strings.NewReader(body))
+	req.Header.Set("Authorization", "Bearer s3cr3t")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
+}
+
 // What an object had replaced before anybody saw it is no task once the object is deleted or moved: not by a listing, by an event that comes
 // late, or by other rules. The same bytes that are put again are one.
 func TestFormerVersionBecomesNoTask(t *testing.T) {
@@ -60,17 +73,7 @@ func TestFormerVersionBecomesNoTask(t *testing.T) {
 			d.put("in/DOE^JANE.png", noise(31, [32]byte{2})) // what is meant
 			door := httptest.NewServer(api.TakeHooks(http.NotFoundHandler(), r.App))
 			defer door.Close()
-			tell := func() bool {
-				body := fmt.Sprintf(`{"Records":[{"eventSource":"aws:s3","eventName":"ObjectCreated:Put","s3":{"bucket":{"name":"inbox"},"object":{"key":"in/DOE^JANE.png","eTag":%q}}}]}`, first)
-				req, _ := http.NewRequestWithContext(t.Context(), "POST", door.URL+"/hooks/s3/incoming", strings.NewReader(body))
-				req.Header.Set("Authorization", "Bearer s3cr3t")
-				resp, err := http.DefaultClient.Do(req)
-				if err != nil {
-					t.Fatal(err)
-				}
-				resp.Body.Close()
-				return resp.StatusCode == http.StatusOK
-			}
+			tell := func() bool { return r.tells(door.URL, "in/DOE^JANE.png", first) }
 			pipelines := []*gantry.Pipeline{r.branch("one", s.URL+"/score", "")}
 			more := `discover: [poll, webhook], token: "${env:HOOK}", after: ` + after + ", "
 			serving := func(rule string, until func() bool) {
@@ -87,6 +90,28 @@ func TestFormerVersionBecomesNoTask(t *testing.T) {
 			r.noNames("DOE^JANE")
 		})
 	}
+}
+
+// It is none later, once nothing is moved or deleted any more and somebody looks for the first time.
+func TestFormerVersionLongAfter(t *testing.T) {
+	t.Parallel()
+	s := serve(t, scoring)
+	env := map[string]string{"HOOK": "s3cr3t"}
+	r := newRig(t, env)
+	d := newDepot(t, env, true)
+	d.put("in/a.png", noise(30, [32]byte{1}))
+	d.put("in/a.png", noise(31, [32]byte{2}))
+	door := httptest.NewServer(api.TakeHooks(http.NotFoundHandler(), r.App))
+	defer door.Close()
+	pipelines := []*gantry.Pipeline{r.branch("one", s.URL+"/score", "")}
+	told := false
+	r.servingRoutes(pipelines, r.shared(d.incoming("{to: one}", `discover: [webhook], token: "${env:HOOK}", after: delete, `)), func() bool {
+		told = told || r.tells(door.URL, "in/a.png", "")
+		return told && r.ended(1, 1) && r.atSource()["delete ok "] == 1
+	})
+	d.put("in/b.png", noise(32, [32]byte{3}))
+	r.TTL = 2 * time.Second
+	r.servingRoutes(pipelines, r.shared(d.incoming("{to: one}", "")), func() bool { return r.ended(2, 2) })
 }
 
 // What lies under several versions is none either: the newer ones, put while others were under way, are taken and deleted each by itself.

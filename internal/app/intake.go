@@ -32,6 +32,7 @@ type feed struct {
 	collect *gantry.Collect // which objects of plan are one task together; nil: each is one of its own
 	match   gantry.Match
 	routes  []route // nil: everything goes to plan and lane
+	layers  bool    // former versions of its objects may come to light
 	repeats repeats // of what is sent to it
 }
 

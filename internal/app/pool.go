@@ -35,7 +35,7 @@ func (a *App) pool(ctx context.Context, s gantry.Shared, plans map[string]*engin
 		}
 		f.routes = append(f.routes, route{way{to, lane, to.Collect}, r.When})
 	}
-	return f, a.equip(f, s.Endpoint)
+	return f, a.equip(ctx, f, s.Endpoint)
 }
 
 // asPipeline is a shared source as what its calls stand on record with: a pipeline that has nothing but a source.

@@ -95,7 +95,7 @@ func (a *App) feeds(ctx context.Context, p *gantry.Pipeline) (*engine.Plan, []*f
 		if s.When != nil {
 			f.routes = []route{{way{plan, f.lane, f.collect}, s.When}}
 		}
-		if err := a.equip(f, s); err != nil {
+		if err := a.equip(ctx, f, s); err != nil {
 			return nil, nil, err
 		}
 		feeds = append(feeds, f)
@@ -104,7 +104,10 @@ func (a *App) feeds(ctx context.Context, p *gantry.Pipeline) (*engine.Plan, []*f
 }
 
 // equip gives a feed its ledger, and its source somebody to tell what it hears.
-func (a *App) equip(f *feed, e gantry.Endpoint) (err error) {
+func (a *App) equip(ctx context.Context, f *feed, e gantry.Endpoint) (err error) {
+	if f.layers, err = a.layered(ctx, f); err != nil {
+		return err
+	}
 	if f.ledger, err = newLedger(a, f, e.Kind); err != nil {
 		return err
 	}

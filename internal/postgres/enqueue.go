@@ -104,16 +104,34 @@ on conflict (source, ref_mac, version) do update set sequencer = excluded.sequen
 where excluded.status = $13 and (a.status in (1, 2, $13) or a.status = 0 and a.sequencer is not null or a.version = '')
 returning id, xmax = 0`
 
-// formersSQL names the reason (gantry.CodeFormer), as its index does. $1 source, $2 ref_mac.
-const formersSQL = `select version from arrival where source = $1 and ref_mac = $2 and reason = 'former_version'`
+// The statements about former versions name the reason (gantry.CodeFormer), as their index does. $1 source, $2 ref_mac, $3 version. Of an object
+// there may be any number: one alone is read.
+const (
+	everFormerSQL = `select exists (select from arrival where source = $1 and reason = 'former_version')`
+	someFormerSQL = `select exists (select from arrival where source = $1 and ref_mac = $2 and reason = 'former_version')`
+	isFormerSQL   = `select coalesce((select reason = 'former_version' from arrival where source = $1 and ref_mac = $2 and version = $3), false)`
+)
 
-// Formers gives the versions of an object that are on record as ones that were replaced (CodeFormer).
-func (s *Store) Formers(ctx context.Context, source string, ref gantry.Digest) ([]string, error) {
-	rows, err := s.pool.Query(ctx, formersSQL, source, ref[:])
-	if err != nil {
-		return nil, fmt.Errorf("look former versions up: %w", err)
+// EverFormer tells whether versions of any object of a source are on record as ones that were replaced (CodeFormer).
+func (s *Store) EverFormer(ctx context.Context, source string) (bool, error) {
+	return s.formers(ctx, everFormerSQL, source)
+}
+
+// SomeFormer tells whether versions of an object are.
+func (s *Store) SomeFormer(ctx context.Context, source string, ref gantry.Digest) (bool, error) {
+	return s.formers(ctx, someFormerSQL, source, ref[:])
+}
+
+// IsFormer tells whether a version of an object is.
+func (s *Store) IsFormer(ctx context.Context, source string, ref gantry.Digest, version string) (bool, error) {
+	return s.formers(ctx, isFormerSQL, source, ref[:], version)
+}
+
+func (s *Store) formers(ctx context.Context, query string, args ...any) (yes bool, err error) {
+	if err = s.pool.QueryRow(ctx, query, args...).Scan(&yes); err != nil {
+		return false, fmt.Errorf("look former versions up: %w", err)
 	}
-	return pgx.CollectRows(rows, pgx.RowTo[string])
+	return yes, nil
 }
 
 // Matched is told that an object was accepted of which some state without a version was turned away before: that row says

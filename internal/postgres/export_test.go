@@ -155,7 +155,9 @@ const (
 const (
 	KnownForTest   = knownSQL
 	DecidedForTest = decidedSQL
-	FormersSQL     = formersSQL
+	EverFormerSQL  = everFormerSQL
+	SomeFormerSQL  = someFormerSQL
+	IsFormerSQL    = isFormerSQL
 	PlacesForTest  = placesSQL
 	MovedForTest   = movedSQL
 	QueuedForTest  = queuedSQL
