@@ -30,8 +30,9 @@ type depot struct {
 	t     *testing.T
 	front string
 
-	mu   sync.Mutex
-	gets int
+	mu     sync.Mutex
+	gets   int
+	looked func() // if set, is called before an object is looked at or asked for
 	// wrong, if set, may answer the nth request for an object itself.
 	wrong func(nth int, w http.ResponseWriter, r *http.Request, pass http.Handler) bool
 }
@@ -47,6 +48,9 @@ func newDepot(t *testing.T, env map[string]string, versions bool) *depot {
 		r.Out.Host = r.In.Host // it is signed
 	}}
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if d.looked != nil && strings.HasPrefix(r.URL.Path, "/inbox/in/") {
+			d.looked()
+		}
 		if r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, "/inbox/in/") {
 			d.mu.Lock()
 			d.gets++

@@ -16,6 +16,7 @@ type fate struct {
 	lanes      []int32
 	came       *came           // it came with its bytes
 	receipt    *gantry.Receipt // of the call that brought it: written with the first of them
+	former     bool            // nothing: it came to light meanwhile
 }
 
 // untold is the status of an arrival that nothing came of anew.
@@ -48,6 +49,11 @@ func (in *intake) fateOf(ctx context.Context, ways []way, f *feed, o offer, a *g
 	err = in.settle(ctx, f, o, a, gathered)
 	if stop(); err != nil {
 		return x, err
+	}
+	if run == "" { // another process may have taken away what lay over it since it was looked up
+		if x.former, err = in.cameToLight(ctx, f, o.Object, a.RefMAC); x.former || err != nil {
+			return x, err
+		}
 	}
 	if a.Version == "" {
 		a.Version = a.SHA.String()

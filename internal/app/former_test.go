@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -112,6 +113,44 @@ func TestFormerVersionLongAfter(t *testing.T) {
 	d.put("in/b.png", noise(32, [32]byte{3}))
 	r.TTL = 2 * time.Second
 	r.servingRoutes(pipelines, r.shared(d.incoming("{to: one}", "")), func() bool { return r.ended(2, 2) })
+}
+
+// It is none either where another process takes away what lies over it after this one has seen that nothing of it is on record.
+func TestFormerVersionBesideAnother(t *testing.T) {
+	t.Parallel()
+	for _, how := range []string{"always", "auto"} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			s := serve(t, scoring)
+			env := map[string]string{}
+			r := newRig(t, env)
+			d := newDepot(t, env, true)
+			d.put("in/a.png", noise(30, [32]byte{1}))
+			head, err := d.HeadObject(t.Context(), &s3.HeadObjectInput{Bucket: aws.String("inbox"), Key: aws.String("in/a.png")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			a := gantry.Arrival{Source: "incoming", RefMAC: gantry.MAC(r.Key, "ref", "incoming", "in/a.png"), Version: "former " + *head.VersionId, Sequencer: "by the other",
+				Status: gantry.Superseded, Reason: gantry.CodeFormer}
+			var once sync.Once
+			d.looked = func() {
+				once.Do(func() {
+					ids, err := r.Store.ArrivalIDs(t.Context(), 1)
+					if a.ID = ids[0]; err == nil {
+						_, err = r.Store.TurnAway(t.Context(), []gantry.Arrival{a})
+					}
+					if err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			pipelines := []*gantry.Pipeline{r.branch("one", s.URL+"/score", "")}
+			r.servingRoutes(pipelines, r.shared(d.incoming("{to: one}", "after: delete, copy: "+how+", ")), func() bool { return r.ended(0, 2) })
+			if d.present("in/a.png") == "" {
+				t.Error("it is gone")
+			}
+		})
+	}
 }
 
 // What lies under several versions is none either: the newer ones, put while others were under way, are taken and deleted each by itself.

@@ -122,7 +122,7 @@ func (in *intake) take(ctx context.Context, f *feed, o offer, run string) (got t
 		return got, in.unmatched(ctx, f, o, a, reason)
 	}
 	x, err := in.fateOf(ctx, ways, f, o, &a, run)
-	if got.sha = a.SHA; err != nil {
+	if got.sha = a.SHA; err != nil || x.former {
 		return got, err
 	}
 	status, err := in.write(ctx, f, x)
