@@ -30,9 +30,10 @@ type depot struct {
 	t     *testing.T
 	front string
 
-	mu     sync.Mutex
-	gets   int
-	looked func() // if set, is called before an object is looked at or asked for
+	mu       sync.Mutex
+	gets     int
+	looked   func()               // if set, is called before an object is looked at or asked for
+	answered func(*http.Response) // if set, may change what the server says
 	// wrong, if set, may answer the nth request for an object itself.
 	wrong func(nth int, w http.ResponseWriter, r *http.Request, pass http.Handler) bool
 }
@@ -46,6 +47,11 @@ func newDepot(t *testing.T, env map[string]string, versions bool) *depot {
 	pass := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
 		r.SetURL(behind)
 		r.Out.Host = r.In.Host // it is signed
+	}, ModifyResponse: func(r *http.Response) error {
+		if d.answered != nil {
+			d.answered(r)
+		}
+		return nil
 	}}
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if d.looked != nil && strings.HasPrefix(r.URL.Path, "/inbox/in/") {

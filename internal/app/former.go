@@ -50,14 +50,14 @@ func (in *intake) cameToLight(ctx context.Context, f *feed, o gantry.Object, ref
 	if some, err := in.app.Store.SomeFormer(ctx, f.name, ref); !some || err != nil {
 		return false, err
 	}
-	version, err := s.Layer(ctx, o)
+	version, now, err := s.Layer(ctx, o)
 	if err != nil {
 		return false, err
 	}
 	if is, err := in.app.Store.IsFormer(ctx, f.name, ref, formerly+version); !is || err != nil {
 		return false, err
 	}
-	if time.Since(o.At) < oneTime {
+	if now.Sub(o.At) < oneTime {
 		return true, nil
 	}
 	o.Version = o.Sequencer

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -150,6 +151,37 @@ func TestFormerVersionBesideAnother(t *testing.T) {
 				t.Error("it is gone")
 			}
 		})
+	}
+}
+
+// It is known by its time only once that is over by the clock of its server: the same bytes put again within it would be known, too.
+func TestFormerVersionByTheServersClock(t *testing.T) {
+	t.Parallel()
+	s := serve(t, scoring)
+	env := map[string]string{}
+	r := newRig(t, env)
+	d := newDepot(t, env, true)
+	d.put("in/a.png", noise(30, [32]byte{1}))
+	first := d.present("in/a.png")
+	d.put("in/a.png", noise(31, [32]byte{2}))
+	var deleted, again atomic.Int64 // when
+	d.answered = func(r *http.Response) {
+		if r.Request.Method == http.MethodDelete {
+			deleted.Store(time.Now().Unix())
+		}
+		if deleted.Load() > 0 && again.Load() == 0 {
+			r.Header.Set("Date", time.Unix(deleted.Load(), 0).UTC().Format(http.TimeFormat)) // it stands still
+		}
+	}
+	pipelines := []*gantry.Pipeline{r.branch("one", s.URL+"/score", "")}
+	r.servingRoutes(pipelines, r.shared(d.incoming("{to: one}", "after: delete, ")), func() bool {
+		if since := time.Now().Unix() - deleted.Load(); deleted.Load() > 0 && since > 4 {
+			again.Store(1)
+		}
+		return r.ended(1, 2)
+	})
+	if again.Load() == 0 || d.present("in/a.png") != first {
+		t.Error("it is known by a time that was not over, or is not there")
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"time"
 )
 
 // Egress is the only way from a driver to a socket. It enforces the declared target and fills the
@@ -58,9 +59,9 @@ type Tidying interface {
 // Layered is a Tidying whose objects may lie over former ones.
 type Layered interface {
 	Tidying
-	// Layer gives the source's own name of the version that an announced object is; empty: it has none. If the object is gone or another took
-	// its place it is NotFound with code source_gone.
-	Layer(ctx context.Context, o Object) (string, error)
+	// Layer gives the source's own name of the version that an announced object is, and what time it is there; empty: it has none. If the object
+	// is gone or another took its place it is NotFound with code source_gone.
+	Layer(ctx context.Context, o Object) (version string, now time.Time, err error)
 }
 
 // Processor is an inference service behind some protocol.

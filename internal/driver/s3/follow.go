@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
@@ -157,11 +156,7 @@ func (s *source) look(ctx context.Context, key string) (*seen, error) {
 	if o.Object, err = toObject(&o.entry, ""); err != nil {
 		return nil, err
 	}
-	now, ok := awsmiddleware.GetServerTime(out.ResultMetadata)
-	if !ok {
-		now = s.now()
-	}
-	o.young = s.unsettledFor(aws.ToTime(out.LastModified), now)
+	o.young = s.unsettledFor(aws.ToTime(out.LastModified), s.serverTime(out.ResultMetadata))
 	return o, nil
 }
 

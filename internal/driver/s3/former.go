@@ -14,6 +14,7 @@ import (
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go/middleware"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
 )
@@ -67,12 +68,24 @@ func (s *source) turnOf(ctx context.Context, key string) (done func(), err error
 // named tells whether a version has an id that is its alone.
 func (at located) named() bool { return at.Version != "" && at.Version != noVersion }
 
-// Layer gives the id of an object's version, which HEAD tells.
-func (s *source) Layer(ctx context.Context, o gantry.Object) (string, error) {
+// Layer gives the id of an object's version, which HEAD tells, and the server's time.
+func (s *source) Layer(ctx context.Context, o gantry.Object) (version string, now time.Time, err error) {
 	if o.Version == "" {
-		return "", nil
+		return "", now, nil
 	}
-	return s.head(ctx, located{Key: o.Ref, ETag: `"` + o.Version + `"`})
+	out, err := s.headOf(ctx, located{Key: o.Ref, ETag: `"` + o.Version + `"`})
+	if err != nil {
+		return "", now, err
+	}
+	return aws.ToString(out.VersionId), s.serverTime(out.ResultMetadata), nil
+}
+
+// serverTime is when a server gave an answer, by its own clock.
+func (s *source) serverTime(m middleware.Metadata) time.Time {
+	if now, ok := awsmiddleware.GetServerTime(m); ok {
+		return now
+	}
+	return s.now()
 }
 
 // layer is a version of an object, or a marker.
@@ -118,11 +131,7 @@ func (s *source) under(ctx context.Context, at located) (*gantry.Object, error) 
 	if o.Version = x.id; x.id == noVersion || x.id == "" { // which another may be, too
 		o.Version = o.Sequencer
 	}
-	now, ok := awsmiddleware.GetServerTime(out.ResultMetadata)
-	if !ok {
-		now = s.now()
-	}
-	if !now.Truncate(time.Second).After(o.At) {
+	if !s.serverTime(out.ResultMetadata).Truncate(time.Second).After(o.At) {
 		return nil, again(CodeUnsettled, time.Second, "delete object: the one under it is of this second")
 	}
 	return &o, nil

@@ -83,9 +83,12 @@ func TestTidyTellsOfFormer(t *testing.T) {
 			}
 			wantError(t, s.Tidy(t.Context(), mark, gantry.Done, former), gantry.NotFound, gantry.CodeSourceGone)
 			is := b.found(s, awkward)
-			layer, err := s.Layer(t.Context(), is)
+			layer, now, err := s.Layer(t.Context(), is)
 			if len(told) != 2 || told[0] != told[1] || err != nil {
 				t.Fatalf("%s: it told of %+v, %v", way, told, err)
+			}
+			if until := time.Until(now); until < 59*time.Minute {
+				t.Errorf("%s: it is not the server's time that is told, but %s", way, now)
 			}
 			// The gateway gives a version another time when it comes to light.
 			want := objectOf(is.Ref, is.Version, is.Size, told[0].At)

@@ -118,17 +118,26 @@ func (s *source) versionOf(ctx context.Context, at located, keeps keeping) (stri
 	return id, err
 }
 
-// head asks for an object without its bytes, and gives its version.
+// head gives an object's version.
 func (s *source) head(ctx context.Context, at located) (string, error) {
+	out, err := s.headOf(ctx, at)
+	if err != nil {
+		return "", err
+	}
+	return aws.ToString(out.VersionId), nil
+}
+
+// headOf asks for an object without its bytes.
+func (s *source) headOf(ctx context.Context, at located) (*sdk.HeadObjectOutput, error) {
 	in := &sdk.HeadObjectInput{Bucket: &s.bucket, Key: &at.Key, IfMatch: &at.ETag}
 	if at.Version != "" {
 		in.VersionId = &at.Version
 	}
 	out, err := s.client.HeadObject(ctx, in)
 	if err != nil {
-		return "", classify(ctx, "look at object", err)
+		return nil, classify(ctx, "look at object", err)
 	}
-	return aws.ToString(out.VersionId), nil
+	return out, nil
 }
 
 // OpenRange reads a part of the object that was located, bound to its ETag and version. One that is gone,

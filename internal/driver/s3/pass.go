@@ -5,7 +5,6 @@ import (
 	"maps"
 	"time"
 
-	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/gantry-imaging/gantry/internal/gantry"
@@ -157,11 +156,7 @@ func (w *watcher) takeUp(ctx context.Context) error {
 // take announces what is new on a page, several at once, and waits for that as long as the pass does. What is still under
 // way then is open.
 func (p *pass) take(ctx context.Context, page *sdk.ListObjectsV2Output) error {
-	now, ok := awsmiddleware.GetServerTime(page.ResultMetadata)
-	if !ok {
-		now = p.now()
-	}
-	list, err := p.read(page, now)
+	list, err := p.read(page, p.serverTime(page.ResultMetadata))
 	if err != nil {
 		return err
 	}
