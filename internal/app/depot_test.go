@@ -32,7 +32,7 @@ type depot struct {
 
 	mu       sync.Mutex
 	gets     int
-	looked   func()               // if set, is called before an object is looked at or asked for
+	asked    func(*http.Request)  // if set, is called before a request goes on
 	answered func(*http.Response) // if set, may change what the server says
 	// wrong, if set, may answer the nth request for an object itself.
 	wrong func(nth int, w http.ResponseWriter, r *http.Request, pass http.Handler) bool
@@ -54,8 +54,8 @@ func newDepot(t *testing.T, env map[string]string, versions bool) *depot {
 		return nil
 	}}
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if d.looked != nil && strings.HasPrefix(r.URL.Path, "/inbox/in/") {
-			d.looked()
+		if d.asked != nil {
+			d.asked(r)
 		}
 		if r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, "/inbox/in/") {
 			d.mu.Lock()

@@ -134,7 +134,10 @@ func TestFormerVersionBesideAnother(t *testing.T) {
 			a := gantry.Arrival{Source: "incoming", RefMAC: gantry.MAC(r.Key, "ref", "incoming", "in/a.png"), Version: "former " + *head.VersionId, Sequencer: "by the other",
 				Status: gantry.Superseded, Reason: gantry.CodeFormer}
 			var once sync.Once
-			d.looked = func() {
+			d.asked = func(q *http.Request) {
+				if !strings.HasPrefix(q.URL.Path, "/inbox/in/") {
+					return
+				}
 				once.Do(func() {
 					ids, err := r.Store.ArrivalIDs(t.Context(), 1)
 					if a.ID = ids[0]; err == nil {
