@@ -25,7 +25,7 @@ func TestRoutesInHalves(t *testing.T) {
 	pipelines := []*gantry.Pipeline{r.branch("sets", s.URL+"/score", "group: {by: prefix, quiet: 1s}"), r.branch("each", s.URL+"/score", "")}
 	begun := false
 	r.servingRoutes(pipelines, shared, func() bool {
-		if !begun && r.number(`select count(*) from source_state`) > 0 { // it serves
+		if !begun && r.number(`select count(*) from worker`) > 0 { // it serves
 			begun = true
 			exec(`insert into task(id, public_id, pipeline) select nextval(pg_get_serial_sequence('gantry.task', 'id')) + 1, 'in the way', id from pipeline_version where name = 'each'`)
 			d.put("in/set/1.png", noise(30, [32]byte{1}))
